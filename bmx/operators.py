@@ -1,0 +1,237 @@
+"""QActivation, QConvolution and QFullyConnected as functions of ``mx.sym`` and ``mx.nd``.
+
+MXNet generates functions for custom operators, but plain ones: they take their inputs as a list, do not create
+missing weights and have no documentation. The functions here stand in their place. They also see to it that
+gradients accumulate: MXNet does not tell custom operators when they should add to an array instead of
+overwriting it (``grad_req='add'``), so that between a variable and an operator there must be a built-in one
+that knows; an identity copies no more than the weights.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any, Callable
+
+import mxnet as mx
+
+from . import library
+from .errors import Error
+
+_CONVOLUTION_ATTRIBUTES = """    kernel : tuple of 1, 2 or 3 ints
+        Kernel size: (w,), (h, w) or (d, h, w).
+    num_filter : int, 1..100000
+        Number of output channels.
+    stride, dilate : tuple of int, default 1 for each axis
+    pad : tuple of int, default 0 for each axis
+        Pixels added on both sides of each axis, of the value `pad_value` before quantization.
+    num_group : int, default 1
+        Channels and filters are cut into this many groups that do not see each other.
+    no_bias : bool, default True
+        Without a bias, unlike ``Convolution``.
+    act_bit, weight_bit : int, 1..32, default 1
+        Bits of the activations and of the weights; 32 leaves weights as they are.
+    scaling_mode : {'none', 'forward', 'backward'}, default 'none'
+        'forward' multiplies the output of a 1/1-bit layer by mean|weight|, and the gradient of the data;
+        'backward' only the gradient of the data.
+    gradient_update_mode : {'bb', 'bf', 'ff'}, default 'bb'
+        'ff' computes the gradient of the data with the float weights instead of the quantized ones. 'bb' and
+        'bf' are equal here: float weights are never overwritten.
+    binarized_weights_only : bool, default False
+        `weight` holds packed bits, as files of the model converter do.
+    pad_value : {0, -1}, default 0
+        0 pads with sign(0) = +1, as BMXNet v1; -1 pads with -1, as BMXNet v2.
+    workspace, cudnn_tune, cudnn_off, scaling_factor
+        Accepted and without effect.
+    layout : {None, 'NCW', 'NCHW', 'NCDHW'}
+"""
+
+_LAYER_ATTRIBUTES = """    no_offset : bool, default False
+        1/1 bits: the output is the dot product of +-1 vectors, not (K + dot) / 2.
+    true_gradient : bool, default False
+        The gradient includes the 1/2 of (K + dot) / 2, as BMXNet v2's layers have it; v1 leaves it out.
+"""
+
+_DOCUMENTATION = {
+    "QActivation": (
+        "data",
+        """Quantizes activations (BMXNet v1; for more than one bit DoReFa-Net, arXiv:1606.06160).
+
+    One bit: -1 where x < 0, otherwise +1 (also 0, -0.0 and NaN); the gradient passes where
+    |x| <= gradient_cancel_threshold. b bits: round((2^b - 1) clip(x, 0, 1)) / (2^b - 1), halves away from
+    zero; the gradient passes unchanged.
+
+    Parameters
+    ----------
+    data : {array}
+        float32, any shape.
+    act_bit : int, 1..32, default 1
+    backward_only : bool, default False
+        Do not quantize: only the window on the gradient. BMXNet's networks have this before layers that
+        quantize their input themselves.
+    gradient_cancel_threshold : float >= 0, default 0.5
+        Window of the gradient for one bit (0.5 in BMXNet v1, 1.0 by default in v2).
+    estimator : {{'ste', 'approx_sign'}}, default 'ste'
+        Derivative that stands in for that of sign: 1, or 2 - 2|x| (Bi-Real Net, arXiv:1808.00278).
+""",
+    ),
+    "QConvolution": (
+        "data, weight, bias",
+        """Convolution of quantized activations with quantized weights (BMXNet v1).
+
+    With 1 bit for both the output is (K + dot) / 2, from 0 to K, K the inputs of one output: the number of
+    equal bits. It is computed with popcounts, exactly. Other bit widths give the plain convolution of the
+    quantized arrays. The gradients are those of the convolution, straight through the quantizers.
+
+    Parameters
+    ----------
+    data : {array}
+        float32 (batch, channels, w), (batch, channels, h, w) or (batch, channels, d, h, w).
+    weight : {array}
+        float32 (num_filter, channels / num_group, kernel...), or packed words. Created if not given.
+    bias : {array}
+        float32 (num_filter,), only with no_bias=False. Created if not given.
+"""
+        + _CONVOLUTION_ATTRIBUTES
+        + _LAYER_ATTRIBUTES,
+    ),
+    "QFullyConnected": (
+        "data, weight, bias",
+        """Product of quantized activations with quantized weights (BMXNet v1).
+
+    With 1 bit for both the output is (D + dot) / 2, D the inputs of one unit, computed exactly with popcounts;
+    otherwise the plain product of the quantized arrays. The gradients pass straight through the quantizers.
+
+    Parameters
+    ----------
+    data : {array}
+        float32 (batch, ...); everything but the first axis is flattened.
+    weight : {array}
+        float32 (num_hidden, inputs), or packed words. Created if not given.
+    bias : {array}
+        float32 (num_hidden,), only with no_bias=False. Created if not given.
+    num_hidden : int
+        Number of units.
+    no_bias : bool, default True
+        Without a bias, unlike ``FullyConnected``.
+    act_bit, weight_bit : int, 1..32, default 1
+    gradient_update_mode : {{'bb', 'bf', 'ff'}}, default 'bb'
+        'ff' computes the gradient of the data with the float weights instead of the quantized ones.
+    binarized_weights_only : bool, default False
+        `weight` holds packed bits, as files of the model converter do.
+    flatten : bool, default True
+        False: only the last axis is the inputs.
+"""
+        + _LAYER_ATTRIBUTES,
+    ),
+}
+_DOCUMENTATION["QConvolution_v1"] = _DOCUMENTATION["QConvolution"]
+
+_ATTRIBUTES = {
+    "QActivation": ["act_bit", "backward_only", "gradient_cancel_threshold", "estimator"],
+    "QConvolution": (
+        "kernel num_filter stride dilate pad num_group no_bias act_bit weight_bit scaling_mode gradient_update_mode "
+        "binarized_weights_only pad_value no_offset true_gradient workspace cudnn_tune cudnn_off layout"
+    ).split(),
+    "QFullyConnected": (
+        "num_hidden no_bias act_bit weight_bit gradient_update_mode binarized_weights_only flatten no_offset "
+        "true_gradient"
+    ).split(),
+}
+_ATTRIBUTES["QConvolution_v1"] = _ATTRIBUTES["QConvolution"]
+
+
+def _call(generated: Callable, *arguments: Any, **keywords: Any) -> Any:
+    """Calls MXNet's function; a message of libbmx comes out as a bmx.Error, without MXNet's stack around it."""
+    try:
+        return generated(*arguments, **keywords)
+    except mx.base.MXNetError as error:
+        _, found, message = str(error).partition("Extension Traceback:\n\t[0] ")
+        if not found:
+            raise
+        raise Error(message.strip()) from None
+
+
+def _without_bias(attributes: dict) -> bool:
+    return str(attributes.get("no_bias", True)) in ("True", "true", "1")
+
+
+def _array_function(name: str, generated: Callable) -> Callable:
+    inputs = _DOCUMENTATION[name][0].split(", ")
+
+    def function(*arrays, out=None, name=None, attr=None, **attributes):
+        given = dict(zip(inputs, arrays))
+        for key in inputs:
+            if attributes.get(key) is not None:
+                given[key] = attributes[key]
+            attributes.pop(key, None)
+        wanted = inputs[: 2 if len(inputs) > 1 and _without_bias(attributes) else len(inputs)]
+        missing = [key for key in wanted if given.get(key) is None]
+        if missing or len(arrays) > len(inputs):
+            raise Error(f"{function.__name__}: takes the arrays {', '.join(wanted)}; missing: {', '.join(missing)}")
+        attributes = {key: value for key, value in attributes.items() if value is not None}
+        ordered = [given[key] for key in wanted]
+        if mx.autograd.is_recording():
+            ordered = [mx.nd.identity(x) if x.grad is not None else x for x in ordered]
+        return _call(generated, *ordered, out=out, **attributes)
+
+    return function
+
+
+def _symbol_function(name: str, generated: Callable) -> Callable:
+    operator, inputs = name, _DOCUMENTATION[name][0].split(", ")
+
+    def function(*symbols, name=None, attr=None, **attributes):
+        given = dict(zip(inputs, symbols))
+        for key in inputs:
+            if attributes.get(key) is not None:
+                given[key] = attributes[key]
+            attributes.pop(key, None)
+        attributes = {key: value for key, value in attributes.items() if value is not None}
+        name = mx.name.NameManager.current.get(name, operator.lower())
+        wanted = inputs[: 2 if len(inputs) > 1 and _without_bias(attributes) else len(inputs)]
+        ordered = []
+        for key in wanted:
+            symbol = given.get(key)
+            if symbol is None:
+                symbol = mx.sym.Variable(f"{name}_{key}")
+            if symbol.get_internals().list_outputs() == [symbol.name]:  # a variable
+                symbol = mx.sym.identity(symbol, name=f"{symbol.name}_guard")
+            ordered.append(symbol)
+        return _call(generated, *ordered, name=name, attr=attr, **attributes)
+
+    return function
+
+
+def _describe(function: Callable, name: str, array: str) -> Callable:
+    inputs, text = _DOCUMENTATION[name]
+    text = text.replace("{{", "{").replace("}}", "}").replace("{array}", array)
+    extra = (
+        "    out : NDArray, optional\n        Where to write the result.\n"
+        if array == "NDArray"
+        else "    name : str, optional\n        Name of the node.\n"
+        "    attr : dict of str, optional\n        Attributes of the node.\n"
+    )
+    function.__name__ = function.__qualname__ = name
+    function.__module__ = "mxnet.ndarray" if array == "NDArray" else "mxnet.symbol"
+    function.__doc__ = f"{text}{extra}\n    Returns\n    -------\n    {array}\n    "
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [inspect.Parameter(key, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None) for key in inputs.split(", ")]
+    names = _ATTRIBUTES[name] + (["out"] if array == "NDArray" else ["name", "attr"])
+    parameters += [inspect.Parameter(key, keyword, default=None) for key in names]
+    function.__signature__ = inspect.Signature(parameters)
+    return function
+
+
+@functools.lru_cache(maxsize=None)
+def register() -> None:
+    """Puts the operators into ``mx.nd`` and ``mx.sym``; later calls do nothing."""
+    library.load_into_mxnet()
+    for name in _DOCUMENTATION:
+        for modules, make, array in (
+            ((mx.nd, mx.nd.op), _array_function, "NDArray"),
+            ((mx.sym, mx.sym.op), _symbol_function, "Symbol"),
+        ):
+            function = _describe(make(name, getattr(modules[1], name)), name, array)
+            for module in modules:
+                setattr(module, name, function)

@@ -1,0 +1,69 @@
+// The binary kernels of each instruction set, and the choice between them.
+//
+// Conventions of every kernel:
+//  - a bit is 1 when the value is +1, that is when !(x < 0): 0, -0.0 and NaN are +1;
+//  - a row of bits is a sequence of 64-bit words, bit 0 first, the unused bits of its last word 0;
+//  - with `depth` words a row, popcount(a ^ b) over a row counts the differing bits: zero tails on both
+//    sides cancel, and the +-1 dot product of K bits is K - 2 * popcount.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace bmx {
+
+// What becomes of an accumulator: out = multiplier * popcount + addend, the multipliers and addends one a
+// row (output channel of a convolution) or one a column (unit of a fully connected layer).
+// K - 2 * popcount, (K + dot) / 2 = K - popcount, scales and biases are all of this form. With integers
+// below 2^24 in and no bias the result is exact.
+struct Affine {
+  const float* multiplier;
+  const float* addend;
+  bool along_rows;
+};
+
+struct Kernels {
+  const char* name;
+
+  // Columns that one vector holds, and columns of one panel: the widest block that `gemm` works on.
+  int lanes;
+  int panel_columns;
+
+  // words[p] bit c = !(data[c * channel_stride + p] < 0), for c < channels <= 64 and p < pixels.
+  void (*pack_channels)(const float* data, size_t channel_stride, int channels, size_t pixels, uint64_t* words);
+
+  // A row of `length` contiguous floats into ceil(length / 64) words.
+  void (*pack_row)(const float* data, size_t length, uint64_t* words);
+
+  // panel[k * panel_columns + j] = words[column_offset[j] + depth_offset[k]] for j < columns, k < depth;
+  // the remaining columns of the panel are zeros.
+  void (*gather_panel)(const uint64_t* words, const int64_t* column_offset, int columns, const int64_t* depth_offset,
+                       size_t depth, uint64_t* panel);
+
+  // out[r * out_stride + j] = affine(popcount of rows[r * row_stride ...] ^ column j of the panel).
+  void (*gemm)(const uint64_t* rows, size_t row_stride, size_t num_rows, const uint64_t* panel, size_t depth,
+               int columns, const Affine& affine, float* out, size_t out_stride);
+
+  // c (m, n) = or += a (m, k) * b (k, n) in float32, on one thread (float_gemm_tile.h).
+  void (*float_gemm)(size_t m, size_t n, size_t k, const float* a, size_t a_row, size_t a_column, const float* b,
+                     size_t b_row, size_t b_column, float* c, size_t c_row, bool accumulate);
+};
+
+// The fastest kernels that this CPU runs, or those named by the environment variable BMX_ISA
+// (portable | avx2 | avx512), read once. Throws std::runtime_error if BMX_ISA names kernels that do not
+// exist or that this CPU does not run.
+const Kernels& kernels();
+
+// The kernels of that name, or nullptr if this build or this CPU does not have them.
+const Kernels* find_kernels(const char* name);
+
+// Names of all kernels that this machine runs, fastest first, ending with nullptr.
+const char* const* available_kernels();
+
+extern const Kernels kPortableKernels;
+#if BMX_X86_64
+extern const Kernels kAvx2Kernels;
+extern const Kernels kAvx512Kernels;
+#endif
+
+}  // namespace bmx

@@ -1,0 +1,116 @@
+// Kernels for AVX2, which has no popcount: the nibbles of a ^ b are looked up with a byte shuffle
+// (Mula, Kurz, Lemire: Faster Population Counts Using AVX2 Instructions, 2018) and summed in bytes; a byte
+// grows by at most 8 a step, so after 31 steps the bytes are folded into 64-bit sums.
+#include <immintrin.h>
+
+#include "kernels/float_gemm_tile.h"
+#include "kernels/gemm_tile.h"
+
+namespace bmx {
+namespace {
+
+struct Avx2 {
+  static constexpr int kLanes = 4;
+  static constexpr int kMaxRows = 4;
+  static constexpr int kMaxVectors = 2;
+  static constexpr int kChunk = 31;
+  using Words = __m256i;
+  using Sums = __m256i;
+  using Partial = __m256i;
+  using Floats = __m256;
+
+  static Partial zero_partial() { return _mm256_setzero_si256(); }
+  static Sums zero_sums() { return _mm256_setzero_si256(); }
+  static Words load(const uint64_t* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
+  static Words broadcast(const uint64_t* p) { return _mm256_set1_epi64x(static_cast<int64_t>(*p)); }
+  static Partial add_popcount(Partial acc, Words a, Words b) {
+    const __m256i counts = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,  //
+                                            0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
+    const __m256i nibble = _mm256_set1_epi8(0x0f);
+    const __m256i x = _mm256_xor_si256(a, b);
+    const __m256i low = _mm256_shuffle_epi8(counts, _mm256_and_si256(x, nibble));
+    const __m256i high = _mm256_shuffle_epi8(counts, _mm256_and_si256(_mm256_srli_epi16(x, 4), nibble));
+    return _mm256_add_epi8(_mm256_add_epi8(acc, low), high);
+  }
+  static Sums fold(Sums sums, Partial bytes) {
+    return _mm256_add_epi64(sums, _mm256_sad_epu8(bytes, _mm256_setzero_si256()));
+  }
+  // The sums are below 2^31: their low halves are all of them.
+  static Floats to_floats(Sums a, Sums b) {
+    const __m256i low_a = _mm256_permutevar8x32_epi32(a, _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6));
+    const __m256i low_b = _mm256_permutevar8x32_epi32(b, _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6));
+    return _mm256_cvtepi32_ps(_mm256_blend_epi32(low_a, low_b, 0xf0));
+  }
+  static Floats splat(float x) { return _mm256_set1_ps(x); }
+  static __m256i first(int lanes) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  }
+  static Floats load_floats(const float* p, int lanes) { return _mm256_maskload_ps(p, first(lanes)); }
+  static Floats affine(Floats x, Floats multiplier, Floats addend) { return _mm256_fmadd_ps(x, multiplier, addend); }
+  static void store(float* p, Floats y, int lanes) {
+    if (lanes == 2 * kLanes) {
+      _mm256_storeu_ps(p, y);
+    } else {
+      _mm256_maskstore_ps(p, first(lanes), y);
+    }
+  }
+};
+
+constexpr int kPanelColumns = Avx2::kLanes * Avx2::kMaxVectors;
+
+// Eight pixels a step: the comparison's mask selects the channel's bit in 32-bit lanes.
+inline __m256i collect(const float* data, size_t channel_stride, int channels) {
+  __m256i bits = _mm256_setzero_si256();
+  for (int c = 0; c < channels; ++c) {
+    const __m256 x = _mm256_loadu_ps(data + c * channel_stride);
+    const __m256 set = _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_NLT_UQ);
+    const __m256i bit = _mm256_set1_epi32(static_cast<int>(1u << c));
+    bits = _mm256_or_si256(bits, _mm256_and_si256(_mm256_castps_si256(set), bit));
+  }
+  return bits;
+}
+
+void pack_channels(const float* data, size_t channel_stride, int channels, size_t pixels, uint64_t* words) {
+  size_t p = 0;
+  for (; p + 8 <= pixels; p += 8) {
+    const __m256i low = collect(data + p, channel_stride, channels < 32 ? channels : 32);
+    const __m256i high =
+        channels > 32 ? collect(data + p + 32 * channel_stride, channel_stride, channels - 32) : _mm256_setzero_si256();
+    const __m256i even = _mm256_unpacklo_epi32(low, high);  // pixels 0 1 4 5
+    const __m256i odd = _mm256_unpackhi_epi32(low, high);   // pixels 2 3 6 7
+    auto* target = reinterpret_cast<__m256i*>(words + p);
+    _mm256_storeu_si256(target, _mm256_permute2x128_si256(even, odd, 0x20));
+    _mm256_storeu_si256(target + 1, _mm256_permute2x128_si256(even, odd, 0x31));
+  }
+  if (p < pixels) kPortableKernels.pack_channels(data + p, channel_stride, channels, pixels - p, words + p);
+}
+
+void pack_row(const float* data, size_t length, uint64_t* words) {
+  size_t i = 0;
+  for (; i + 64 <= length; i += 64) {
+    uint64_t word = 0;
+    for (int part = 0; part < 8; ++part) {
+      const __m256 x = _mm256_loadu_ps(data + i + 8 * part);
+      const int set = _mm256_movemask_ps(_mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_NLT_UQ));
+      word |= static_cast<uint64_t>(static_cast<unsigned>(set)) << (8 * part);
+    }
+    words[i / 64] = word;
+  }
+  if (i < length) kPortableKernels.pack_row(data + i, length - i, words + i / 64);
+}
+
+void gather_panel(const uint64_t* words, const int64_t* column_offset, int columns, const int64_t* depth_offset,
+                  size_t depth, uint64_t* panel) {
+  for (size_t k = 0; k < depth; ++k, panel += kPanelColumns) {
+    const uint64_t* source = words + depth_offset[k];
+    for (int j = 0; j < columns; ++j) panel[j] = source[column_offset[j]];
+    for (int j = columns; j < kPanelColumns; ++j) panel[j] = 0;
+  }
+}
+
+}  // namespace
+
+const Kernels kAvx2Kernels = {"avx2",   Avx2::kLanes, kPanelColumns, pack_channels,
+                              pack_row, gather_panel, gemm<Avx2>,    float_gemm<Avx2>};
+
+}  // namespace bmx

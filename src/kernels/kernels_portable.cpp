@@ -1,0 +1,105 @@
+// Kernels in plain C++, for every machine: 8 lanes of 64 bits that the compiler may vectorise.
+#include "kernels/float_gemm_tile.h"
+#include "kernels/gemm_tile.h"
+
+namespace bmx {
+namespace {
+
+// Counts bits in parallel inside the word (Hacker's Delight, section 5-1): no instruction beyond the
+// baseline needed, and vectorisable, unlike a call of a library's table look-up.
+inline uint64_t popcount(uint64_t x) {
+  x -= (x >> 1) & 0x5555555555555555u;
+  x = (x & 0x3333333333333333u) + ((x >> 2) & 0x3333333333333333u);
+  x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu;
+  x += x >> 8;
+  x += x >> 16;
+  x += x >> 32;
+  return x & 0x7f;
+}
+
+struct Portable {
+  static constexpr int kLanes = 4;
+  static constexpr int kMaxRows = 2;
+  static constexpr int kMaxVectors = 4;
+  static constexpr int kChunk = 0;
+  struct Words {
+    uint64_t lane[kLanes];
+  };
+  struct Floats {
+    float lane[2 * kLanes];
+  };
+  using Sums = Words;
+  using Partial = Words;
+
+  static Partial zero_partial() { return {}; }
+  static Words load(const uint64_t* p) {
+    Words w;
+    for (int i = 0; i < kLanes; ++i) w.lane[i] = p[i];
+    return w;
+  }
+  static uint64_t broadcast(const uint64_t* p) { return *p; }
+  static Partial add_popcount(Partial acc, uint64_t a, const Words& b) {
+    for (int i = 0; i < kLanes; ++i) acc.lane[i] += popcount(a ^ b.lane[i]);
+    return acc;
+  }
+  static Floats to_floats(const Sums& a, const Sums& b) {
+    Floats f;
+    for (int i = 0; i < kLanes; ++i) {
+      f.lane[i] = static_cast<float>(static_cast<int64_t>(a.lane[i]));
+      f.lane[kLanes + i] = static_cast<float>(static_cast<int64_t>(b.lane[i]));
+    }
+    return f;
+  }
+  static Floats splat(float x) {
+    Floats f;
+    for (float& lane : f.lane) lane = x;
+    return f;
+  }
+  static Floats load_floats(const float* p, int lanes) {
+    Floats f{};
+    for (int i = 0; i < lanes; ++i) f.lane[i] = p[i];
+    return f;
+  }
+  static Floats affine(const Floats& x, const Floats& multiplier, const Floats& addend) {
+    Floats y;
+    for (int i = 0; i < 2 * kLanes; ++i) y.lane[i] = x.lane[i] * multiplier.lane[i] + addend.lane[i];
+    return y;
+  }
+  static void store(float* p, const Floats& y, int lanes) {
+    for (int i = 0; i < lanes; ++i) p[i] = y.lane[i];
+  }
+};
+
+constexpr int kPanelColumns = Portable::kLanes * Portable::kMaxVectors;
+
+void pack_channels(const float* data, size_t channel_stride, int channels, size_t pixels, uint64_t* words) {
+  for (size_t p = 0; p < pixels; ++p) words[p] = 0;
+  for (int c = 0; c < channels; ++c) {
+    const float* channel = data + c * channel_stride;
+    for (size_t p = 0; p < pixels; ++p) words[p] |= static_cast<uint64_t>(!(channel[p] < 0)) << c;
+  }
+}
+
+void pack_row(const float* data, size_t length, uint64_t* words) {
+  for (size_t i = 0; i < length; i += 64) {
+    uint64_t word = 0;
+    for (size_t j = 0; j < 64 && i + j < length; ++j) word |= static_cast<uint64_t>(!(data[i + j] < 0)) << j;
+    words[i / 64] = word;
+  }
+}
+
+void gather_panel(const uint64_t* words, const int64_t* column_offset, int columns, const int64_t* depth_offset,
+                  size_t depth, uint64_t* panel) {
+  for (size_t k = 0; k < depth; ++k, panel += kPanelColumns) {
+    const uint64_t* source = words + depth_offset[k];
+    for (int j = 0; j < columns; ++j) panel[j] = source[column_offset[j]];
+    for (int j = columns; j < kPanelColumns; ++j) panel[j] = 0;
+  }
+}
+
+}  // namespace
+
+const Kernels kPortableKernels = {"portable", Portable::kLanes, kPanelColumns,  pack_channels,
+                                  pack_row,   gather_panel,     gemm<Portable>, float_gemm<Portable>};
+
+}  // namespace bmx

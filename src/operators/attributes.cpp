@@ -1,0 +1,222 @@
+#include "operators/attributes.h"
+
+#include <cctype>
+#include <cerrno>
+#include <climits>
+#include <cmath>
+#include <cstdlib>
+#include <initializer_list>
+#include <set>
+#include <stdexcept>
+
+namespace bmx {
+namespace {
+
+// Takes attributes out of a map by name and type, and knows at the end which ones nobody took.
+class Reader {
+ public:
+  Reader(std::string op, const AttributeMap& attributes) : op_(std::move(op)), attributes_(attributes) {}
+
+  [[noreturn]] void fail(const std::string& name, const std::string& allowed) const {
+    throw std::invalid_argument(op_ + ": " + name + " is '" + attributes_.at(name) + "'; allowed: " + allowed);
+  }
+
+  const std::string* take(const std::string& name) {
+    known_.insert(name);
+    const auto found = attributes_.find(name);
+    return found == attributes_.end() || found->second == "None" ? nullptr : &found->second;
+  }
+
+  void ignore(std::initializer_list<const char*> names) {
+    for (const char* name : names) take(name);
+  }
+
+  void require(const char* name) const {
+    if (attributes_.count(name) == 0) throw std::invalid_argument(op_ + ": " + name + " must be given");
+  }
+
+  int64_t integer(const char* name, int64_t value, int64_t low, int64_t high) {
+    const std::string* text = take(name);
+    if (text == nullptr) return value;
+    const std::string allowed = std::to_string(low) + ".." + std::to_string(high);
+    char* end = nullptr;
+    errno = 0;
+    const long long parsed = std::strtoll(text->c_str(), &end, 10);
+    if (end == text->c_str() || *end != '\0' || errno != 0 || parsed < low || parsed > high) fail(name, allowed);
+    return parsed;
+  }
+
+  float real(const char* name, float value, float low, float high) {
+    const std::string* text = take(name);
+    if (text == nullptr) return value;
+    char* end = nullptr;
+    const float parsed = std::strtof(text->c_str(), &end);
+    if (end == text->c_str() || *end != '\0' || !(parsed >= low && parsed <= high)) {
+      fail(name, "a number from " + std::to_string(low) + " to " + std::to_string(high));
+    }
+    return parsed;
+  }
+
+  bool boolean(const char* name, bool value) {
+    const std::string* text = take(name);
+    if (text == nullptr) return value;
+    if (*text == "True" || *text == "true" || *text == "1") return true;
+    if (*text == "False" || *text == "false" || *text == "0") return false;
+    fail(name, "True, False");
+  }
+
+  size_t choice(const char* name, size_t value, const std::vector<std::string>& names) {
+    const std::string* text = take(name);
+    if (text == nullptr) return value;
+    std::string allowed;
+    for (size_t i = 0; i < names.size(); ++i) {
+      if (*text == names[i]) return i;
+      allowed += (i == 0 ? "" : ", ") + names[i];
+    }
+    fail(name, allowed);
+  }
+
+  // "(3, 3)", "[3, 3]", "3"; empty if absent or "()".
+  std::vector<int64_t> tuple(const char* name, int64_t low) {
+    const std::string* text = take(name);
+    std::vector<int64_t> values;
+    if (text == nullptr) return values;
+    const std::string allowed = "one to three integers, at least " + std::to_string(low) + " and below 2^20";
+    const char* p = text->c_str();
+    while (*p != '\0') {
+      if (std::isspace(static_cast<unsigned char>(*p)) || *p == '(' || *p == ')' || *p == '[' || *p == ']' ||
+          *p == ',' || *p == 'L') {
+        ++p;
+        continue;
+      }
+      char* end = nullptr;
+      const long long parsed = std::strtoll(p, &end, 10);
+      if (end == p || parsed < low || parsed >= (1 << 20)) fail(name, allowed);
+      values.push_back(parsed);
+      p = end;
+    }
+    if (values.size() > 3) fail(name, allowed);
+    return values;
+  }
+
+  // MXNet's own annotations (__lr_mult__ and the like) are no attributes of the operator.
+  void finish() const {
+    for (const auto& [name, value] : attributes_) {
+      if (known_.count(name) != 0 || name.compare(0, 2, "__") == 0) continue;
+      bool hidden = false;
+      for (const char* suffix : {"ctx_group", "lr_mult", "wd_mult", "force_mirroring", "mirror_stage"}) {
+        const size_t length = std::string(suffix).size();
+        hidden |= name.size() >= length && name.compare(name.size() - length, length, suffix) == 0;
+      }
+      if (hidden) continue;
+      std::string allowed;
+      for (const std::string& k : known_) allowed += (allowed.empty() ? "" : ", ") + k;
+      throw std::invalid_argument(op_ + ": no attribute is called '" + name + "'; there are: " + allowed);
+    }
+  }
+
+ private:
+  std::string op_;
+  const AttributeMap& attributes_;
+  std::set<std::string> known_;
+};
+
+void read_layer(Reader* r, QLayerParam* p) {
+  p->act_bit = static_cast<int>(r->integer("act_bit", 1, 1, 32));
+  p->weight_bit = static_cast<int>(r->integer("weight_bit", 1, 1, 32));
+  p->no_bias = r->boolean("no_bias", true);
+  p->binarized_weights_only = r->boolean("binarized_weights_only", false);
+  p->no_offset = r->boolean("no_offset", false);
+  p->true_gradient = r->boolean("true_gradient", false);
+  p->gradient_mode =
+      r->choice("gradient_update_mode", 0, {"bb", "bf", "ff"}) == 2 ? GradientMode::kLatent : GradientMode::kBinary;
+}
+
+}  // namespace
+
+QActivationParam::QActivationParam(const AttributeMap& attributes) {
+  Reader r("QActivation", attributes);
+  act_bit = static_cast<int>(r.integer("act_bit", 1, 1, 32));
+  backward_only = r.boolean("backward_only", false);
+  gradient_cancel_threshold = r.real("gradient_cancel_threshold", 0.5f, 0.0f, HUGE_VALF);
+  estimator =
+      r.choice("estimator", 0, {"ste", "approx_sign"}) == 0 ? Estimator::kStraightThrough : Estimator::kApproxSign;
+  r.finish();
+}
+
+QConvolutionParam::QConvolutionParam(const char* op, const AttributeMap& attributes) {
+  Reader r(op, attributes);
+  r.require("kernel");
+  r.require("num_filter");
+  read_layer(&r, this);
+  kernel = r.tuple("kernel", 1);
+  stride = r.tuple("stride", 1);
+  dilate = r.tuple("dilate", 1);
+  pad = r.tuple("pad", 0);
+  if (kernel.empty()) r.fail("kernel", "one to three integers");
+  auto complete = [&](const char* name, std::vector<int64_t>* values, int64_t value) {
+    if (values->empty()) values->assign(kernel.size(), value);
+    if (values->size() != kernel.size()) r.fail(name, "as many numbers as kernel has");
+  };
+  complete("stride", &stride, 1);
+  complete("dilate", &dilate, 1);
+  complete("pad", &pad, 0);
+  num_filter = r.integer("num_filter", 0, 1, 100000);
+  num_group = r.integer("num_group", 1, 1, 100000);
+  if (num_filter % num_group != 0) r.fail("num_group", "a divisor of num_filter");
+  scaling_mode = static_cast<ScalingMode>(r.choice("scaling_mode", 0, {"none", "forward", "backward"}));
+  pad_value = r.real("pad_value", 0, -1, 0);
+  if (pad_value != 0 && pad_value != -1) r.fail("pad_value", "0, -1");
+  const std::vector<std::string> layouts = {"NCW", "NCHW", "NCDHW"};
+  const size_t layout = r.choice("layout", kernel.size() - 1, layouts);
+  if (layout != kernel.size() - 1) r.fail("layout", layouts[kernel.size() - 1] + " for this kernel");
+  // Of cuDNN, or of older files: they do not change a result.
+  r.ignore({"workspace", "cudnn_tune", "cudnn_off", "scaling_factor"});
+  r.finish();
+}
+
+ConvShape QConvolutionParam::shape(const std::vector<int64_t>& data) const {
+  if (data.size() != kernel.size() + 2) {
+    throw std::invalid_argument("data has shape " + to_string(data) + "; a kernel " + to_string(kernel) + " needs " +
+                                std::to_string(kernel.size() + 2) + " dimensions");
+  }
+  ConvShape s;
+  s.batch = data[0];
+  s.channels = data[1];
+  s.filters = num_filter;
+  s.groups = num_group;
+  if (s.channels < 1 || s.channels % num_group != 0) {
+    throw std::invalid_argument("data has " + std::to_string(s.channels) +
+                                " channels; they must be a multiple of num_group = " + std::to_string(num_group));
+  }
+  for (size_t i = 0; i < kernel.size(); ++i) {
+    const size_t axis = 3 - kernel.size() + i;
+    s.in[axis] = data[2 + i];
+    s.kernel[axis] = kernel[i];
+    s.stride[axis] = stride[i];
+    s.dilate[axis] = dilate[i];
+    s.pad[axis] = pad[i];
+    if (s.in[axis] < 1 || s.padded(static_cast<int>(axis)) < dilate[i] * (kernel[i] - 1) + 1) {
+      throw std::invalid_argument("the kernel " + to_string(kernel) + ", dilated by " + to_string(dilate) +
+                                  ", is larger than the data " + to_string(data) + " padded by " + to_string(pad));
+    }
+  }
+  return s;
+}
+
+QFullyConnectedParam::QFullyConnectedParam(const AttributeMap& attributes) {
+  Reader r("QFullyConnected", attributes);
+  r.require("num_hidden");
+  read_layer(&r, this);
+  num_hidden = r.integer("num_hidden", 0, 1, INT_MAX);
+  flatten = r.boolean("flatten", true);
+  r.finish();
+}
+
+std::string to_string(const std::vector<int64_t>& shape) {
+  std::string text = "(";
+  for (size_t i = 0; i < shape.size(); ++i) text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
+  return text + (shape.size() == 1 ? ",)" : ")");
+}
+
+}  // namespace bmx

@@ -1,0 +1,71 @@
+// Reads an operator's attributes, which MXNet hands over as strings, with BMXNet's names, defaults and ranges.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "kernels/conv_shape.h"
+#include "kernels/quantize.h"
+
+namespace bmx {
+
+using AttributeMap = std::unordered_map<std::string, std::string>;
+
+enum class ScalingMode { kNone, kForward, kBackward };
+enum class GradientMode { kBinary, kLatent };  // bb and bf; ff
+
+// Each constructor throws std::invalid_argument for a value that is not allowed, a required attribute that is
+// missing, or a name that the operator does not have.
+
+struct QActivationParam {
+  explicit QActivationParam(const AttributeMap& attributes);
+
+  int act_bit = 1;
+  bool backward_only = false;
+  float gradient_cancel_threshold = 0.5f;  // ours; BMXNet v1 has 0.5 fixed, v2 1.0 by default
+  Estimator estimator = Estimator::kStraightThrough;
+};
+
+// What convolution and fully connected layers share.
+struct QLayerParam {
+  int act_bit = 1;
+  int weight_bit = 1;
+  bool no_bias = true;
+  bool binarized_weights_only = false;
+  bool no_offset = false;      // ours: 1/1 bits give the +-1 dot product, not (K + dot) / 2
+  bool true_gradient = false;  // ours: the gradient includes the 1/2 of (K + dot) / 2
+  GradientMode gradient_mode = GradientMode::kBinary;
+
+  bool binary() const { return binarized_weights_only || (act_bit == 1 && weight_bit == 1); }
+  bool offset() const { return binary() && !no_offset; }
+  int num_inputs() const { return no_bias ? 2 : 3; }
+  // Factor of the gradients of data and weight.
+  float gradient_scale() const { return offset() && true_gradient ? 0.5f : 1.0f; }
+};
+
+struct QConvolutionParam : QLayerParam {
+  QConvolutionParam(const char* op, const AttributeMap& attributes);
+
+  std::vector<int64_t> kernel, stride, dilate, pad;
+  int64_t num_filter = 0;
+  int64_t num_group = 1;
+  ScalingMode scaling_mode = ScalingMode::kNone;
+  float pad_value = 0;  // ours: 0 as BMXNet v1 (sign(0) = +1), or -1 as v2
+
+  // The geometry for a data shape (batch, channels, spatial...); throws if they do not fit.
+  ConvShape shape(const std::vector<int64_t>& data) const;
+};
+
+struct QFullyConnectedParam : QLayerParam {
+  explicit QFullyConnectedParam(const AttributeMap& attributes);
+
+  int64_t num_hidden = 0;
+  bool flatten = true;  // ours, as MXNet's FullyConnected
+};
+
+// "(2, 3)", for messages.
+std::string to_string(const std::vector<int64_t>& shape);
+
+}  // namespace bmx

@@ -1,0 +1,71 @@
+#include "operators/mxnet.h"
+
+#include <cstring>
+
+#include "operators/attributes.h"
+
+namespace bmx {
+namespace {
+
+thread_local std::string pending_error;
+thread_local std::string shown_error;
+
+}  // namespace
+
+void set_mxnet_error(const std::string& message) { pending_error = message; }
+
+void infer_float32(std::initializer_list<const char*> names, bool words, std::vector<int>* in_types,
+                   std::vector<int>* out_types) {
+  size_t i = 0;
+  for (const char* name : names) {
+    if (i == in_types->size()) break;
+    int& type = in_types->at(i);
+    if (type < 0) type = mxnet::ext::kFloat32;
+    const bool packed = words && i == 1;
+    if (type != mxnet::ext::kFloat32 && !(packed && type == mxnet::ext::kFloat64)) {
+      throw std::invalid_argument(std::string(name) + (packed ? " must be packed words in float32 or float64"
+                                                              : " must be float32; cast it with astype('float32')"));
+    }
+    ++i;
+  }
+  out_types->at(0) = mxnet::ext::kFloat32;
+}
+
+void assign_shape(const char* name, const std::vector<int64_t>& wanted, Shape* shape) {
+  if (shape->empty()) {
+    shape->assign(wanted.begin(), wanted.end());
+  } else if (to_int64(*shape) != wanted) {
+    throw std::invalid_argument(std::string(name) + " has shape " + to_string(to_int64(*shape)) + "; it must be " +
+                                to_string(wanted));
+  }
+}
+
+void assign_packed_shape(const std::vector<int64_t>& wanted, size_t words32, size_t words64, Shape* shape) {
+  if (shape->empty()) {
+    shape->assign(wanted.begin(), wanted.end());
+    return;
+  }
+  size_t size = 1;
+  for (unsigned dim : *shape) size *= dim;
+  if (size != words32 && size != words64) {
+    throw std::invalid_argument("weight has shape " + to_string(to_int64(*shape)) + ", " + std::to_string(size) +
+                                " packed words; it must have " + std::to_string(words32) + " words of 32 bits or " +
+                                std::to_string(words64) + " of 64");
+  }
+}
+
+}  // namespace bmx
+
+// lib_api.cc keeps every message for ever, shows all of them with each error, and copies all of them at each
+// call that follows: after one error, every step would get slower. The build renames its two functions out
+// of the way (CMakeLists.txt), and these show the message of this thread's last failure once.
+extern "C" {
+
+__attribute__((visibility("default"))) int _msgSize() { return bmx::pending_error.empty() ? 0 : 1; }
+
+__attribute__((visibility("default"))) void _msgGet(int, const char** message) {
+  bmx::shown_error.swap(bmx::pending_error);
+  bmx::pending_error.clear();
+  *message = bmx::shown_error.c_str();
+}
+}

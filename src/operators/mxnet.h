@@ -1,0 +1,53 @@
+// The boundary to MXNet: lib_api.h, and exceptions to its error messages.
+#pragma once
+
+#include <omp.h>
+
+#include <exception>
+#include <initializer_list>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "mxnet/lib_api.h"
+
+namespace bmx {
+
+// The message that MXNet shows for a failed call of this thread.
+void set_mxnet_error(const std::string& message);
+
+// Runs f; an exception becomes MX_FAIL with the message "<op>: <what>".
+template <class F>
+mxnet::ext::MXReturnValue guarded(const char* op, F f) {
+  try {
+    f();
+    return mxnet::ext::MX_SUCCESS;
+  } catch (const std::exception& e) {
+    const std::string what = e.what(), prefix = std::string(op) + ": ";
+    set_mxnet_error(what.compare(0, prefix.size(), prefix) == 0 ? what : prefix + what);
+    return mxnet::ext::MX_FAIL;
+  }
+}
+
+// MXNet gives its worker threads a share of the cores (OMP_NUM_THREADS if set); we use the same.
+inline int num_threads() { return omp_get_max_threads(); }
+
+inline float* floats(mxnet::ext::MXTensor& tensor) { return tensor.data<float>(); }
+
+using Shape = std::vector<unsigned>;  // empty while MXNet does not know it
+
+inline std::vector<int64_t> to_int64(const Shape& shape) { return {shape.begin(), shape.end()}; }
+
+// Inputs are float32: an unknown type becomes float32, another one is an error. With `words`, input 1 holds
+// packed words and may also be float64.
+void infer_float32(std::initializer_list<const char*> names, bool words, std::vector<int>* in_types,
+                   std::vector<int>* out_types);
+
+// Sets *shape to `wanted` if it is unknown; throws if it is known and different.
+void assign_shape(const char* name, const std::vector<int64_t>& wanted, Shape* shape);
+
+// The shape of packed words when it is not known: as BMXNet declares it, in 32-bit words. A known shape stays
+// if it has as many elements as there are words of 32 or of 64 bits.
+void assign_packed_shape(const std::vector<int64_t>& wanted, size_t words32, size_t words64, Shape* shape);
+
+}  // namespace bmx

@@ -1,0 +1,210 @@
+// QFullyConnected: forward of 1/1 bits on packed bits, (D + dot) / 2 = D - popcount(x ^ w) exactly; other bit
+// widths as a float product of the quantized arrays. Backward as QConvolution's.
+#include <cstring>
+
+#include "kernels/binary_conv.h"
+#include "kernels/buffer.h"
+#include "kernels/float_conv.h"
+#include "kernels/float_matmul.h"
+#include "kernels/interchange.h"
+#include "operators/attributes.h"
+#include "operators/mxnet.h"
+#include "operators/packed_cache.h"
+
+namespace {
+
+using namespace bmx;
+using namespace mxnet::ext;
+
+enum Input { kData, kWeight, kBias };
+
+struct Sizes {
+  size_t rows = 1, inputs = 1, units = 0;
+  size_t depth() const { return (inputs + 63) / 64; }
+};
+
+Sizes sizes_of(const QFullyConnectedParam& param, const std::vector<int64_t>& data) {
+  if (data.size() < 2 && param.flatten) {
+    throw std::invalid_argument("data has shape " + to_string(data) + "; at least 2 dimensions are needed");
+  }
+  Sizes s;
+  s.units = static_cast<size_t>(param.num_hidden);
+  const size_t row_dims = param.flatten ? 1 : data.size() - 1;
+  for (size_t i = 0; i < data.size(); ++i) (i < row_dims ? s.rows : s.inputs) *= static_cast<size_t>(data[i]);
+  if (s.inputs == 0) throw std::invalid_argument("data has shape " + to_string(data) + ": no inputs");
+  return s;
+}
+
+class QFullyConnected : public CustomStatefulOp {
+ public:
+  explicit QFullyConnected(QFullyConnectedParam param) : param_(std::move(param)) {}
+
+  MXReturnValue Forward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs, const OpResource&) override {
+    return guarded("QFullyConnected", [&] { forward(inputs, floats(outputs->at(0))); });
+  }
+
+  // Inputs: the gradient of the output, the inputs of forward, its output.
+  MXReturnValue Backward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs, const OpResource&) override {
+    return guarded("QFullyConnected", [&] { backward(inputs, outputs); });
+  }
+
+ private:
+  void forward(std::vector<MXTensor>* inputs, float* out) {
+    const Kernels& k = kernels();
+    const int threads = num_threads();
+    const Sizes s = sizes_of(param_, inputs->at(kData).shape);
+    const float* bias = param_.no_bias ? nullptr : floats(inputs->at(kBias));
+    const float* data = floats(inputs->at(kData));
+    MXTensor& weight = inputs->at(kWeight);
+    if (!param_.binary()) {
+      const Buffer<float> x = quantized_data(s, data), w = quantized_weight(s, floats(weight));
+      float_matmul(k, s.rows, s.units, s.inputs, x.get(), s.inputs, 1, w.get(), 1, s.inputs, out, threads);
+      for (size_t r = 0; bias != nullptr && r < s.rows; ++r) {
+        for (size_t u = 0; u < s.units; ++u) out[r * s.units + u] += bias[u];
+      }
+      return;
+    }
+    Buffer<uint64_t> x(s.rows * s.depth()), own;
+    pack_rows(k, data, s.rows, s.inputs, x.get(), threads);
+    PackedCache::Words kept;
+    if (param_.binarized_weights_only) {
+      kept = packed_weight(s, &weight);
+    } else {
+      own = Buffer<uint64_t>(s.units * s.depth());
+      pack_rows(k, floats(weight), s.units, s.inputs, own.get(), threads);
+    }
+    Buffer<float> multiplier(s.units), addend(s.units);
+    for (size_t u = 0; u < s.units; ++u) {
+      multiplier[u] = param_.offset() ? -1.0f : -2.0f;
+      addend[u] = static_cast<float>(s.inputs) + (bias == nullptr ? 0.0f : bias[u]);
+    }
+    binary_matmul(k, x.get(), kept ? kept->get() : own.get(), s.rows, s.units, s.depth(),
+                  {multiplier.get(), addend.get(), false}, out, threads);
+  }
+
+  void backward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs) {
+    const Kernels& k = kernels();
+    const int threads = num_threads();
+    const float* out_grad = floats(inputs->at(0));
+    const Sizes s = sizes_of(param_, inputs->at(1 + kData).shape);
+    MXTensor& weight = inputs->at(1 + kWeight);
+    const float scale = param_.gradient_scale();
+
+    // (rows, inputs) = out_grad (rows, units) * weight (units, inputs)
+    Buffer<float> expanded;
+    const float* used = floats(weight);
+    if (param_.binarized_weights_only) {
+      expanded = expand_bits(s, packed_weight(s, &weight)->get());
+      used = expanded.get();
+    } else if (param_.gradient_mode == GradientMode::kBinary) {
+      expanded = quantized_weight(s, floats(weight));
+      used = expanded.get();
+    }
+    float* data_grad = floats(outputs->at(kData));
+    float_matmul(k, s.rows, s.inputs, s.units, out_grad, s.units, 1, used, s.inputs, 1, data_grad, threads);
+    if (scale != 1) multiply(data_grad, s.rows * s.inputs, scale);
+
+    // (units, inputs) = out_grad^T * data; packed bits have no gradient.
+    MXTensor& weight_grad = outputs->at(kWeight);
+    if (param_.binarized_weights_only) {
+      const size_t bytes = weight_grad.size() * (weight_grad.dtype == kFloat64 ? sizeof(double) : sizeof(float));
+      std::memset(weight_grad.data_ptr, 0, bytes);
+    } else {
+      const Buffer<float> x = quantized_data(s, floats(inputs->at(1 + kData)));
+      float_matmul(k, s.units, s.inputs, s.rows, out_grad, 1, s.units, x.get(), s.inputs, 1, floats(weight_grad),
+                   threads);
+      if (scale != 1) multiply(floats(weight_grad), s.units * s.inputs, scale);
+    }
+    if (!param_.no_bias) bias_backward(out_grad, s.rows, s.units, 1, floats(outputs->at(kBias)));
+  }
+
+  Buffer<float> quantized_data(const Sizes& s, const float* data) const {
+    Buffer<float> x(s.rows * s.inputs);
+    quantize_activation(data, x.get(), x.size(), param_.binarized_weights_only ? 1 : param_.act_bit, num_threads());
+    return x;
+  }
+
+  Buffer<float> quantized_weight(const Sizes& s, const float* weight) const {
+    Buffer<float> w(s.units * s.inputs);
+    quantize_weight(weight, w.get(), w.size(), param_.weight_bit);
+    return w;
+  }
+
+  static Buffer<float> expand_bits(const Sizes& s, const uint64_t* bits) {
+    Buffer<float> w(s.units * s.inputs);
+    for (size_t u = 0; u < s.units; ++u) {
+      for (size_t i = 0; i < s.inputs; ++i) {
+        w[u * s.inputs + i] = (bits[u * s.depth() + i / 64] >> (i % 64)) & 1 ? 1.0f : -1.0f;
+      }
+    }
+    return w;
+  }
+
+  static void multiply(float* values, size_t size, float factor) {
+    for (size_t i = 0; i < size; ++i) values[i] *= factor;
+  }
+
+  PackedCache::Words packed_weight(const Sizes& s, MXTensor* weight) {
+    const int word_bits = weight->dtype == kFloat64 ? 64 : 32;
+    const size_t words = interchange_dense_words(s.units, s.inputs, word_bits);
+    if (static_cast<size_t>(weight->size()) != words) {
+      throw std::invalid_argument("weight has " + std::to_string(weight->size()) + " words of " +
+                                  std::to_string(word_bits) + " bits; it must have " + std::to_string(words));
+    }
+    return packed_.get(weight->data_ptr, words * word_bits / 8, s.units * s.depth(), [&](uint64_t* target) {
+      unpack_dense_weight(s.units, s.inputs, weight->data_ptr, word_bits, target);
+    });
+  }
+
+  const QFullyConnectedParam param_;
+  PackedCache packed_;
+};
+
+MXReturnValue parse_attributes(const AttributeMap& attributes, int* num_inputs, int* num_outputs) {
+  return guarded("QFullyConnected", [&] {
+    *num_inputs = QFullyConnectedParam(attributes).num_inputs();
+    *num_outputs = 1;
+  });
+}
+
+MXReturnValue infer_type(const AttributeMap& attributes, std::vector<int>* in_types, std::vector<int>* out_types) {
+  return guarded("QFullyConnected", [&] {
+    const QFullyConnectedParam param(attributes);
+    infer_float32({"data", "weight", "bias"}, param.binarized_weights_only, in_types, out_types);
+  });
+}
+
+MXReturnValue infer_shape(const AttributeMap& attributes, std::vector<Shape>* in_shapes,
+                          std::vector<Shape>* out_shapes) {
+  return guarded("QFullyConnected", [&] {
+    const QFullyConnectedParam param(attributes);
+    const Shape& data = in_shapes->at(kData);
+    if (data.empty()) throw std::invalid_argument("the shape of data is not known; give it to infer_shape or bind");
+    const Sizes s = sizes_of(param, to_int64(data));
+    const auto units = static_cast<int64_t>(s.units), inputs = static_cast<int64_t>(s.inputs);
+    if (param.binarized_weights_only) {
+      assign_packed_shape({units, (inputs + 31) / 32}, interchange_dense_words(s.units, s.inputs, 32),
+                          interchange_dense_words(s.units, s.inputs, 64), &in_shapes->at(kWeight));
+    } else {
+      assign_shape("weight", {units, inputs}, &in_shapes->at(kWeight));
+    }
+    if (!param.no_bias) assign_shape("bias", {units}, &in_shapes->at(kBias));
+    Shape out(data.begin(), param.flatten ? data.begin() + 1 : data.end() - 1);
+    out.push_back(static_cast<unsigned>(s.units));
+    out_shapes->at(0) = out;
+  });
+}
+
+MXReturnValue create(const AttributeMap& attributes, const MXContext&, const std::vector<Shape>&,
+                     const std::vector<int>, CustomStatefulOp** op) {
+  return guarded("QFullyConnected",
+                 [&] { *op = CustomStatefulOp::create<QFullyConnected>(QFullyConnectedParam(attributes)); });
+}
+
+REGISTER_OP(QFullyConnected)
+    .setCreateOpState(create, "cpu")
+    .setParseAttrs(parse_attributes)
+    .setInferType(infer_type)
+    .setInferShape(infer_shape);
+
+}  // namespace

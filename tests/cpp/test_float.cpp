@@ -1,0 +1,132 @@
+// The float convolution, its gradients and the quantizers against definitions in double precision.
+#include <cmath>
+#include <limits>
+
+#include "kernels/float_conv.h"
+#include "kernels/quantize.h"
+#include "test.h"
+
+namespace {
+
+using bmx::ConvShape;
+using bmx::Kernels;
+
+std::vector<float> tame(test::Random* random, size_t count) {
+  std::vector<float> v(count);
+  for (float& x : v) x = static_cast<float>(random->between(-1000, 1000)) / 1000;
+  return v;
+}
+
+// Calls f(index in out, index in padded input, index in weight) for every product of the convolution.
+template <class F>
+void for_each_product(const ConvShape& s, F f) {
+  for (int64_t n = 0; n < s.batch; ++n) {
+    for (int64_t o = 0; o < s.filters; ++o) {
+      for (int64_t p = 0; p < s.out_pixels(); ++p) {
+        const int64_t ow = p % s.out(2), oh = p / s.out(2) % s.out(1), od = p / s.out(2) / s.out(1);
+        for (int64_t i = 0; i < s.inputs(); ++i) {
+          const int64_t kw = i % s.kernel[2], kh = i / s.kernel[2] % s.kernel[1];
+          const int64_t kd = i / s.kernel[2] / s.kernel[1] % s.kernel[0], c = i / s.taps();
+          const int64_t channel = o / s.group_filters() * s.group_channels() + c;
+          const int64_t d = od * s.stride[0] + kd * s.dilate[0], h = oh * s.stride[1] + kh * s.dilate[1];
+          const int64_t w = ow * s.stride[2] + kw * s.dilate[2];
+          f((n * s.filters + o) * s.out_pixels() + p,
+            ((n * s.channels + channel) * s.padded_pixels()) + (d * s.padded(1) + h) * s.padded(2) + w,
+            o * s.inputs() + i);
+        }
+      }
+    }
+  }
+}
+
+void check_close(const std::vector<float>& got, const std::vector<double>& expected, const std::string& what) {
+  CHECK(got.size() == expected.size(), what);
+  for (size_t i = 0; i < got.size(); ++i) {
+    CHECK(std::fabs(got[i] - expected[i]) <= 1e-4 * (1 + std::fabs(expected[i])), what + " at " + std::to_string(i));
+  }
+}
+
+}  // namespace
+
+TEST(float_convolution_and_gradients_equal_their_definition) {
+  test::Random random(17);
+  for (int i = 0; i < 120; ++i) {
+    ConvShape s;
+    s.batch = random.between(0, 3);
+    s.groups = random.between(1, 2);
+    s.channels = s.groups * random.between(1, 20);
+    s.filters = s.groups * random.between(1, 9);
+    for (int axis = 0; axis < 3; ++axis) {
+      s.kernel[axis] = random.between(1, axis == 0 ? 2 : 3);
+      s.stride[axis] = random.between(1, 3);
+      s.dilate[axis] = random.between(1, 2);
+      s.pad[axis] = random.between(0, 1);
+      s.in[axis] = s.dilate[axis] * (s.kernel[axis] - 1) + 1 + random.between(0, axis == 0 ? 1 : 6);
+    }
+    const std::vector<float> padded = tame(&random, s.batch * s.channels * s.padded_pixels());
+    const std::vector<float> weight = tame(&random, s.filters * s.inputs());
+    const std::vector<float> grad = tame(&random, s.batch * s.filters * s.out_pixels());
+    std::vector<double> out(grad.size()), data_grad(padded.size()), weight_grad(weight.size());
+    for_each_product(s, [&](size_t o, size_t d, size_t w) {
+      out[o] += static_cast<double>(padded[d]) * weight[w];
+      data_grad[d] += static_cast<double>(grad[o]) * weight[w];
+      weight_grad[w] += static_cast<double>(grad[o]) * padded[d];
+    });
+    for (const char* const* name = bmx::available_kernels(); *name != nullptr; ++name) {
+      const Kernels& k = *bmx::find_kernels(*name);
+      const int threads = 1 + i % 3;
+      std::vector<float> got(grad.size());
+      bmx::float_conv(k, s, padded.data(), weight.data(), got.data(), threads);
+      check_close(got, out, std::string(k.name) + " forward");
+      got.assign(padded.size(), 1e9f);
+      bmx::float_conv_backward_data(k, s, grad.data(), weight.data(), got.data(), threads);
+      check_close(got, data_grad, std::string(k.name) + " backward data");
+      got.assign(weight.size(), 1e9f);
+      bmx::float_conv_backward_weight(k, s, grad.data(), padded.data(), got.data(), threads);
+      check_close(got, weight_grad, std::string(k.name) + " backward weight");
+    }
+  }
+}
+
+TEST(cropping_undoes_padding) {
+  ConvShape s;
+  s.batch = 2;
+  s.channels = 3;
+  s.in = {2, 3, 4};
+  s.pad = {1, 0, 2};
+  test::Random random(19);
+  const std::vector<float> data = tame(&random, s.batch * s.channels * s.in_pixels());
+  std::vector<float> padded(s.batch * s.channels * s.padded_pixels()), cropped(data.size());
+  bmx::pad_input(s, data.data(), -7.0f, padded.data(), 2);
+  double sum = 0;
+  for (float x : padded) sum += x == -7.0f;
+  CHECK(sum == static_cast<double>(padded.size() - data.size()), "");
+  bmx::crop_input(s, padded.data(), cropped.data(), 2);
+  CHECK(cropped == data, "");
+}
+
+TEST(activations_round_half_away_from_zero_and_keep_nan) {
+  const float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
+  CHECK(bmx::quantize_activation(0.5f, 2) == 2.0f / 3, "1.5 levels round to 2");
+  CHECK(bmx::quantize_activation(-inf, 4) == 0 && bmx::quantize_activation(inf, 4) == 1, "");
+  CHECK(bmx::quantize_activation(0.3f, 32) == 0.3f && bmx::quantize_activation(3.0f, 32) == 1, "32 bits only clip");
+  CHECK(bmx::quantize_activation(-0.0f, 1) == 1 && bmx::quantize_activation(nan, 1) == 1, "");
+  CHECK(std::isnan(bmx::quantize_activation(nan, 2)) && std::isnan(bmx::quantize_activation(nan, 32)), "");
+}
+
+TEST(weights_of_zeros_quantize_to_the_level_nearest_zero) {
+  const std::vector<float> zeros(5, 0.0f);
+  std::vector<float> y(5);
+  bmx::quantize_weight(zeros.data(), y.data(), 5, 2);
+  for (float v : y) CHECK(std::fabs(v - 1.0f / 3) < 1e-6f, "2 * round(1.5) / 3 - 1");
+}
+
+TEST(the_window_of_sign_is_closed_and_excludes_nan) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const std::vector<float> x{-0.5f, 0.5f, 0.50001f, -0.0f, nan}, g(5, 2.0f);
+  std::vector<float> dx(5);
+  bmx::sign_backward(g.data(), x.data(), dx.data(), 5, 0.5f, bmx::Estimator::kStraightThrough, 1);
+  CHECK((dx == std::vector<float>{2, 2, 0, 2, 0}), "");
+  bmx::sign_backward(g.data(), x.data(), dx.data(), 5, 0.5f, bmx::Estimator::kApproxSign, 1);
+  CHECK((dx == std::vector<float>{2, 2, 0, 4, 0}), "2 - 2|x| times the gradient");
+}
