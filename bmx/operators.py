@@ -1,10 +1,8 @@
 """QActivation, QConvolution and QFullyConnected as functions of ``mx.sym`` and ``mx.nd``.
 
 MXNet generates functions for custom operators, but plain ones: they take their inputs as a list, do not create
-missing weights and have no documentation. The functions here stand in their place. They also see to it that
-gradients accumulate: MXNet does not tell custom operators when they should add to an array instead of
-overwriting it (``grad_req='add'``), so that between a variable and an operator there must be a built-in one
-that knows; an identity copies no more than the weights.
+missing weights and have no documentation. The functions here stand in their place, and put a guard between
+variables and operators (guards.py), so that gradients accumulate.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ from typing import Any, Callable
 
 import mxnet as mx
 
-from . import library
+from . import guards, library
 from .errors import Error
 
 _CONVOLUTION_ATTRIBUTES = """    kernel : tuple of 1, 2 or 3 ints
@@ -195,10 +193,11 @@ def _symbol_function(name: str, generated: Callable) -> Callable:
             symbol = given.get(key)
             if symbol is None:
                 symbol = mx.sym.Variable(f"{name}_{key}")
-            if symbol.get_internals().list_outputs() == [symbol.name]:  # a variable
-                symbol = mx.sym.identity(symbol, name=f"{symbol.name}_guard")
-            ordered.append(symbol)
-        return _call(generated, *ordered, name=name, attr=attr, **attributes)
+            if key == "bias":
+                guards.give_shape(symbol, attributes)
+            ordered.append(guards.guarded(symbol) if guards.is_variable(symbol) else symbol)
+        with mx.name.NameManager():  # the name is final: another prefix would be one too many
+            return _call(generated, *ordered, name=name, attr=attr, **attributes)
 
     return function
 
@@ -215,11 +214,11 @@ def _describe(function: Callable, name: str, array: str) -> Callable:
     function.__name__ = function.__qualname__ = name
     function.__module__ = "mxnet.ndarray" if array == "NDArray" else "mxnet.symbol"
     function.__doc__ = f"{text}{extra}\n    Returns\n    -------\n    {array}\n    "
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    parameters = [inspect.Parameter(key, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None) for key in inputs.split(", ")]
-    names = _ATTRIBUTES[name] + (["out"] if array == "NDArray" else ["name", "attr"])
-    parameters += [inspect.Parameter(key, keyword, default=None) for key in names]
-    function.__signature__ = inspect.Signature(parameters)
+    keywords = _ATTRIBUTES[name] + (["out"] if array == "NDArray" else ["name", "attr"])
+    function.__signature__ = inspect.Signature(
+        [inspect.Parameter(key, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None) for key in inputs.split(", ")]
+        + [inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None) for key in keywords]
+    )
     return function
 
 
@@ -235,3 +234,4 @@ def register() -> None:
             function = _describe(make(name, getattr(modules[1], name)), name, array)
             for module in modules:
                 setattr(module, name, function)
+    guards.install(frozenset(_DOCUMENTATION))

@@ -165,7 +165,7 @@ QConvolutionParam::QConvolutionParam(const char* op, const AttributeMap& attribu
   num_group = r.integer("num_group", 1, 1, 100000);
   if (num_filter % num_group != 0) r.fail("num_group", "a divisor of num_filter");
   scaling_mode = static_cast<ScalingMode>(r.choice("scaling_mode", 0, {"none", "forward", "backward"}));
-  pad_value = r.real("pad_value", 0, -1, 0);
+  pad_value = r.real("pad_value", 0, -HUGE_VALF, HUGE_VALF);
   if (pad_value != 0 && pad_value != -1) r.fail("pad_value", "0, -1");
   const std::vector<std::string> layouts = {"NCW", "NCHW", "NCDHW"};
   const size_t layout = r.choice("layout", kernel.size() - 1, layouts);

@@ -1,0 +1,110 @@
+"""Guards: an identity between a variable and a quantized layer that reads it.
+
+MXNet does not tell custom operators when they should add to an array instead of overwriting it: with
+``grad_req='add'`` the gradient of one pass would silently replace the sum. It tells built-in operators. So
+between a variable and an operator of libbmx there stands an identity, which copies no more than the weights.
+(The other place where MXNet adds, sums of eight and more gradients, is switched off in library.py.)
+
+Functions of ``mx.sym`` set guards as they build a graph, ``mx.sym.load`` and ``load_json`` in what they load.
+``mx.viz`` shows graphs without them, and the converter leaves them out.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import Any, FrozenSet, Mapping
+
+import mxnet as mx
+
+_SUFFIX = "_guard"
+
+
+def is_variable(symbol: mx.sym.Symbol) -> bool:
+    """Whether a symbol is a single variable."""
+    return symbol.get_internals().list_outputs() == [symbol.name]
+
+
+def guarded(variable: mx.sym.Symbol) -> mx.sym.Symbol:
+    """The variable behind its guard."""
+    with mx.name.NameManager():  # no prefix of a scope
+        return mx.sym.identity(variable, name=variable.name + _SUFFIX)
+
+
+def give_shape(bias: mx.sym.Symbol, attributes: Mapping[str, Any]) -> None:
+    """Writes the shape of a bias into its variable when the graph is built; anything but a variable stays.
+
+    MXNet counts an unknown shape as -1 dimensions when it makes room to hand shapes to a custom operator, so
+    that with flat data and two unknown inputs there is no room at all, and it crashes. (With one unknown
+    input the least size of a heap block is always room enough, up to data of 6 dimensions.)
+    """
+    units = attributes.get("num_filter", attributes.get("num_hidden"))
+    if units is not None and is_variable(bias) and bias.attr("__shape__") is None:
+        bias._set_attr(__shape__=f"({int(units)},)")
+
+
+def guard_variables(symbol: mx.sym.Symbol, operators: FrozenSet[str]) -> mx.sym.Symbol:
+    """The same graph with a guard after each variable that one of `operators` reads directly."""
+    nodes = json.loads(symbol.tojson())["nodes"]
+    found = {}
+    for node in nodes:
+        if node["op"] not in operators:
+            continue
+        for position, (index, _, _) in enumerate(node["inputs"]):
+            if nodes[index]["op"] == "null":
+                variable = symbol.get_internals()[nodes[index]["name"]]
+                if position == 2:
+                    give_shape(variable, node["attrs"])
+                found[variable.name] = guarded(variable)
+    return symbol(**found) if found else symbol
+
+
+def without_guards(symbol: mx.sym.Symbol) -> str:
+    """The JSON of the graph as its author wrote it: every guard's readers read the variable."""
+    graph = json.loads(symbol.tojson())
+    place = {}  # old number of a node -> new number
+    kept = []
+    for number, node in enumerate(graph["nodes"]):
+        node["inputs"] = [[place[index], output, version] for index, output, version in node["inputs"]]
+        if node["op"] == "_copy" and node["name"].endswith(_SUFFIX) and kept[node["inputs"][0][0]]["op"] == "null":
+            place[number] = node["inputs"][0][0]
+        else:
+            place[number] = len(kept)
+            kept.append(node)
+    graph["nodes"] = kept
+    graph["heads"] = [[place[index], *rest] for index, *rest in graph["heads"]]
+    graph["arg_nodes"] = [number for number, node in enumerate(kept) if node["op"] == "null"]
+    graph.pop("node_row_ptr", None)
+    return json.dumps(graph)
+
+
+@functools.lru_cache(maxsize=None)
+def install(operators: FrozenSet[str]) -> None:
+    """Makes ``mx.sym.load`` and ``load_json`` set guards, and ``mx.viz`` hide them; later calls do nothing."""
+    load_plain_json = mx.sym.load_json
+
+    def guarding(load):
+        @functools.wraps(load)
+        def guarding_load(*arguments, **keywords):
+            return guard_variables(load(*arguments, **keywords), operators)
+
+        return guarding_load
+
+    def hiding(show):
+        @functools.wraps(show)
+        def hiding_show(symbol, *arguments, **keywords):
+            if isinstance(symbol, mx.sym.Symbol):
+                symbol = load_plain_json(without_guards(symbol))
+            return show(symbol, *arguments, **keywords)
+
+        return hiding_show
+
+    for name, wrap, modules in (
+        ("load", guarding, (mx.sym, mx.symbol.symbol)),
+        ("load_json", guarding, (mx.sym, mx.symbol.symbol)),
+        ("print_summary", hiding, (mx.viz,)),
+        ("plot_network", hiding, (mx.viz,)),
+    ):
+        wrapped = wrap(getattr(mx.viz if modules == (mx.viz,) else mx.sym, name))
+        for module in modules:
+            setattr(module, name, wrapped)
