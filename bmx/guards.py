@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from typing import Any, FrozenSet, Mapping
 
 import mxnet as mx
@@ -31,16 +32,24 @@ def guarded(variable: mx.sym.Symbol) -> mx.sym.Symbol:
         return mx.sym.identity(variable, name=variable.name + _SUFFIX)
 
 
-def give_shape(bias: mx.sym.Symbol, attributes: Mapping[str, Any]) -> None:
-    """Writes the shape of a bias into its variable when the graph is built; anything but a variable stays.
+def give_shape(position: int, variable: mx.sym.Symbol, attributes: Mapping[str, Any]) -> None:
+    """Writes what is known of the shape of a weight (input 1) or bias (input 2) into its variable.
 
-    MXNet counts an unknown shape as -1 dimensions when it makes room to hand shapes to a custom operator, so
-    that with flat data and two unknown inputs there is no room at all, and it crashes. (With one unknown
-    input the least size of a heap block is always room enough, up to data of 6 dimensions.)
+    MXNet counts an input of unknown shape as -1 dimensions when it makes room to hand shapes to a custom
+    operator, and then writes past the end. An input whose number of dimensions is known is counted right, so
+    variables say theirs when the graph is built, as Gluon's parameters do: (num_filter, -1, kernel...), -1 for
+    what only the data can tell. Packed weights have no shape that is known from the attributes alone.
     """
-    units = attributes.get("num_filter", attributes.get("num_hidden"))
-    if units is not None and is_variable(bias) and bias.attr("__shape__") is None:
-        bias._set_attr(__shape__=f"({int(units)},)")
+    packed = str(attributes.get("binarized_weights_only", False)) in ("True", "true", "1")
+    if not is_variable(variable) or variable.attr("__shape__") is not None or (position == 1 and packed):
+        return
+    try:
+        units = int(attributes.get("num_filter", attributes.get("num_hidden")))
+        kernel = [int(number) for number in re.findall(r"\d+", str(attributes.get("kernel", "")))]
+    except (TypeError, ValueError):
+        return  # the operator says what is wrong
+    shape = (units, -1, *kernel) if position == 1 else (units,)
+    variable._set_attr(__shape__=str(shape))
 
 
 def guard_variables(symbol: mx.sym.Symbol, operators: FrozenSet[str]) -> mx.sym.Symbol:
@@ -53,8 +62,8 @@ def guard_variables(symbol: mx.sym.Symbol, operators: FrozenSet[str]) -> mx.sym.
         for position, (index, _, _) in enumerate(node["inputs"]):
             if nodes[index]["op"] == "null":
                 variable = symbol.get_internals()[nodes[index]["name"]]
-                if position == 2:
-                    give_shape(variable, node["attrs"])
+                if position > 0:
+                    give_shape(position, variable, node["attrs"])
                 found[variable.name] = guarded(variable)
     return symbol(**found) if found else symbol
 

@@ -189,12 +189,12 @@ def _symbol_function(name: str, generated: Callable) -> Callable:
         name = mx.name.NameManager.current.get(name, operator.lower())
         wanted = inputs[: 2 if len(inputs) > 1 and _without_bias(attributes) else len(inputs)]
         ordered = []
-        for key in wanted:
+        for position, key in enumerate(wanted):
             symbol = given.get(key)
             if symbol is None:
                 symbol = mx.sym.Variable(f"{name}_{key}")
-            if key == "bias":
-                guards.give_shape(symbol, attributes)
+            if position > 0:
+                guards.give_shape(position, symbol, attributes)
             ordered.append(guards.guarded(symbol) if guards.is_variable(symbol) else symbol)
         with mx.name.NameManager():  # the name is final: another prefix would be one too many
             return _call(generated, *ordered, name=name, attr=attr, **attributes)

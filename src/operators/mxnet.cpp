@@ -1,5 +1,6 @@
 #include "operators/mxnet.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "operators/attributes.h"
@@ -32,12 +33,21 @@ void infer_float32(std::initializer_list<const char*> names, bool words, std::ve
 }
 
 void assign_shape(const char* name, const std::vector<int64_t>& wanted, Shape* shape) {
-  if (shape->empty()) {
-    shape->assign(wanted.begin(), wanted.end());
-  } else if (to_int64(*shape) != wanted) {
+  bool fits = shape->empty() || shape->size() == wanted.size();
+  for (size_t i = 0; fits && i < shape->size(); ++i) fits = (*shape)[i] == kUnknown || (*shape)[i] == wanted[i];
+  if (!fits) {
     throw std::invalid_argument(std::string(name) + " has shape " + to_string(to_int64(*shape)) + "; it must be " +
                                 to_string(wanted));
   }
+  shape->assign(wanted.begin(), wanted.end());
+}
+
+std::vector<int64_t> known_data_shape(const Shape& data) {
+  const std::vector<int64_t> dims = to_int64(data);
+  if (dims.empty() || std::find(dims.begin(), dims.end(), -1) != dims.end()) {
+    throw std::invalid_argument("the shape of data is not known; give it to bind, infer_shape or the Variable");
+  }
+  return dims;
 }
 
 void assign_packed_shape(const std::vector<int64_t>& wanted, size_t words32, size_t words64, Shape* shape) {

@@ -34,16 +34,25 @@ inline int num_threads() { return omp_get_max_threads(); }
 
 inline float* floats(mxnet::ext::MXTensor& tensor) { return tensor.data<float>(); }
 
-using Shape = std::vector<unsigned>;  // empty while MXNet does not know it
+// Empty while MXNet knows nothing of it; a dimension that it does not know is kUnknown.
+using Shape = std::vector<unsigned>;
+constexpr unsigned kUnknown = ~0u;
 
-inline std::vector<int64_t> to_int64(const Shape& shape) { return {shape.begin(), shape.end()}; }
+inline std::vector<int64_t> to_int64(const Shape& shape) {
+  std::vector<int64_t> dims;
+  for (unsigned dim : shape) dims.push_back(dim == kUnknown ? -1 : static_cast<int64_t>(dim));
+  return dims;
+}
+
+// The shape of the data; throws while any of it is unknown, for everything else follows from it.
+std::vector<int64_t> known_data_shape(const Shape& data);
 
 // Inputs are float32: an unknown type becomes float32, another one is an error. With `words`, input 1 holds
 // packed words and may also be float64.
 void infer_float32(std::initializer_list<const char*> names, bool words, std::vector<int>* in_types,
                    std::vector<int>* out_types);
 
-// Sets *shape to `wanted` if it is unknown; throws if it is known and different.
+// Sets *shape to `wanted` where it is unknown; throws where it is known and different.
 void assign_shape(const char* name, const std::vector<int64_t>& wanted, Shape* shape);
 
 // The shape of packed words when it is not known: as BMXNet declares it, in 32-bit words. A known shape stays

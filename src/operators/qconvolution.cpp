@@ -203,8 +203,7 @@ MXReturnValue infer_shape(const AttributeMap& attributes, std::vector<Shape>* in
   return guarded("QConvolution", [&] {
     const QConvolutionParam param("QConvolution", attributes);
     const Shape& data = in_shapes->at(kData);
-    if (data.empty()) throw std::invalid_argument("the shape of data is not known; give it to infer_shape or bind");
-    const ConvShape s = param.shape(to_int64(data));
+    const ConvShape s = param.shape(known_data_shape(data));
     std::vector<int64_t> weight{s.filters, s.group_channels()};
     weight.insert(weight.end(), param.kernel.begin(), param.kernel.end());
     if (param.binarized_weights_only) {

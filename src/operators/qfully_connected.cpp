@@ -179,8 +179,7 @@ MXReturnValue infer_shape(const AttributeMap& attributes, std::vector<Shape>* in
   return guarded("QFullyConnected", [&] {
     const QFullyConnectedParam param(attributes);
     const Shape& data = in_shapes->at(kData);
-    if (data.empty()) throw std::invalid_argument("the shape of data is not known; give it to infer_shape or bind");
-    const Sizes s = sizes_of(param, to_int64(data));
+    const Sizes s = sizes_of(param, known_data_shape(data));
     const auto units = static_cast<int64_t>(s.units), inputs = static_cast<int64_t>(s.inputs);
     if (param.binarized_weights_only) {
       assign_packed_shape({units, (inputs + 31) / 32}, interchange_dense_words(s.units, s.inputs, 32),

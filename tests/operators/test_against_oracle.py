@@ -258,7 +258,8 @@ class TestQFullyConnected:
 def test_packed_words_may_change_between_calls():
     data = values(1, (1, 64, 3, 3))
     attributes = {"num_filter": 2, "kernel": (3, 3), "binarized_weights_only": True}
-    symbol = mx.sym.QConvolution(mx.sym.Variable("data"), name="q", **attributes)
+    weight = mx.sym.Variable("q_weight", shape=(2, 2, 3, 3))
+    symbol = mx.sym.QConvolution(mx.sym.Variable("data"), weight, name="q", **attributes)
     executor = symbol.simple_bind(mx.cpu(), data=data.shape, grad_req="null")
     for seed in range(3):
         weight = values(seed, (2, 64, 3, 3))

@@ -79,6 +79,7 @@ class TestNames:
         assert outputs == [(5, 4, 5, 6)]
         assert symbol.infer_type(x="float32")[0] == [np.float32] * 3
 
+    @pytest.mark.overruns_in_mxnet
     def test_shapes_of_packed_weights_are_inferred(self):
         def weight_shape(channels, **attributes):
             symbol = mx.sym.QConvolution(mx.sym.Variable("x"), binarized_weights_only=True, **attributes)
