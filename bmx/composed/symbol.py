@@ -1,0 +1,109 @@
+"""Rewriting a symbol from bmx's operators to their compositions."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from typing import Any, Callable
+
+import mxnet as mx
+
+from ..errors import Error
+from .operators import OPERATORS
+
+__all__ = ["compose"]
+
+
+def compose(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
+    """Replace bmx's operators in a symbol by compositions of built-in operators, with equal values and gradients.
+
+    The result runs on every device, and without libbmx. Arguments, auxiliary states and outputs keep their names and
+    order, so parameters of one fit the other. All other nodes stay as they are.
+
+    Parameters
+    ----------
+    symbol : mx.sym.Symbol
+
+    Returns
+    -------
+    mx.sym.Symbol
+
+    Raises
+    ------
+    bmx.Error
+        If a layer has packed weights or an attribute with a value that is not allowed; the message names the layer.
+    """
+    graph = json.loads(symbol.tojson(remove_amp_cast=False))
+    return mx.sym.load_json(json.dumps(_compose_graph(graph)))
+
+
+def _compose_graph(graph: dict) -> dict:
+    """Rewrite a graph in MXNet's JSON form. Nodes are in topological order there, and stay so."""
+    nodes: list = []
+    entry_of = {}  # (node, output) of the old graph -> [node, output, version] of the new one
+
+    def renumber(entries):
+        return [entry_of[node, output][:2] + [version] for node, output, version in entries]
+
+    for old, node in enumerate(graph["nodes"]):
+        inputs = renumber(node["inputs"])
+        operator = OPERATORS.get(node["op"])
+        if operator is None:
+            node = dict(node, inputs=inputs)
+            if "control_deps" in node:
+                node["control_deps"] = [entry_of[dep, 0][0] for dep in node["control_deps"]]
+            if "subgraphs" in node:
+                node["subgraphs"] = [_compose_graph(subgraph) for subgraph in node["subgraphs"]]
+            nodes.append(node)
+            entry_of.update({(old, output): [len(nodes) - 1, output, 0] for output in _outputs(graph, old)})
+        else:
+            entry_of[old, 0] = _splice(nodes, node, inputs, operator)
+
+    result = {k: v for k, v in graph.items() if k != "node_row_ptr"}  # which MXNet counts again
+    result.update(
+        nodes=nodes,
+        arg_nodes=[i for i, node in enumerate(nodes) if node["op"] == "null"],
+        heads=renumber(graph["heads"]),
+    )
+    return result
+
+
+def _outputs(graph, node):
+    first, end = graph["node_row_ptr"][node : node + 2]
+    return range(end - first)
+
+
+def _splice(nodes: list, node: dict, inputs: list, operator: Callable) -> list:
+    """Append what replaces a node and return the entry of its output, which has the name of the node."""
+    attributes = node.get("attrs", {})
+    hidden = {k: v for k, v in attributes.items() if k.startswith("__")}  # such as __ctx_group__
+    visible = {k: _value(v) for k, v in attributes.items() if k not in hidden}
+    with mx.name.Prefix(node["name"] + "_"):
+        variables = [mx.sym.var(f"input{i}") for i in range(len(inputs))]
+        try:
+            part = json.loads(operator(mx.sym, *variables, **visible).tojson(remove_amp_cast=False))
+        except (Error, TypeError) as error:
+            raise Error(f"layer {node['name']!r} ({node['op']}): {error}") from None
+
+    entries = []
+    for new in part["nodes"]:
+        if new["op"] == "null":
+            entries.append(inputs[int(new["name"].rpartition("input")[2])])
+        else:
+            new = dict(new, attrs={**new.get("attrs", {}), **hidden})
+            new["inputs"] = [[entries[i][0], entries[i][1] + output, version] for i, output, version in new["inputs"]]
+            nodes.append(new)
+            entries.append([len(nodes) - 1, 0, 0])
+    nodes[-1]["name"] = node["name"]
+    return entries[part["heads"][0][0]]
+
+
+def _value(text: str) -> Any:
+    """Read an attribute of MXNet's JSON: a number, tuple, truth value or word; Python 2 wrote (3L, 3L)."""
+    if text in ("true", "false"):
+        return text == "true"
+    try:
+        return ast.literal_eval(re.sub(r"(\d)L\b", r"\1", text))
+    except (ValueError, SyntaxError):
+        return text

@@ -1,0 +1,334 @@
+"""Binary and low-bit dense layers and convolutions."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any, Sequence
+
+from mxnet.gluon import nn as gluon_nn
+
+from ...composed import fan_in, pad_spatial
+from ...errors import Error
+from ...quantization import Array
+from .binary_activations import gives_signs
+from .config import binary_layer_config, quantizer
+from .paths import operator
+
+
+class _BinaryLayer:
+    """What QDense and the QConvs share, mixed into a layer of Gluon: bits, quantizer, checks."""
+
+    def _configure(self, bits, bits_a, method, no_offset):
+        self.bits, self.method = binary_layer_config.weight_method(bits, method)
+        activation_bits, activation = binary_layer_config.activation_method(bits_a)
+        signs = activation_bits == 1 and (bits_a == 1 or gives_signs(activation))
+        self._binary = self.bits == 1 and signs
+        self._no_offset = no_offset
+        self.weight.wd_mult = 0.0  # decay would only move latent weights towards zero, where they flip
+
+    def _quantize(self, F, weight):
+        return quantizer(self.bits, self.method)(F, weight)
+
+    def _signs(self, F, weight):
+        """Return what the operators take the sign of; another gradient than theirs comes from signs made before."""
+        return weight if self.method == "det_sign" else self._quantize(F, weight)
+
+    def __repr__(self):
+        return f"{super().__repr__()[:-1]}, bits={self.bits})"
+
+
+def _refuse(use_bias, activation):
+    if use_bias:
+        raise Error("use_bias=True: a binary layer has no bias; put a BatchNorm after it")
+    if activation is not None:
+        raise Error(f"activation={activation!r}: a binary layer has no activation; put a QActivation before it")
+
+
+def _sizes(name, value, dims, least=1):
+    """Return a size for each dimension; one number stands for all."""
+    sizes = (value,) * dims if isinstance(value, int) else tuple(value)
+    if len(sizes) != dims or not all(isinstance(size, int) and size >= least for size in sizes):
+        raise Error(f"{name}={value!r}: allowed is {dims}x an integer of at least {least}")
+    return sizes
+
+
+class QDense(_BinaryLayer, gluon_nn.Dense):
+    """Dense layer with weights of a few bits: y = x·wqᵀ, then (D + y)/2 for D inputs unless ``no_offset``.
+
+    For 1-bit weights and signs as input, (D + y)/2 is the number of equal bits. As in BMXNet v2 it is applied for
+    weights of other widths too. The gradient includes the 1/2 and passes straight through the sign of the weights.
+
+    Parameters
+    ----------
+    units : int
+        Number of outputs.
+    bits : int, optional
+        Bits of the weights, 1..32. Default: the configuration's, which is 1.
+    activation : None
+    use_bias : False
+        A binary layer has neither activation nor bias.
+    flatten : bool, default True
+        Multiply along all dimensions but the first, or along the last alone.
+    dtype : str, default 'float32'
+    weight_initializer : str or Initializer, optional
+    bias_initializer : str or Initializer, default 'zeros'
+        Without effect.
+    in_units : int, default 0
+        Number of inputs; 0: found at the first call.
+    bits_a : int, optional
+        Bits of the input. With 1, a 1-bit layer expects -1 and +1 from a QActivation, and takes the sign of whatever
+        else it gets; BMXNet v2 multiplied that as it is, which ``bits_a=32`` does. Default: the configuration's, 1.
+    no_offset : bool, default False
+        Leave (D + y)/2 out.
+    prefix, params
+        As in every Block of Gluon.
+
+    Inputs:
+        - **data**: (N, ...) with ``in_units`` values each, or (..., ``in_units``) where ``flatten`` is False.
+
+    Outputs:
+        - **out**: (N, ``units``), or (..., ``units``) where ``flatten`` is False.
+
+    Raises
+    ------
+    bmx.Error
+        If a parameter is not allowed.
+
+    Examples
+    --------
+    >>> import mxnet as mx
+    >>> layer = QDense(2, in_units=3, weight_initializer=mx.init.One())
+    >>> layer
+    QDense(3 -> 2, linear, bits=1)
+    >>> layer.initialize()
+    >>> print(layer(mx.nd.array([[1, -1, 1]])).asnumpy())
+    [[2. 2.]]
+    """
+
+    def __init__(
+        self,
+        units: int,
+        *,
+        bits: int | None = None,
+        activation: None = None,
+        use_bias: bool = False,
+        flatten: bool = True,
+        dtype: str = "float32",
+        weight_initializer: Any = None,
+        bias_initializer: Any = "zeros",
+        in_units: int = 0,
+        bits_a: int | None = None,
+        no_offset: bool = False,
+        prefix: str | None = None,
+        params: Any = None,
+    ):
+        _refuse(use_bias, activation)
+        _sizes("units", units, 1)
+        super().__init__(
+            units,
+            use_bias=False,
+            flatten=flatten,
+            dtype=dtype,
+            weight_initializer=weight_initializer,
+            in_units=in_units,
+            prefix=prefix,
+            params=params,
+        )
+        self._configure(bits, bits_a, None, no_offset)
+
+    def hybrid_forward(self, F: ModuleType, x: Array, weight: Array) -> Array:
+        """Multiply ``x`` by the quantized weights."""
+        shape = {"num_hidden": self._units, "flatten": self._flatten, "no_bias": True}
+        if self._binary:
+            multiply = operator(F, "QFullyConnected")
+            return multiply(x, self._signs(F, weight), no_offset=self._no_offset, true_gradient=True, **shape)
+        out = F.FullyConnected(x, self._quantize(F, weight), name="fwd", **shape)
+        return out if self._no_offset else _add_offset(F, out, weight)
+
+
+def _add_offset(F, out, weight):
+    return F.broadcast_add(out, fan_in(F, weight)) / 2
+
+
+class _QConv(_BinaryLayer):
+    """Constructor and forward pass of QConv1D, QConv2D and QConv3D, mixed into Gluon's Conv1D, Conv2D and Conv3D."""
+
+    _layout = None
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int | Sequence[int],
+        bits: int | None = None,
+        strides: int | Sequence[int] = 1,
+        padding: int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+        layout: str | None = None,
+        activation: None = None,
+        use_bias: bool = False,
+        weight_initializer: Any = None,
+        bias_initializer: Any = "zeros",
+        in_channels: int = 0,
+        apply_scaling: bool = False,
+        quantization: str | None = None,
+        no_offset: bool = False,
+        bits_a: int | None = None,
+        prefix: str | None = None,
+        params: Any = None,
+    ):
+        _refuse(use_bias, activation)
+        if layout not in (None, self._layout):
+            raise Error(f"layout={layout!r}: {type(self).__name__} works on {self._layout}")
+        _sizes("channels", channels, 1)
+        _sizes("groups", groups, 1)
+        if channels % groups or in_channels % groups:
+            raise Error(f"groups={groups}: must divide in_channels={in_channels} and channels={channels}")
+        dims = len(self._layout) - 2
+        super().__init__(
+            channels,
+            _sizes("kernel_size", kernel_size, dims),
+            _sizes("strides", strides, dims),
+            _sizes("padding", padding, dims, least=0),
+            _sizes("dilation", dilation, dims),
+            groups,
+            self._layout,
+            in_channels=in_channels,
+            use_bias=False,
+            weight_initializer=weight_initializer,
+            prefix=prefix,
+            params=params,
+        )
+        self._configure(bits, bits_a, quantization, no_offset or apply_scaling)
+        self._scaling = apply_scaling
+        self._stop_scale_gradient = binary_layer_config.approximation == "xnor"
+
+    def hybrid_forward(self, F: ModuleType, x: Array, weight: Array) -> Array:
+        """Convolve ``x`` with the quantized weights."""
+        if self._binary:
+            convolve = operator(F, "QConvolution")
+            attributes = {"pad_value": -1.0, "no_offset": self._no_offset, "true_gradient": True}
+            out = convolve(x, self._signs(F, weight), **attributes, **self._kwargs)
+        else:
+            x = pad_spatial(F, x, self._kwargs["pad"], -1.0)
+            valid = {k: v for k, v in self._kwargs.items() if k != "pad"}
+            out = F.Convolution(x, self._quantize(F, weight), name="fwd", **valid)
+            if self.bits == 1 and not self._no_offset:
+                out = _add_offset(F, out, weight)
+        return F.broadcast_mul(out, self._scale(F, weight)) if self._scaling else out
+
+    def _scale(self, F, weight):
+        scale = F.reshape(
+            F.mean(F.abs(weight), axis=0, exclude=True), shape=(1, -1) + (1,) * len(self._kwargs["kernel"])
+        )
+        return F.BlockGrad(scale) if self._stop_scale_gradient else scale
+
+    def _alias(self):
+        return "qconv"
+
+
+class QConv1D(_QConv, gluon_nn.Conv1D):
+    """1-D convolution with weights of a few bits, with the parameters of :class:`QConv2D`.
+
+    Inputs:
+        - **data**: (N, C, W).
+
+    Outputs:
+        - **out**: (N, ``channels``, W'), the sizes of a convolution of Gluon.
+
+    Examples
+    --------
+    >>> import mxnet as mx
+    >>> layer = QConv1D(8, kernel_size=3, padding=1)
+    >>> layer.initialize()
+    >>> layer(mx.nd.ones((2, 5, 9))).shape
+    (2, 8, 9)
+    """
+
+    _layout = "NCW"
+
+
+class QConv2D(_QConv, gluon_nn.Conv2D):
+    """2-D convolution with weights of a few bits: y = conv(x padded with -1, wq), then (K + y)/2.
+
+    (K + y)/2, with K inputs for each output, is for 1-bit weights only, and left out with ``no_offset`` or
+    ``apply_scaling``; with signs as input it is the number of equal bits. The gradient includes the 1/2 and passes
+    straight through the sign of the weights.
+
+    Parameters
+    ----------
+    channels : int
+        Number of filters.
+    kernel_size : int or tuple of 2 int
+    bits : int, optional
+        Bits of the weights, 1..32. Default: the configuration's, which is 1.
+    strides, dilation : int or tuple of 2 int, default 1
+    padding : int or tuple of 2 int, default 0
+        Elements of -1 on both sides of each spatial dimension.
+    groups : int, default 1
+    layout : 'NCHW'
+    activation : None
+    use_bias : False
+        A binary layer has neither activation nor bias.
+    weight_initializer : str or Initializer, optional
+    bias_initializer : str or Initializer, default 'zeros'
+        Without effect.
+    in_channels : int, default 0
+        Number of input channels; 0: found at the first call.
+    apply_scaling : bool, default False
+        Multiply each output channel by the mean of the absolute values of its filter. The gradient flows through that
+        too, unless the approximation of the configuration is 'xnor'.
+    quantization : str, optional
+        Method for the weights, see :class:`BinaryLayerConfig`. Default: the configuration's.
+    no_offset : bool, default False
+        Leave (K + y)/2 out.
+    bits_a : int, optional
+        Bits of the input. With 1, a 1-bit layer expects -1 and +1 from a QActivation, and takes the sign of whatever
+        else it gets; BMXNet v2 multiplied that as it is, which ``bits_a=32`` does. Default: the configuration's, 1.
+    prefix, params
+        As in every Block of Gluon.
+
+    Inputs:
+        - **data**: (N, C, H, W).
+
+    Outputs:
+        - **out**: (N, ``channels``, H', W'), the sizes of a convolution of Gluon.
+
+    Raises
+    ------
+    bmx.Error
+        If a parameter is not allowed.
+
+    Examples
+    --------
+    >>> import mxnet as mx
+    >>> layer = QConv2D(8, kernel_size=3, padding=1, in_channels=5)
+    >>> layer
+    QConv2D(5 -> 8, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), bias=False, bits=1)
+    >>> layer.initialize()
+    >>> layer(mx.nd.ones((2, 5, 9, 9))).shape
+    (2, 8, 9, 9)
+    """
+
+    _layout = "NCHW"
+
+
+class QConv3D(_QConv, gluon_nn.Conv3D):
+    """3-D convolution with weights of a few bits, with the parameters of :class:`QConv2D`.
+
+    Inputs:
+        - **data**: (N, C, D, H, W).
+
+    Outputs:
+        - **out**: (N, ``channels``, D', H', W'), the sizes of a convolution of Gluon.
+
+    Examples
+    --------
+    >>> import mxnet as mx
+    >>> layer = QConv3D(8, kernel_size=3, padding=1)
+    >>> layer.initialize()
+    >>> layer(mx.nd.ones((2, 5, 9, 9, 9))).shape
+    (2, 8, 9, 9, 9)
+    """
+
+    _layout = "NCDHW"

@@ -1,0 +1,67 @@
+"""What computes a binary layer: bmx's C++ operators or a composition of MXNet's built-in ones.
+
+Both give the same values and gradients. The operators are the fast path on the CPU; on a GPU there are only MXNet's
+own. The choice is made where a layer runs or, in a hybridized network, where it is traced: at the first call after
+``hybridize()``. MXNet makes the context of the input the current one in both cases, and that decides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+from types import ModuleType
+from typing import Callable, Iterator
+
+import mxnet as mx
+
+from ... import composed
+from ...errors import Error
+
+_PATHS = ("auto", "operators", "composed")
+_current = contextvars.ContextVar("bmx_path", default="auto")
+
+
+@contextlib.contextmanager
+def path(name: str) -> Iterator[None]:
+    """Choose what computes the binary layers that run, or are traced, inside this context of the current thread.
+
+    A hybridized network keeps the path it was traced with. Call ``hybridize()`` again to have it traced anew: to change
+    the path, or after moving a network to another device.
+
+    Parameters
+    ----------
+    name : {'auto', 'operators', 'composed'}
+        'auto', the default outside of any context: operators on the CPU, the composed path on a GPU. 'operators' also
+        gives the symbol of a network that was trained on a GPU the operators that the converter looks for.
+
+    Raises
+    ------
+    bmx.Error
+        If there is no such path.
+
+    Examples
+    --------
+    >>> import mxnet as mx
+    >>> from bmx.gluon import nn
+    >>> layer = nn.QDense(2, in_units=3)
+    >>> with path('composed'):
+    ...     symbol = layer(mx.sym.var('data'))
+    >>> 'QFullyConnected' in symbol.tojson()
+    False
+    """
+    if name not in _PATHS:
+        raise Error(f"path {name!r}: allowed are {', '.join(map(repr, _PATHS))}")
+    token = _current.set(name)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def operator(F: ModuleType, name: str) -> Callable:
+    """Return what computes an operator of bmx here and now: a function of its inputs and attributes."""
+    chosen = _current.get()
+    if chosen == "operators" or (chosen == "auto" and mx.context.current_context().device_type != "gpu"):
+        return functools.partial(getattr(F, name), name="fwd")
+    return functools.partial(composed.OPERATORS[name], F)
