@@ -26,6 +26,15 @@ def is_variable(symbol: mx.sym.Symbol) -> bool:
     return symbol.get_internals().list_outputs() == [symbol.name]
 
 
+def needed(position: int, symbol: mx.sym.Symbol, attributes: Mapping[str, Any]) -> bool:
+    """Whether input number `position` of an operator needs a guard: a variable, but not packed words."""
+    return is_variable(symbol) and not (position == 1 and _packed(attributes))
+
+
+def _packed(attributes: Mapping[str, Any]) -> bool:
+    return str(attributes.get("binarized_weights_only", False)) in ("True", "true", "1")
+
+
 def guarded(variable: mx.sym.Symbol) -> mx.sym.Symbol:
     """The variable behind its guard."""
     with mx.name.NameManager():  # no prefix of a scope
@@ -40,8 +49,9 @@ def give_shape(position: int, variable: mx.sym.Symbol, attributes: Mapping[str, 
     variables say theirs when the graph is built, as Gluon's parameters do: (num_filter, -1, kernel...), -1 for
     what only the data can tell. Packed weights have no shape that is known from the attributes alone.
     """
-    packed = str(attributes.get("binarized_weights_only", False)) in ("True", "true", "1")
-    if not is_variable(variable) or variable.attr("__shape__") is not None or (position == 1 and packed):
+    if not is_variable(variable) or variable.attr("__shape__") is not None:
+        return
+    if position == 1 and _packed(attributes):
         return
     try:
         units = int(attributes.get("num_filter", attributes.get("num_hidden")))
@@ -61,10 +71,11 @@ def guard_variables(symbol: mx.sym.Symbol, operators: FrozenSet[str]) -> mx.sym.
             continue
         for position, (index, _, _) in enumerate(node["inputs"]):
             if nodes[index]["op"] == "null":
-                variable = symbol.get_internals()[nodes[index]["name"]]
+                variable, attributes = symbol.get_internals()[nodes[index]["name"]], node.get("attrs", {})
                 if position > 0:
-                    give_shape(position, variable, node["attrs"])
-                found[variable.name] = guarded(variable)
+                    give_shape(position, variable, attributes)
+                if needed(position, variable, attributes):
+                    found[variable.name] = guarded(variable)
     return symbol(**found) if found else symbol
 
 

@@ -1,28 +1,33 @@
-"""Finds libbmx, the compiled part of this package, and loads it into MXNet, once."""
+"""Finds the compiled parts of this package, libbmx and libbmx_mxnet, and loads them, once."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
 import os
+from importlib import metadata as importlib_metadata
 from pathlib import Path
 
 from .errors import Error
 
 
-@functools.lru_cache(maxsize=None)
-def path() -> Path:
-    """Where libbmx.so is: the file that the environment variable ``BMX_LIBRARY`` names, else beside this module.
+def path(name: str) -> Path:
+    """Where a compiled library is: in the folder that the environment variable ``BMX_LIBRARY_DIR`` names, else here.
+
+    Parameters
+    ----------
+    name : {'libbmx.so', 'libbmx_mxnet.so'}
+        The C API, which depends on nothing, or the operators for MXNet.
 
     Raises
     ------
     Error
         If there is no such file.
     """
-    chosen = os.environ.get("BMX_LIBRARY")
-    library = Path(chosen) if chosen else Path(__file__).with_name("libbmx.so")
+    folder = os.environ.get("BMX_LIBRARY_DIR")
+    library = Path(folder or Path(__file__).parent) / name
     if not library.is_file():
-        reason = "named by BMX_LIBRARY" if chosen else "build it with 'pip install .' or 'make build'"
+        reason = "in the folder of BMX_LIBRARY_DIR" if folder else "build it with 'pip install .' or 'make build'"
         raise Error(f"{library}: no such file ({reason})")
     return library.resolve()
 
@@ -30,10 +35,22 @@ def path() -> Path:
 @functools.lru_cache(maxsize=None)
 def c_api() -> ctypes.CDLL:
     """The C API of libbmx (src/include/bmx.h), which needs no MXNet."""
-    library = ctypes.CDLL(str(path()))
+    library = ctypes.CDLL(str(path("libbmx.so")))
     library.bmx_version.restype = ctypes.c_char_p
     library.bmx_last_error.restype = ctypes.c_char_p
     return library
+
+
+def _load_onednn() -> None:
+    """Loads oneDNN where pip put it; libbmx_mxnet, which needs it by name, then finds it loaded."""
+    try:
+        files = importlib_metadata.files("onednn-cpu-gomp") or []
+    except importlib_metadata.PackageNotFoundError:
+        return  # a build without oneDNN, or one that finds the system's
+    for file in files:
+        if file.name.startswith("libdnnl.so."):
+            ctypes.CDLL(str(file.locate()))
+            return
 
 
 def word_bits() -> int:
@@ -66,11 +83,13 @@ def load_into_mxnet() -> None:
     """
     import mxnet as mx
 
+    library = path("libbmx_mxnet.so")
     isa()  # a wrong BMX_ISA is better said now than by the first layer
     # From eight gradients of one array on, MXNet sums them in place by asking operators to add to their
     # output; it does not tell custom operators, which overwrite instead. A sum of many terms asks nobody.
     os.environ.setdefault("MXNET_EXEC_INPLACE_GRAD_SUM_CAP", str(2**31 - 1))
     try:
-        mx.library.load(str(path()), verbose=False)
-    except mx.base.MXNetError as error:
-        raise Error(f"{path()}: MXNet {mx.__version__} cannot load it: {error}") from error
+        _load_onednn()
+        mx.library.load(str(library), verbose=False)
+    except (mx.base.MXNetError, OSError) as error:
+        raise Error(f"{library}: MXNet {mx.__version__} cannot load it: {error}") from error

@@ -35,6 +35,8 @@ _CONVOLUTION_ATTRIBUTES = """    kernel : tuple of 1, 2 or 3 ints
     gradient_update_mode : {'bb', 'bf', 'ff'}, default 'bb'
         'ff' computes the gradient of the data with the float weights instead of the quantized ones. 'bb' and
         'bf' are equal here: float weights are never overwritten.
+    grad_dtype : {{'float32', 'bfloat16'}}, default the environment variable BMX_GRAD_DTYPE, else 'float32'
+        Arithmetic of the gradients; sums are float32 in both.
     binarized_weights_only : bool, default False
         `weight` holds packed bits, as files of the model converter do.
     pad_value : {0, -1}, default 0
@@ -115,6 +117,8 @@ _DOCUMENTATION = {
     act_bit, weight_bit : int, 1..32, default 1
     gradient_update_mode : {{'bb', 'bf', 'ff'}}, default 'bb'
         'ff' computes the gradient of the data with the float weights instead of the quantized ones.
+    grad_dtype : {{'float32', 'bfloat16'}}, default the environment variable BMX_GRAD_DTYPE, else 'float32'
+        Arithmetic of the gradients; sums are float32 in both.
     binarized_weights_only : bool, default False
         `weight` holds packed bits, as files of the model converter do.
     flatten : bool, default True
@@ -129,11 +133,11 @@ _ATTRIBUTES = {
     "QActivation": ["act_bit", "backward_only", "gradient_cancel_threshold", "estimator"],
     "QConvolution": (
         "kernel num_filter stride dilate pad num_group no_bias act_bit weight_bit scaling_mode gradient_update_mode "
-        "binarized_weights_only pad_value no_offset true_gradient workspace cudnn_tune cudnn_off layout"
+        "grad_dtype binarized_weights_only pad_value no_offset true_gradient workspace cudnn_tune cudnn_off layout"
     ).split(),
     "QFullyConnected": (
-        "num_hidden no_bias act_bit weight_bit gradient_update_mode binarized_weights_only flatten no_offset "
-        "true_gradient"
+        "num_hidden no_bias act_bit weight_bit gradient_update_mode grad_dtype binarized_weights_only flatten "
+        "no_offset true_gradient"
     ).split(),
 }
 _ATTRIBUTES["QConvolution_v1"] = _ATTRIBUTES["QConvolution"]
@@ -195,7 +199,7 @@ def _symbol_function(name: str, generated: Callable) -> Callable:
                 symbol = mx.sym.Variable(f"{name}_{key}")
             if position > 0:
                 guards.give_shape(position, symbol, attributes)
-            ordered.append(guards.guarded(symbol) if guards.is_variable(symbol) else symbol)
+            ordered.append(guards.guarded(symbol) if guards.needed(position, symbol, attributes) else symbol)
         with mx.name.NameManager():  # the name is final: another prefix would be one too many
             return _call(generated, *ordered, name=name, attr=attr, **attributes)
 

@@ -10,6 +10,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/elementwise.h"
+
 namespace bmx {
 
 // What becomes of an accumulator: out = multiplier * popcount + addend, the multipliers and addends one a
@@ -32,6 +34,14 @@ struct Kernels {
   // words[p] bit c = !(data[c * channel_stride + p] < 0), for c < channels <= 64 and p < pixels.
   void (*pack_channels)(const float* data, size_t channel_stride, int channels, size_t pixels, uint64_t* words);
 
+  // The opposite, as +-1 for other libraries' layouts: channel c of pixel p goes to
+  // out[c / 16 * block_stride + p * pixel_stride + c % 16]; the rest of a last block of 16 becomes 0. float32, or
+  // bfloat16 bit patterns.
+  void (*expand_signs)(const uint64_t* words, size_t pixels, int channels, size_t block_stride, size_t pixel_stride,
+                       float* out);
+  void (*expand_signs_bf16)(const uint64_t* words, size_t pixels, int channels, size_t block_stride,
+                            size_t pixel_stride, uint16_t* out);
+
   // A row of `length` contiguous floats into ceil(length / 64) words.
   void (*pack_row)(const float* data, size_t length, uint64_t* words);
 
@@ -43,6 +53,9 @@ struct Kernels {
   // out[r * out_stride + j] = affine(popcount of rows[r * row_stride ...] ^ column j of the panel).
   void (*gemm)(const uint64_t* rows, size_t row_stride, size_t num_rows, const uint64_t* panel, size_t depth,
                int columns, const Affine& affine, float* out, size_t out_stride);
+
+  // On one thread (elementwise.h).
+  ArrayKernels arrays;
 
   // c (m, n) = or += a (m, k) * b (k, n) in float32, on one thread (float_gemm_tile.h).
   void (*float_gemm)(size_t m, size_t n, size_t k, const float* a, size_t a_row, size_t a_column, const float* b,

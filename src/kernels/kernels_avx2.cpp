@@ -3,6 +3,7 @@
 // grows by at most 8 a step, so after 31 steps the bytes are folded into 64-bit sums.
 #include <immintrin.h>
 
+#include "kernels/elementwise.h"
 #include "kernels/float_gemm_tile.h"
 #include "kernels/gemm_tile.h"
 
@@ -85,6 +86,30 @@ void pack_channels(const float* data, size_t channel_stride, int channels, size_
   if (p < pixels) kPortableKernels.pack_channels(data + p, channel_stride, channels, pixels - p, words + p);
 }
 
+// Eight channels at a time: each lane keeps its own bit, and a comparison makes it all ones or none.
+void expand_signs(const uint64_t* words, size_t pixels, int channels, size_t block_stride, size_t pixel_stride,
+                  float* out) {
+  if (channels % 16 != 0) {
+    kPortableKernels.expand_signs(words, pixels, channels, block_stride, pixel_stride, out);
+    return;
+  }
+  const __m256i own_bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+  const __m256 plus = _mm256_set1_ps(1), minus = _mm256_set1_ps(-1);
+  for (int c = 0; c < channels; c += 8) {
+    for (size_t p = 0; p < pixels; ++p) {
+      const __m256i byte = _mm256_set1_epi32(static_cast<int>(words[p] >> c & 0xff));
+      const __m256i set = _mm256_cmpeq_epi32(_mm256_and_si256(byte, own_bit), own_bit);
+      _mm256_storeu_ps(out + c / 16 * block_stride + p * pixel_stride + c % 16,
+                       _mm256_blendv_ps(minus, plus, _mm256_castsi256_ps(set)));
+    }
+  }
+}
+
+void expand_signs_bf16(const uint64_t* words, size_t pixels, int channels, size_t block_stride, size_t pixel_stride,
+                       uint16_t* out) {
+  kPortableKernels.expand_signs_bf16(words, pixels, channels, block_stride, pixel_stride, out);
+}
+
 void pack_row(const float* data, size_t length, uint64_t* words) {
   size_t i = 0;
   for (; i + 64 <= length; i += 64) {
@@ -110,7 +135,11 @@ void gather_panel(const uint64_t* words, const int64_t* column_offset, int colum
 
 }  // namespace
 
-const Kernels kAvx2Kernels = {"avx2",   Avx2::kLanes, kPanelColumns, pack_channels,
-                              pack_row, gather_panel, gemm<Avx2>,    float_gemm<Avx2>};
+const Kernels kAvx2Kernels = {"avx2",          Avx2::kLanes,
+                              kPanelColumns,   pack_channels,
+                              expand_signs,    expand_signs_bf16,
+                              pack_row,        gather_panel,
+                              gemm<Avx2>,      Elementwise<Avx2>::kernels(),
+                              float_gemm<Avx2>};
 
 }  // namespace bmx

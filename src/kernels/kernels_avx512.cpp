@@ -4,6 +4,7 @@
 // One step is 20 xor + popcnt + add on 9 loads: bound by arithmetic, not by loads.
 #include <immintrin.h>
 
+#include "kernels/elementwise.h"
 #include "kernels/float_gemm_tile.h"
 #include "kernels/gemm_tile.h"
 
@@ -81,6 +82,33 @@ void pack_channels(const float* data, size_t channel_stride, int channels, size_
   }
 }
 
+void expand_signs(const uint64_t* words, size_t pixels, int channels, size_t block_stride, size_t pixel_stride,
+                  float* out) {
+  const __m512 plus = _mm512_set1_ps(1), minus = _mm512_set1_ps(-1);
+  for (int c = 0; c < channels; c += 16) {
+    const auto valid = static_cast<__mmask16>(channels - c >= 16 ? 0xffffu : (1u << (channels - c)) - 1);
+    float* target = out + c / 16 * block_stride;
+    for (size_t p = 0; p < pixels; ++p, target += pixel_stride) {
+      const auto set = static_cast<__mmask16>(words[p] >> c);
+      _mm512_storeu_ps(target, _mm512_maskz_mov_ps(valid, _mm512_mask_blend_ps(set, minus, plus)));
+    }
+  }
+}
+
+void expand_signs_bf16(const uint64_t* words, size_t pixels, int channels, size_t block_stride, size_t pixel_stride,
+                       uint16_t* out) {
+  const __m256i plus = _mm256_set1_epi16(0x3f80), minus = _mm256_set1_epi16(static_cast<int16_t>(0xbf80));
+  for (int c = 0; c < channels; c += 16) {
+    const auto valid = static_cast<__mmask16>(channels - c >= 16 ? 0xffffu : (1u << (channels - c)) - 1);
+    uint16_t* target = out + c / 16 * block_stride;
+    for (size_t p = 0; p < pixels; ++p, target += pixel_stride) {
+      const auto set = static_cast<__mmask16>(words[p] >> c);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(target),
+                          _mm256_maskz_mov_epi16(valid, _mm256_mask_blend_epi16(set, minus, plus)));
+    }
+  }
+}
+
 void pack_row(const float* data, size_t length, uint64_t* words) {
   const __m512 zero = _mm512_setzero_ps();
   size_t i = 0;
@@ -135,7 +163,9 @@ void gather_panel(const uint64_t* words, const int64_t* column_offset, int colum
 
 }  // namespace
 
-const Kernels kAvx512Kernels = {"avx512", Avx512::kLanes, kPanelColumns, pack_channels,
-                                pack_row, gather_panel,   gemm<Avx512>,  float_gemm<Avx512>};
+const Kernels kAvx512Kernels = {
+    "avx512",          Avx512::kLanes, kPanelColumns, pack_channels, expand_signs,
+    expand_signs_bf16, pack_row,       gather_panel,  gemm<Avx512>,  Elementwise<Avx512>::kernels(),
+    float_gemm<Avx512>};
 
 }  // namespace bmx

@@ -1,4 +1,5 @@
 // Kernels in plain C++, for every machine: 8 lanes of 64 bits that the compiler may vectorise.
+#include "kernels/elementwise.h"
 #include "kernels/float_gemm_tile.h"
 #include "kernels/gemm_tile.h"
 
@@ -80,6 +81,30 @@ void pack_channels(const float* data, size_t channel_stride, int channels, size_
   }
 }
 
+template <class T>
+void expand(const uint64_t* words, size_t pixels, int channels, size_t block_stride, size_t pixel_stride, T plus,
+            T minus, T* out) {
+  for (int block = 0; block * 16 < channels; ++block) {
+    for (size_t p = 0; p < pixels; ++p) {
+      T* target = out + block * block_stride + p * pixel_stride;
+      for (int i = 0; i < 16; ++i) {
+        const int c = block * 16 + i;
+        target[i] = c >= channels ? T{0} : ((words[p] >> c) & 1 ? plus : minus);
+      }
+    }
+  }
+}
+
+void expand_signs(const uint64_t* words, size_t pixels, int channels, size_t block_stride, size_t pixel_stride,
+                  float* out) {
+  expand(words, pixels, channels, block_stride, pixel_stride, 1.0f, -1.0f, out);
+}
+
+void expand_signs_bf16(const uint64_t* words, size_t pixels, int channels, size_t block_stride, size_t pixel_stride,
+                       uint16_t* out) {
+  expand<uint16_t>(words, pixels, channels, block_stride, pixel_stride, 0x3f80, 0xbf80, out);
+}
+
 void pack_row(const float* data, size_t length, uint64_t* words) {
   for (size_t i = 0; i < length; i += 64) {
     uint64_t word = 0;
@@ -99,7 +124,9 @@ void gather_panel(const uint64_t* words, const int64_t* column_offset, int colum
 
 }  // namespace
 
-const Kernels kPortableKernels = {"portable", Portable::kLanes, kPanelColumns,  pack_channels,
-                                  pack_row,   gather_panel,     gemm<Portable>, float_gemm<Portable>};
+const Kernels kPortableKernels = {
+    "portable",          Portable::kLanes, kPanelColumns, pack_channels,  expand_signs,
+    expand_signs_bf16,   pack_row,         gather_panel,  gemm<Portable>, Elementwise<Portable>::kernels(),
+    float_gemm<Portable>};
 
 }  // namespace bmx

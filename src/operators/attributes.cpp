@@ -121,6 +121,14 @@ class Reader {
   std::set<std::string> known_;
 };
 
+// BMX_GRAD_DTYPE is what layers take that do not say themselves.
+size_t default_gradient_type() {
+  const char* type = std::getenv("BMX_GRAD_DTYPE");
+  if (type == nullptr || *type == '\0' || std::string(type) == "float32") return 0;
+  if (std::string(type) == "bfloat16") return 1;
+  throw std::invalid_argument("BMX_GRAD_DTYPE is '" + std::string(type) + "'; allowed: float32, bfloat16");
+}
+
 void read_layer(Reader* r, QLayerParam* p) {
   p->act_bit = static_cast<int>(r->integer("act_bit", 1, 1, 32));
   p->weight_bit = static_cast<int>(r->integer("weight_bit", 1, 1, 32));
@@ -130,6 +138,8 @@ void read_layer(Reader* r, QLayerParam* p) {
   p->true_gradient = r->boolean("true_gradient", false);
   p->gradient_mode =
       r->choice("gradient_update_mode", 0, {"bb", "bf", "ff"}) == 2 ? GradientMode::kLatent : GradientMode::kBinary;
+  p->gradient_type =
+      static_cast<GradientType>(r->choice("grad_dtype", default_gradient_type(), {"float32", "bfloat16"}));
 }
 
 }  // namespace
@@ -210,6 +220,17 @@ QFullyConnectedParam::QFullyConnectedParam(const AttributeMap& attributes) {
   read_layer(&r, this);
   num_hidden = r.integer("num_hidden", 0, 1, INT_MAX);
   flatten = r.boolean("flatten", true);
+  r.finish();
+}
+
+BatchNormParam::BatchNormParam(const AttributeMap& attributes) {
+  Reader r("bmx_BatchNorm", attributes);
+  eps = r.real("eps", 1e-3f, 0, HUGE_VALF);
+  momentum = r.real("momentum", 0.9f, 0, 1);
+  fix_gamma = r.boolean("fix_gamma", true);
+  use_global_stats = r.boolean("use_global_stats", false);
+  if (r.integer("axis", 1, -8, 8) != 1) r.fail("axis", "1, channels");
+  r.ignore({"output_mean_var", "cudnn_off", "min_calib_range", "max_calib_range"});
   r.finish();
 }
 

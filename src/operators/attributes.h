@@ -8,6 +8,7 @@
 
 #include "kernels/conv_shape.h"
 #include "kernels/quantize.h"
+#include "operators/float_layer.h"
 
 namespace bmx {
 
@@ -37,6 +38,7 @@ struct QLayerParam {
   bool no_offset = false;      // ours: 1/1 bits give the +-1 dot product, not (K + dot) / 2
   bool true_gradient = false;  // ours: the gradient includes the 1/2 of (K + dot) / 2
   GradientMode gradient_mode = GradientMode::kBinary;
+  GradientType gradient_type = GradientType::kFloat32;  // ours: arithmetic of the backward pass
 
   bool binary() const { return binarized_weights_only || (act_bit == 1 && weight_bit == 1); }
   bool offset() const { return binary() && !no_offset; }
@@ -63,6 +65,15 @@ struct QFullyConnectedParam : QLayerParam {
 
   int64_t num_hidden = 0;
   bool flatten = true;  // ours, as MXNet's FullyConnected
+};
+
+struct BatchNormParam {
+  explicit BatchNormParam(const AttributeMap& attributes);
+
+  float eps = 1e-3f;  // defaults of MXNet's BatchNorm
+  float momentum = 0.9f;
+  bool fix_gamma = true;
+  bool use_global_stats = false;
 };
 
 // "(2, 3)", for messages.

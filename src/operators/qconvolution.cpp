@@ -3,13 +3,14 @@
 // Forward of 1/1 bits: popcount arithmetic on packed bits, (K + dot) / 2 = K - popcount(x ^ w) exactly. Other
 // bit widths: quantized floats, padded by the quantized pad value, and a float convolution.
 // Backward: the gradients of the convolution of the quantized arrays, straight through both quantizers.
-#include <algorithm>
+#include <cstring>
 
 #include "kernels/binary_conv.h"
 #include "kernels/buffer.h"
 #include "kernels/float_conv.h"
 #include "kernels/interchange.h"
 #include "operators/attributes.h"
+#include "operators/float_layer.h"
 #include "operators/mxnet.h"
 #include "operators/packed_cache.h"
 
@@ -20,8 +21,6 @@ using namespace mxnet::ext;
 
 enum Input { kData, kWeight, kBias };
 
-size_t data_size(const ConvShape& s) { return static_cast<size_t>(s.batch * s.channels * s.in_pixels()); }
-size_t padded_size(const ConvShape& s) { return static_cast<size_t>(s.batch * s.channels * s.padded_pixels()); }
 size_t weight_size(const ConvShape& s) { return static_cast<size_t>(s.filters * s.inputs()); }
 
 // Mean |w| where scaling_mode asks for it; BMXNet scales only 1/1-bit layers.
@@ -45,41 +44,49 @@ class QConvolution : public CustomStatefulOp {
  public:
   explicit QConvolution(QConvolutionParam param) : param_(std::move(param)) {}
 
-  MXReturnValue Forward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs, const OpResource&) override {
-    return guarded("QConvolution", [&] { forward(inputs, floats(outputs->at(0))); });
+  MXReturnValue Forward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs,
+                        const OpResource& resource) override {
+    return guarded("QConvolution", [&] { forward(inputs, floats(outputs->at(0)), resource); });
   }
 
   // Inputs: the gradient of the output, the inputs of forward, its output.
-  MXReturnValue Backward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs, const OpResource&) override {
-    return guarded("QConvolution", [&] { backward(inputs, outputs); });
+  MXReturnValue Backward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs,
+                         const OpResource& resource) override {
+    return guarded("QConvolution", [&] { backward(inputs, outputs, resource); });
   }
 
  private:
-  void forward(std::vector<MXTensor>* inputs, float* out) {
+  void forward(std::vector<MXTensor>* inputs, float* out, const OpResource& resource) {
     const ConvShape s = param_.shape(inputs->at(kData).shape);
     const float* bias = param_.no_bias ? nullptr : floats(inputs->at(kBias));
     const float* data = floats(inputs->at(kData));
     if (param_.binary()) {
-      forward_binary(s, data, &inputs->at(kWeight), bias, out);
+      forward_binary(s, data, &inputs->at(kWeight), bias, out, resource);
     } else {
-      forward_float(s, data, floats(inputs->at(kWeight)), bias, out);
+      forward_float(s, data, floats(inputs->at(kWeight)), bias, out, resource);
     }
   }
 
-  void forward_binary(const ConvShape& s, const float* data, MXTensor* weight, const float* bias, float* out) {
+  void forward_binary(const ConvShape& s, const float* data, MXTensor* weight, const float* bias, float* out,
+                      const OpResource& resource) {
     const Kernels& k = kernels();
     const int threads = num_threads();
-    Buffer<uint64_t> input(packed_input_words(s));
-    pack_conv_input(k, s, data, !(param_.pad_value < 0), input.get(), threads);
+    const size_t input_words = packed_input_words(s), weight_words = packed_weight_words(s);
+    Workspace workspace(Workspace::bytes<uint64_t>(input_words) + Workspace::bytes<uint64_t>(weight_words),
+                        [&](int size) { return resource.alloc_cpu(size); });
+    uint64_t* input = workspace.take<uint64_t>(input_words);
+    pack_conv_input(k, s, data, !(param_.pad_value < 0), input, threads);
 
-    Buffer<uint64_t> own;
+    const uint64_t* bits;
     PackedCache::Words kept;
     float scale = 1;
     if (param_.binarized_weights_only) {
       kept = packed_weight(s, weight);
+      bits = kept->get();
     } else {
-      own = Buffer<uint64_t>(packed_weight_words(s));
-      pack_conv_weight(k, s, floats(*weight), own.get(), threads);
+      uint64_t* own = workspace.take<uint64_t>(weight_words);
+      pack_conv_weight(k, s, floats(*weight), own, threads);
+      bits = own;
       if (param_.scaling_mode == ScalingMode::kForward) scale = scale_of(param_, s, floats(*weight));
     }
     // ((K - step * popcount) + bias) * scale, as one multiplication and one addition a filter.
@@ -89,13 +96,16 @@ class QConvolution : public CustomStatefulOp {
       multiplier[f] = -step * scale;
       addend[f] = (all + (bias == nullptr ? 0.0f : bias[f])) * scale;
     }
-    binary_conv(k, s, input.get(), kept ? kept->get() : own.get(), {multiplier.get(), addend.get(), true}, out,
-                threads);
+    binary_conv(k, s, input, bits, {multiplier.get(), addend.get(), true}, out, threads);
   }
 
-  void forward_float(const ConvShape& s, const float* data, const float* weight, const float* bias, float* out) {
-    const Buffer<float> padded = quantized_input(s, data), quantized = quantized_weight(s, weight);
-    float_conv(kernels(), s, padded.get(), quantized.get(), out, num_threads());
+  void forward_float(const ConvShape& s, const float* data, const float* weight, const float* bias, float* out,
+                     const OpResource& resource) {
+    const int threads = num_threads();
+    Workspace workspace = workspace_of(s, float_.forward_bytes(s, threads), resource);
+    float* quantized = workspace.take<float>(weight_size(s));
+    quantize_weight(weight, quantized, weight_size(s), param_.weight_bit);
+    float_.forward(s, quantized_data(data), quantized, out, threads, &workspace);
     if (bias == nullptr) return;
     for (int64_t n = 0; n < s.batch; ++n) {
       for (int64_t f = 0; f < s.filters; ++f) {
@@ -104,65 +114,50 @@ class QConvolution : public CustomStatefulOp {
     }
   }
 
-  void backward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs) {
-    const Kernels& k = kernels();
+  void backward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs, const OpResource& resource) {
     const int threads = num_threads();
     const float* out_grad = floats(inputs->at(0));
+    const float* data = floats(inputs->at(1 + kData));
     MXTensor* weight = &inputs->at(1 + kWeight);
     const ConvShape s = param_.shape(inputs->at(1 + kData).shape);
+    Workspace workspace = workspace_of(s, float_.backward_bytes(s, param_.gradient_type, threads), resource);
 
-    // Of the data.
-    Buffer<float> used;
-    if (param_.binarized_weights_only) {
-      used = Buffer<float>(weight_size(s));
-      expand_bits(s, packed_weight(s, weight)->get(), used.get());
-    } else {
-      used = param_.gradient_mode == GradientMode::kLatent ? copied(floats(*weight), weight_size(s))
-                                                           : quantized_weight(s, floats(*weight));
-    }
+    float* used = workspace.take<float>(weight_size(s));
     float scale = param_.gradient_scale();
-    if (param_.scaling_mode != ScalingMode::kNone && param_.gradient_mode != GradientMode::kLatent &&
-        !param_.binarized_weights_only) {
-      scale *= scale_of(param_, s, floats(*weight));
-    }
-    if (scale != 1) multiply(used.get(), used.size(), scale);
-    Buffer<float> padded_grad(padded_size(s));
-    float_conv_backward_data(k, s, out_grad, used.get(), padded_grad.get(), threads);
-    crop_input(s, padded_grad.get(), floats(outputs->at(kData)), threads);
-
-    // Of the weight: packed bits have none.
     if (param_.binarized_weights_only) {
-      MXTensor& grad = outputs->at(kWeight);
-      const size_t bytes = grad.size() * (grad.dtype == kFloat64 ? sizeof(double) : sizeof(float));
-      std::memset(grad.data_ptr, 0, bytes);
+      expand_bits(s, packed_weight(s, weight)->get(), used);
     } else {
-      const Buffer<float> padded = quantized_input(s, floats(inputs->at(1 + kData)));
-      float* weight_grad = floats(outputs->at(kWeight));
-      float_conv_backward_weight(k, s, out_grad, padded.get(), weight_grad, threads);
-      if (param_.gradient_scale() != 1) multiply(weight_grad, weight_size(s), param_.gradient_scale());
+      const bool latent = param_.gradient_mode == GradientMode::kLatent;
+      quantize_weight(floats(*weight), used, weight_size(s), latent ? 32 : param_.weight_bit);
+      if (param_.scaling_mode != ScalingMode::kNone && !latent) scale *= scale_of(param_, s, floats(*weight));
+    }
+    if (scale != 1) multiply(used, weight_size(s), scale);
+
+    // Packed bits have no gradient.
+    MXTensor& weight_grad = outputs->at(kWeight);
+    if (param_.binarized_weights_only) {
+      const size_t bytes = weight_grad.size() * (weight_grad.dtype == kFloat64 ? sizeof(double) : sizeof(float));
+      std::memset(weight_grad.data_ptr, 0, bytes);
+    }
+    float_.backward(s, out_grad, quantized_data(data), used, floats(outputs->at(kData)),
+                    param_.binarized_weights_only ? nullptr : floats(weight_grad), param_.gradient_type, threads,
+                    &workspace);
+    if (!param_.binarized_weights_only && param_.gradient_scale() != 1) {
+      multiply(floats(weight_grad), weight_size(s), param_.gradient_scale());
     }
     if (!param_.no_bias) bias_backward(out_grad, s.batch, s.filters, s.out_pixels(), floats(outputs->at(kBias)));
   }
 
-  // The quantized data with its padding; packed weights always meet binarized data.
-  Buffer<float> quantized_input(const ConvShape& s, const float* data) const {
+  // Packed weights always meet binarized data.
+  QuantizedData quantized_data(const float* data) const {
     const int bits = param_.binarized_weights_only ? 1 : param_.act_bit;
-    Buffer<float> quantized(data_size(s)), padded(padded_size(s));
-    quantize_activation(data, quantized.get(), quantized.size(), bits, num_threads());
-    pad_input(s, quantized.get(), quantize_activation(param_.pad_value, bits), padded.get(), num_threads());
-    return padded;
+    return {data, bits, quantize_activation(param_.pad_value, bits)};
   }
 
-  Buffer<float> quantized_weight(const ConvShape& s, const float* weight) const {
-    Buffer<float> quantized(weight_size(s));
-    quantize_weight(weight, quantized.get(), quantized.size(), param_.weight_bit);
-    return quantized;
-  }
-
-  static Buffer<float> copied(const float* values, size_t size) {
-    Buffer<float> copy(size);
-    std::copy(values, values + size, copy.get());
-    return copy;
+  // For the float layer, and the quantized weight.
+  static Workspace workspace_of(const ConvShape& s, size_t bytes, const OpResource& resource) {
+    return Workspace(bytes + Workspace::bytes<float>(weight_size(s)),
+                     [&](int size) { return resource.alloc_cpu(size); });
   }
 
   static void multiply(float* values, size_t size, float factor) {
@@ -182,6 +177,7 @@ class QConvolution : public CustomStatefulOp {
 
   const QConvolutionParam param_;
   PackedCache packed_;
+  FloatConvolution float_;
 };
 
 MXReturnValue parse_attributes(const AttributeMap& attributes, int* num_inputs, int* num_outputs) {

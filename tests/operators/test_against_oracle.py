@@ -38,14 +38,18 @@ def check(operator, define, define_backward, data, weight, bias, **attributes):
     expected = define(data, weight, bias, **attributes)
     grad = values(99, expected.shape, special=False)
     out, grads = run(operator, data, weight, bias, grad, **attributes)
+    # tanh of DoReFa's weights differs in its last bit between libraries, which now and then moves a weight that lies
+    # between two levels by one of them.
+    bits = attributes.get("weight_bit", 1)
+    tolerance = {"rtol": 1e-4, "atol": 1e-4 + (4 / (2**bits - 1) if 10 <= bits < 32 else 0)}
     exact = attributes.get("act_bit", 1) == attributes.get("weight_bit", 1) == 1 and bias is None
     if exact and attributes.get("scaling_mode", "none") != "forward":
         np.testing.assert_array_equal(out, expected)
     else:
-        np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(out, expected, **tolerance)
     for got, wanted in zip(grads, define_backward(grad, data, weight, bias, **attributes)):
         if wanted is not None:
-            np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(got, wanted, **tolerance)
 
 
 def check_convolution(data, weight, bias=None, **attributes):

@@ -1,0 +1,46 @@
+// The float side of a quantized convolution: the product of quantized arrays for more than one bit, and the
+// gradients. Two implementations of the same class: on oneDNN (float_layer_onednn.cpp), and in plain C++ where
+// the build has no oneDNN (float_layer_plain.cpp).
+#pragma once
+
+#include <memory>
+
+#include "kernels/conv_shape.h"
+#include "operators/workspace.h"
+
+namespace bmx {
+
+enum class GradientType { kFloat32, kBfloat16 };
+
+// NCHW floats that are used quantized to `bits`, padded with the quantized `pad`.
+struct QuantizedData {
+  const float* values;
+  int bits;
+  float pad;
+};
+
+// One per operator instance. Keeps what is prepared for the shapes it has met; safe for several threads.
+class FloatConvolution {
+ public:
+  FloatConvolution();
+  ~FloatConvolution();
+
+  // Bytes of workspace that forward and backward take.
+  size_t forward_bytes(const ConvShape& shape, int threads);
+  size_t backward_bytes(const ConvShape& shape, GradientType type, int threads);
+
+  // out (batch, filters, out pixels) = data * weight.
+  void forward(const ConvShape& shape, const QuantizedData& data, const float* weight, float* out, int threads,
+               Workspace* workspace);
+
+  // The gradients of that product. `type` is the arithmetic of the operands, sums are float32. Without
+  // `weight_grad` only the gradient of the data.
+  void backward(const ConvShape& shape, const float* out_grad, const QuantizedData& data, const float* weight,
+                float* data_grad, float* weight_grad, GradientType type, int threads, Workspace* workspace);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace bmx

@@ -1,0 +1,52 @@
+// The float layers without oneDNN: explicit padding and the matrix products of src/kernels/float_conv.cpp.
+// float32 whatever type is asked for.
+#include "kernels/float_conv.h"
+#include "kernels/quantize.h"
+#include "operators/float_layer.h"
+
+namespace bmx {
+namespace {
+
+size_t data_size(const ConvShape& s) { return static_cast<size_t>(s.batch * s.channels * s.in_pixels()); }
+size_t padded_size(const ConvShape& s) { return static_cast<size_t>(s.batch * s.channels * s.padded_pixels()); }
+
+float* quantized_and_padded(const ConvShape& s, const QuantizedData& data, int threads, Workspace* workspace) {
+  float* quantized = workspace->take<float>(data_size(s));
+  float* padded = workspace->take<float>(padded_size(s));
+  quantize_activation(data.values, quantized, data_size(s), data.bits, threads);
+  pad_input(s, quantized, data.pad, padded, threads);
+  return padded;
+}
+
+}  // namespace
+
+struct FloatConvolution::State {};
+
+FloatConvolution::FloatConvolution() = default;
+FloatConvolution::~FloatConvolution() = default;
+
+size_t FloatConvolution::forward_bytes(const ConvShape& s, int) {
+  return Workspace::bytes<float>(data_size(s)) + Workspace::bytes<float>(padded_size(s));
+}
+
+size_t FloatConvolution::backward_bytes(const ConvShape& s, GradientType, int threads) {
+  return forward_bytes(s, threads) + Workspace::bytes<float>(padded_size(s));
+}
+
+void FloatConvolution::forward(const ConvShape& s, const QuantizedData& data, const float* weight, float* out,
+                               int threads, Workspace* workspace) {
+  float_conv(kernels(), s, quantized_and_padded(s, data, threads, workspace), weight, out, threads);
+}
+
+void FloatConvolution::backward(const ConvShape& s, const float* out_grad, const QuantizedData& data,
+                                const float* weight, float* data_grad, float* weight_grad, GradientType, int threads,
+                                Workspace* workspace) {
+  float* padded_grad = workspace->take<float>(padded_size(s));
+  float_conv_backward_data(kernels(), s, out_grad, weight, padded_grad, threads);
+  crop_input(s, padded_grad, data_grad, threads);
+  if (weight_grad == nullptr) return;
+  float_conv_backward_weight(kernels(), s, out_grad, quantized_and_padded(s, data, threads, workspace), weight_grad,
+                             threads);
+}
+
+}  // namespace bmx
