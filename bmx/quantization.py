@@ -15,6 +15,10 @@ BinaryNet: Courbariaux et al., "Binarized Neural Networks", 2016.
 DoReFa-Net: Zhou et al., "Training Low Bitwidth Convolutional Neural Networks with Low Bitwidth Gradients", 2016.
 BMXNet: Yang et al., "An Open-Source Binary Neural Network Implementation Based on MXNet", 2017.
 Bi-Real Net: Liu et al., "Enhancing the Performance of 1-bit CNNs With Improved Representational Capability", 2018.
+BNN+: Darabi et al., "BNN+: Improved Binary Network Training", 2018.
+TWN: Li et al., "Ternary Weight Networks", 2016.
+
+Gradients are quantized in :mod:`bmx.gradients`.
 """
 
 from __future__ import annotations
@@ -43,6 +47,9 @@ __all__ = [
     "round_ste",
     "sign_approx_sign",
     "straight_through",
+    "swish_gradient",
+    "swish_sign",
+    "twn",
 ]
 
 
@@ -134,6 +141,28 @@ def approximate_gradient(F: ModuleType, x: Array) -> Array:
     return straight_through(F, x, x * factor)
 
 
+def swish_gradient(F: ModuleType, x: Array, beta: float = 5.0) -> Array:
+    """Multiply the gradient by SignSwish's derivative: y = x, dx = g·beta·(2 - z·tanh(z/2))/(1 + cosh(z)), z = beta·x.
+
+    SignSwish(x) = 2·sigmoid(z)·(1 + z·(1 - sigmoid(z))) - 1 approaches the sign as ``beta`` grows. Its derivative is
+    ``beta`` at 0, crosses zero at abs(z) = 2.4, where the function overshoots 1, and goes to zero from below. BNN+.
+
+    Examples
+    --------
+    >>> import mxnet as mx
+    >>> x = mx.nd.array([0.0, 0.1, -0.1, 1.0, float('inf')])
+    >>> x.attach_grad()
+    >>> with mx.autograd.record():
+    ...     y = swish_gradient(mx.nd, x)
+    >>> y.backward()
+    >>> print(x.grad.asnumpy().round(3))
+    [ 5.     4.412  4.412 -0.195 -0.   ]
+    """
+    z = F.clip(beta * x, -80, 80)  # exp(80) is finite in float32, and the factor is 0 from there on
+    factor = beta * (2 - z * F.tanh(z / 2)) / (1 + F.cosh(z))
+    return straight_through(F, x, x * F.BlockGrad(factor))
+
+
 # One bit
 
 
@@ -170,6 +199,20 @@ def sign_approx_sign(F: ModuleType, x: Array) -> Array:
     [ 1.  1. -1.] [2.  1.  1.5]
     """
     return det_sign(F, approximate_gradient(F, x))
+
+
+def swish_sign(F: ModuleType, x: Array, beta: float = 5.0) -> Array:
+    """Take the sign with SignSwish's gradient: y = -1 where x < 0 and else +1, dx as :func:`swish_gradient`'s.
+
+    BNN+, which has no window besides; Larq's quantizer of this name.
+
+    Examples
+    --------
+    >>> import mxnet as mx
+    >>> print(swish_sign(mx.nd, mx.nd.array([-0.3, -0.0, 0.6])).asnumpy())
+    [-1.  1.  1.]
+    """
+    return det_sign(F, swish_gradient(F, x, beta))
 
 
 # k bits
@@ -246,6 +289,24 @@ def dorefa(F: ModuleType, w: Array, bits: int) -> Array:
     [-1.    -0.333  0.333  1.   ]
     """
     return _dorefa(F, w, levels(bits), F.contrib.round_ste)
+
+
+def twn(F: ModuleType, w: Array) -> Array:
+    """Make weights ternary: y = a where w > d, -a where w < -d and else 0, straight through: dw = g.
+
+    d = 0.7·mean(abs(w)), and a is the mean of abs(w) where abs(w) > d, both over the whole tensor: nearly the d and a
+    that minimize the sum of (w - y)². A tensor of zeros stays zero. TWN.
+
+    Examples
+    --------
+    >>> import mxnet as mx
+    >>> print(twn(mx.nd, mx.nd.array([-0.9, -0.1, 0.1, 0.5])).asnumpy().round(3))
+    [-0.7  0.   0.   0.7]
+    """
+    magnitude = F.abs(w)
+    large = F.broadcast_greater(magnitude, 0.7 * F.mean(magnitude))
+    scale = F.sum(magnitude * large) / F.maximum(F.sum(large), 1)  # 0/1 where no weight is large
+    return straight_through(F, F.broadcast_mul(large * F.sign(w), scale), w)
 
 
 def _dorefa(F, w, steps, rounding):

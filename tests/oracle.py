@@ -52,6 +52,25 @@ def quantize_weight(w, bits):
     return 2 * quantize(ratio + np.float32(0.5), bits) - 1
 
 
+def ternary_weight(w):
+    """TWN: ±a where abs(w) > d = 0.7·mean(abs(w)), else 0; a = mean(abs(w)) where abs(w) > d."""
+    magnitude = np.abs(np.asarray(w, np.float64))
+    large = magnitude > 0.7 * magnitude.mean()
+    return np.sign(w) * large * (magnitude[large].mean() if large.any() else 0)
+
+
+def sign_swish(x, beta=5.0):
+    """BNN+: 2·sigmoid(z)·(1 + z·(1 - sigmoid(z))) - 1, z = beta·x."""
+    z = beta * np.asarray(x, np.float64)
+    sigmoid = 1 / (1 + np.exp(-z))
+    return 2 * sigmoid * (1 + z * (1 - sigmoid)) - 1
+
+
+def sign_swish_derivative(x, beta=5.0, h=1e-5):
+    x = np.asarray(x, np.float64)
+    return (sign_swish(x + h, beta) - sign_swish(x - h, beta)) / (2 * h)
+
+
 # QActivation
 
 
@@ -64,7 +83,11 @@ def qactivation_backward(grad, data, act_bit=1, backward_only=False, gradient_ca
         return np.asarray(grad, np.float32)
     inside = np.abs(data) <= np.float32(gradient_cancel_threshold)  # False for NaN
     with np.errstate(invalid="ignore", over="ignore"):
-        factor = {"ste": np.ones_like(data), "approx_sign": 2 - 2 * np.abs(data)}[estimator]
+        factor = {
+            "ste": lambda: np.ones_like(data),
+            "approx_sign": lambda: 2 - 2 * np.abs(data),
+            "swish_sign": lambda: sign_swish_derivative(data),
+        }[estimator]()
         return np.where(inside, grad * factor, 0).astype(np.float32)
 
 

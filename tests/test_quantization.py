@@ -82,6 +82,29 @@ def test_approximate_sign_in_a_window_is_finite_everywhere():
     assert np.isfinite(dx).all()
 
 
+@pytest.mark.parametrize("beta", [1.0, 5.0, 10.0])
+def test_swish_sign_has_the_derivative_of_sign_swish(beta):
+    x = np.linspace(-3, 3, 61, dtype=np.float32)
+    y, dx = run(q.swish_sign, x, beta=beta)
+    np.testing.assert_array_equal(y, oracle.sign(x))
+    np.testing.assert_allclose(dx, oracle.sign_swish_derivative(x, beta), rtol=1e-4, atol=1e-5)
+    assert dx[30] == beta and dx.min() < 0
+
+
+def test_swish_sign_is_finite_everywhere():
+    numbers = SPECIAL[~np.isnan(SPECIAL)]
+    y, dx = run(q.swish_sign, numbers)
+    np.testing.assert_array_equal(y, oracle.sign(numbers))
+    assert np.isfinite(dx).all() and (np.abs(dx[np.abs(numbers) > 20]) < 1e-30).all()
+
+    def windowed(F, x):
+        return q.swish_sign(F, q.gradient_window(F, x, 1.0))
+
+    y, dx = run(windowed, SPECIAL)
+    np.testing.assert_array_equal(y, oracle.sign(SPECIAL))
+    assert np.isfinite(dx).all() and not dx[~(np.abs(SPECIAL) <= 1)].any()
+
+
 @pytest.mark.parametrize("bits", range(1, 33))
 def test_activation_of_special_values(bits):
     y, dx = run(q.quantize_activation, SPECIAL, GRAD, bits=bits)
@@ -131,6 +154,33 @@ def test_weight_without_a_largest_value(quantizer):
 def test_infinite_weights():
     y, dw = run(q.quantize_weight, [INF, -INF, 0.0], bits=4)
     np.testing.assert_allclose(y, [1, -1, 2 * 8 / 15 - 1], rtol=1e-6)
+    np.testing.assert_array_equal(dw, 1)
+
+
+@pytest.mark.parametrize("shape", [(7,), (16, 9), (8, 5, 3, 3), (3, 2, 2, 3, 2)])
+def test_ternary_weight(shape):
+    w = np.random.default_rng(3).normal(0.1, 0.7, shape).astype(np.float32)
+    grad = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    y, dw = run(q.twn, w, grad)
+    np.testing.assert_allclose(y, oracle.ternary_weight(w), rtol=1e-5)
+    np.testing.assert_array_equal(dw, grad)
+    assert len(np.unique(y)) == 3
+
+
+def test_ternary_weight_is_nearly_the_nearest():
+    w = np.random.default_rng(0).normal(size=20000).astype(np.float32)
+    error = ((w - run(q.twn, w)[0]) ** 2).mean()
+    best = min(
+        ((w - np.sign(w) * large * np.abs(w)[large].mean()) ** 2).mean()
+        for large in (np.abs(w) > threshold for threshold in np.linspace(0.1, 2, 100))
+    )
+    assert best <= error < 1.01 * best
+
+
+@pytest.mark.parametrize("w", [[0, 0, 0], [0.5, 0.5, -0.5], [-0.0, 2.0]])
+def test_ternary_weight_at_the_limits(w):
+    y, dw = run(q.twn, w)
+    np.testing.assert_allclose(y, w, rtol=1e-6)
     np.testing.assert_array_equal(dw, 1)
 
 

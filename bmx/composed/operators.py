@@ -14,6 +14,7 @@ from ..quantization import (
     levels,
     quantize_activation,
     quantize_weight,
+    swish_gradient,
 )
 
 __all__ = ["OPERATORS", "fan_in", "pad_spatial", "qactivation", "qconvolution", "qfully_connected"]
@@ -43,8 +44,9 @@ def qactivation(
         Leave the values as they are and only change the gradient.
     gradient_cancel_threshold : float, default 0.5
         1 bit only: the gradient is 0 where abs(data) is larger.
-    estimator : {'ste', 'approx_sign'}, default 'ste'
-        1 bit only: inside the window the gradient is g, or g·(2 - 2·abs(data)) as in Bi-Real Net.
+    estimator : {'ste', 'approx_sign', 'swish_sign'}, default 'ste'
+        1 bit only: inside the window the gradient is g, g·(2 - 2·abs(data)) as in Bi-Real Net, or
+        :func:`bmx.quantization.swish_gradient`'s as in BNN+.
 
     Returns
     -------
@@ -63,12 +65,14 @@ def qactivation(
     [-1.  1.  1.]
     """
     levels(act_bit)
-    _one_of("estimator", estimator, ("ste", "approx_sign"))
+    _one_of("estimator", estimator, ("ste", "approx_sign", "swish_sign"))
     if act_bit == 1:
         # Forward, both are the identity. Backward, the window comes last, so it also cancels ApproxSign's infinities.
         data = gradient_window(F, data, gradient_cancel_threshold)
         if estimator == "approx_sign":
             data = approximate_gradient(F, data)
+        elif estimator == "swish_sign":
+            data = swish_gradient(F, data)
     return F.identity(data) if backward_only else quantize_activation(F, data, act_bit)
 
 

@@ -14,6 +14,7 @@ DEFAULTS = {
     "activation": "det_sign",
     "weight_quantization": "det_sign",
     "approximation": "",
+    "grad_bit": 32,
 }
 
 
@@ -72,11 +73,19 @@ def test_configuration_comes_back_after_an_exception():
         ({"bits_a": 1, "activation": "sign_approx_sign"}, {"activation": "sign_approx_sign"}),
         ({"bits": 7}, {"weight_quantization": "dorefa"}),
         ({"bits": 32, "weight_quantization": "det_sign"}, {"weight_quantization": "identity"}),
+        ({"activation": "swish_sign"}, {"activation": "swish_sign"}),
+        ({"weight_quantization": "swish_sign"}, {"weight_quantization": "swish_sign"}),
+        ({"bits": 2, "weight_quantization": "twn"}, {"weight_quantization": "twn"}),
     ],
 )
 def test_methods_follow_the_bits(values, expected):
     with nn.set_binary_layer_config(**values):
         assert nn.binary_layer_config.get_values() == dict(DEFAULTS, **dict(values, **expected))
+
+
+def test_ternary_weights_give_way_to_other_bits_inside():
+    with nn.set_binary_layer_config(bits=2, weight_quantization="twn"), nn.set_binary_layer_config(bits=32):
+        assert nn.QConv2D(2, 3).method == "identity"
 
 
 @pytest.mark.parametrize(
@@ -100,7 +109,7 @@ def test_quantization_functions():
 def test_configuration_prints_its_values():
     assert repr(nn.BinaryLayerConfig(bits=2)) == (
         "BinaryLayerConfig(grad_cancel=1.0, bits=2, bits_a=1, activation='det_sign', "
-        "weight_quantization='dorefa', approximation='')"
+        "weight_quantization='dorefa', approximation='', grad_bit=32)"
     )
 
 
@@ -115,6 +124,8 @@ def test_configuration_prints_its_values():
         ({"grad_cancel": "1"}, "grad_cancel='1'"),
         ({"activation": "signum"}, "activation='signum'.*det_sign"),
         ({"weight_quantization": "signum"}, "weight_quantization='signum'"),
+        ({"bits": 1, "weight_quantization": "twn"}, "weight_quantization='twn' with bits=1: .* bits=2"),
+        ({"grad_bit": 0}, "bits=0"),
         ({"approximation": "xor"}, "approximation='xor'.*'binet', 'xnor'"),
     ],
 )
@@ -141,6 +152,11 @@ def test_impossible_configurations(values, message):
         (lambda: nn.QConv2D(3, 3, use_bias=True), "use_bias=True"),
         (lambda: nn.QConv1D(3, 3, activation="tanh"), "activation='tanh'"),
         (lambda: nn.QConv2D(3, 3, bits=2, quantization="det_sign"), "'det_sign' for weights of 2 bits; .* dorefa"),
+        (lambda: nn.QConv2D(3, 3, quantization="twn"), "'twn' for weights of 1 bits; there are det_sign"),
+        (lambda: nn.QConv2D(3, 3, bits=3, quantization="twn"), "'twn' for weights of 3 bits; there are dorefa"),
+        (lambda: nn.QConv2D(3, 3, apply_scaling="filter"), "apply_scaling='filter': .*'channel', and 'layer'"),
+        (lambda: nn.QDense(3, apply_scaling=2), "apply_scaling=2"),
+        (lambda: nn.QConv2D(3, 3, pad_value=1), "pad_value=1: allowed are -1.0 and 0.0"),
         (lambda: nn.QConv2D(3, 3, layout="NHWC"), "layout='NHWC': QConv2D works on NCHW"),
         (lambda: nn.QConv1D(3, 3, layout="NCHW"), "layout='NCHW': QConv1D works on NCW"),
         (lambda: nn.QConv2D(3, (3, 3, 3)), r"kernel_size=\(3, 3, 3\): allowed is 2x an integer of at least 1"),

@@ -48,14 +48,17 @@ def close(got, want):
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("method, estimator", [("det_sign", "ste"), ("sign_approx_sign", "approx_sign")])
+@pytest.mark.parametrize(
+    "method, estimator", [("det_sign", "ste"), ("sign_approx_sign", "approx_sign"), ("swish_sign", "swish_sign")]
+)
 def test_one_bit_activation(path, mode, method, estimator):
     x = np.array([[0.0, -0.0, np.nan, np.inf, -np.inf, 0.7, -0.7, 0.71, -0.71, 1.5, -0.2]], np.float32)
     with nn.path(path):
         layer = prepare(nn.QActivation(gradient_cancel_threshold=0.7, method=method), mode)
         out, dx, _, grad = run(layer, x)
     np.testing.assert_array_equal(out, oracle.qactivation(x))
-    np.testing.assert_array_equal(dx, oracle.qactivation_backward(grad, x, 1, False, 0.7, estimator))
+    expected = oracle.qactivation_backward(grad, x, 1, False, 0.7, estimator)
+    np.testing.assert_allclose(dx, expected, rtol=1e-5 if estimator == "swish_sign" else 0)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -107,7 +110,7 @@ def make(layer, mode="imperative", **arguments):
 
 def attributes_of(layer):
     kwargs = {k: v for k, v in layer._kwargs.items() if k not in ("no_bias", "layout")}
-    return dict(kwargs, pad_value=-1.0, true_gradient=True)
+    return dict(kwargs, pad_value=layer._pad_value, true_gradient=True)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -136,10 +139,24 @@ def test_one_bit_convolution_binarizes_what_is_no_sign(path):
     np.testing.assert_array_equal(out, oracle.qconvolution(x, layer.weight.data().asnumpy(), **attributes_of(layer)))
 
 
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("mode", MODES)
+def test_one_bit_convolution_padded_with_plus_one(path, mode):
+    x = signs((2, 3, 5, 5))
+    with nn.path(path):
+        layer = make(nn.QConv2D, mode, channels=2, kernel_size=3, padding=1, pad_value=0.0)
+        out, dx, dw, grad = run(layer, x)
+    w = layer.weight.data().asnumpy()
+    np.testing.assert_array_equal(out, oracle.qconvolution(x, w, **attributes_of(layer)))
+    expected = oracle.qconvolution_backward(grad, x, w, **attributes_of(layer))
+    np.testing.assert_array_equal(dx, expected[0])
+    np.testing.assert_array_equal(dw, expected[1])
+
+
 def v2_convolution(layer, x, grad, wq, offset):
     """The value, dx and d wq of BMXNet v2's layer: the input as it is, padded with -1."""
     a = attributes_of(layer)
-    padded = oracle.pad_spatial(x, a["pad"], -1.0)
+    padded = oracle.pad_spatial(x, a["pad"], a["pad_value"])
     geometry = a["stride"], a["dilate"], a["num_group"]
     out = oracle.convolve(padded, wq, *geometry)
     half = 0.5 if offset else 1.0
@@ -149,10 +166,11 @@ def v2_convolution(layer, x, grad, wq, offset):
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("pad_value", [-1.0, 0.0])
 @pytest.mark.parametrize("layer, shape, arguments", CONVOLUTIONS)
-def test_float_input_is_multiplied_as_it_is_with_bits_a_32(mode, layer, shape, arguments):
+def test_float_input_is_multiplied_as_it_is_with_bits_a_32(mode, pad_value, layer, shape, arguments):
     x = floats(shape)
-    layer = make(layer, mode, bits_a=32, **arguments)
+    layer = make(layer, mode, bits_a=32, pad_value=pad_value, **arguments)
     out, dx, dw, grad = run(layer, x)
     wq = oracle.quantize_weight(layer.weight.data().asnumpy(), 1)
     expected = v2_convolution(layer, x, grad, wq, offset=True)
@@ -197,6 +215,51 @@ def test_scaling_multiplies_each_filter_by_its_mean_magnitude(path, mode, approx
     dscale = (grad * dot).sum(axis=(0, 2, 3)).reshape(-1, 1, 1, 1)
     through_scale = 0 if approximation == "xnor" else dscale * np.sign(w) / w[0].size
     np.testing.assert_allclose(dw, expected[1] + through_scale, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("bits_a", [1, 32])
+def test_scaling_of_a_layer_is_its_mean_magnitude(path, mode, bits_a):
+    x = signs((2, 5, 6, 6))
+    with nn.path(path):
+        layer = make(nn.QConv2D, mode, channels=3, kernel_size=3, padding=1, apply_scaling="layer", bits_a=bits_a)
+        out, dx, dw, grad = run(layer, x)
+    w = layer.weight.data().asnumpy().astype(np.float64)
+    scale = np.abs(w).mean()
+    attributes = dict(attributes_of(layer), no_offset=True)
+    dot = oracle.qconvolution(x, w, **attributes)
+    expected = oracle.qconvolution_backward(grad * scale, x, w, **attributes)
+    close(out, dot * scale)
+    close(dx, expected[0])
+    np.testing.assert_allclose(dw, expected[1] + (grad * dot).sum() * np.sign(w) / w.size, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("bits_a", [1, 32])
+@pytest.mark.parametrize("scaling", [True, "channel", "layer"])
+@pytest.mark.parametrize("shape, flatten", [((3, 2, 4), True), ((3, 5, 8), False)])
+def test_scaling_of_a_dense_layer(path, mode, bits_a, scaling, shape, flatten):
+    x = signs(shape)
+    with nn.path(path):
+        layer = make(nn.QDense, mode, units=4, flatten=flatten, bits_a=bits_a, apply_scaling=scaling)
+        out, dx, _, grad = run(layer, x)
+    w = layer.weight.data().asnumpy().astype(np.float64)
+    scale = np.abs(w).mean(axis=None if scaling == "layer" else 1)
+    rows = x.reshape(3, 8) if flatten else x
+    close(out, rows @ np.sign(w).T * scale)
+    close(dx, (grad * scale @ np.sign(w)).reshape(shape))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_ternary_convolution(mode):
+    x = floats((2, 5, 6, 6))
+    layer = make(nn.QConv2D, mode, channels=4, kernel_size=3, padding=1, bits=2, bits_a=32, quantization="twn")
+    out, dx, dw, grad = run(layer, x)
+    wq = oracle.ternary_weight(layer.weight.data().asnumpy())
+    for got, want in zip((out, dx, dw), v2_convolution(layer, x, grad, wq, offset=False)):
+        close(got, want)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -337,6 +400,14 @@ def test_parameters_have_the_names_of_bmxnet_v2():
 def test_weights_do_not_decay():
     for layer in (nn.QConv1D(2, 3), nn.QConv2D(2, 3), nn.QConv3D(2, 3), nn.QDense(2), nn.BinaryConvolution(2).qconv):
         assert layer.weight.wd_mult == 0
+
+
+def test_weights_know_their_bits():
+    assert (nn.QConv2D(2, 3).weight.bits, nn.QDense(2, bits=4).weight.bits, nn.activated_conv(2).qconv.weight.bits) == (
+        1,
+        4,
+        1,
+    )
 
 
 def test_parameters_are_shared():

@@ -43,13 +43,21 @@ def batches():
     return [(mx.nd.array(rng.normal(size=(4, 2, 8, 8))), mx.nd.array(rng.integers(0, 3, 4))) for _ in range(3)]
 
 
-def train(net, mode, path="auto"):
-    """Return the outputs at each step and the parameters at the end."""
-    mx.random.seed(11)
-    np.random.seed(11)  # MXNet's initializers draw from both
-    net.initialize(mx.init.Xavier(magnitude=2))
+def initialize(net, mode="imperative"):
+    """Give the network the same parameters in every mode, and leave the random numbers in the same state."""
+    net.initialize()
     if MODES[mode] is not None:
         net.hybridize(**MODES[mode])
+    net(batches()[0][0])  # finds the shapes
+    mx.random.seed(11)
+    np.random.seed(11)  # MXNet's initializers draw from both
+    net.initialize(mx.init.Xavier(magnitude=2), force_reinit=True)
+
+
+def train(net, mode, path="auto"):
+    """Return the outputs at each step and the parameters at the end."""
+    with nn.path(path):
+        initialize(net, mode)
     loss = gluon.loss.SoftmaxCrossEntropyLoss()
     outputs = []
     with nn.path(path):
@@ -64,7 +72,16 @@ def train(net, mode, path="auto"):
     return outputs, {name: p.data().asnumpy() for name, p in net.collect_params().items()}
 
 
-CONFIGS = [{}, {"approximation": "xnor"}, {"bits": 2, "bits_a": 3}, {"bits_a": 32}, {"activation": "sign_approx_sign"}]
+CONFIGS = [
+    {},
+    {"approximation": "xnor"},
+    {"bits": 2, "bits_a": 3},
+    {"bits_a": 32},
+    {"activation": "sign_approx_sign"},
+    {"activation": "swish_sign", "weight_quantization": "swish_sign"},
+    {"bits": 2, "bits_a": 32, "weight_quantization": "twn"},
+    {"grad_bit": 3},
+]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
@@ -91,11 +108,8 @@ def test_training_is_the_same_on_both_paths(mode):
 def test_weights_change_in_training():
     net = network()
     _, parameters = train(net, "hybridized")
-    mx.random.seed(11)
-    np.random.seed(11)
     fresh = network()
-    fresh.initialize(mx.init.Xavier(magnitude=2))
-    fresh(batches()[0][0])
+    initialize(fresh)
     for name, p in fresh.collect_params(".*q.*weight").items():
         assert not np.array_equal(p.data().asnumpy(), parameters[name]), name
 
@@ -144,6 +158,49 @@ def test_one_layer_used_twice():
         out.backward()
         gradients.append(layer.weight.grad().asnumpy())
     np.testing.assert_array_equal(*gradients)
+
+
+def learn(body, steps=60):
+    """Train body and a float layer to tell four patterns apart; return the accuracy and the first and last loss."""
+    rng = np.random.default_rng(0)
+    patterns = rng.normal(size=(4, 2, 6, 6))
+    labels = rng.integers(0, 4, 128)
+    x, y = mx.nd.array(patterns[labels] + 0.7 * rng.normal(size=(128, 2, 6, 6))), mx.nd.array(labels)
+    mx.random.seed(2)
+    np.random.seed(2)
+    net = nn.HybridSequential()
+    net.add(nn.BatchNorm(), *body, nn.BatchNorm(), nn.Activation("relu"), nn.Dense(4))
+    net.initialize(mx.init.Xavier())
+    net.hybridize()
+    trainer = gluon.Trainer(net.collect_params(), "adam", {"learning_rate": 0.01})
+    loss, losses = gluon.loss.SoftmaxCrossEntropyLoss(), []
+    for _ in range(steps):
+        with autograd.record():
+            value = loss(net(x), y)
+        value.backward()
+        trainer.step(128)
+        losses.append(value.mean().asscalar())
+    accuracy = (net(x).argmax(axis=1) == y).mean().asscalar()
+    return accuracy, losses[0], losses[-1]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda: [nn.QConv2D(8, 3, bits_a=32, pad_value=0.0, padding=1, apply_scaling=True)],
+        lambda: [nn.QConv2D(8, 3, bits_a=32, apply_scaling="layer")],
+        lambda: [nn.QConv2D(8, 3, bits_a=32)],
+        lambda: [nn.QDense(16, bits_a=32, apply_scaling=True)],
+        lambda: [nn.QConv2D(8, 3, bits=2, bits_a=32, quantization="twn")],
+        lambda: [nn.BinaryConvolution(8, activation_method="swish_sign", clip_threshold=float("inf"))],
+        lambda: [nn.QActivation(), nn.QConv2D(8, 3, grad_bit=2)],
+        lambda: [nn.QActivation(2), nn.QConv2D(8, 3, bits=2, bits_a=2, grad_bit=4)],
+    ],
+    ids=["bwn", "bwn layer", "bwn offset", "bwn dense", "twn", "swish", "grad_bit 2", "dorefa 2-2-4"],
+)
+def test_networks_learn(body):
+    accuracy, first, last = learn(body())
+    assert accuracy > 0.9 and last < first / 2
 
 
 # Paths

@@ -32,6 +32,8 @@ class BinaryConvolution(HybridBlock):
         QActivation's ``gradient_cancel_threshold``. Default: ``grad_cancel`` of the configuration, which is 1.
     activation_method : str, optional
         QActivation's ``method``. Default: the configuration's.
+    pad_value : {-1.0, 0.0}, default -1.0
+        What the input of the convolution is padded with, see :class:`QConv2D`.
     prefix, params
         The QConv2D's. As in BMXNet v2 its name does not contain that of this block.
 
@@ -69,6 +71,7 @@ class BinaryConvolution(HybridBlock):
         bits_a: int | None = None,
         clip_threshold: float | None = None,
         activation_method: str | None = None,
+        pad_value: float = -1.0,
         prefix: str | None = None,
         params: Any = None,
     ):
@@ -83,6 +86,7 @@ class BinaryConvolution(HybridBlock):
             dilation,
             in_channels=in_channels,
             bits_a=1 if gives_signs(self.qact.method) else 32,
+            pad_value=pad_value,
             prefix=prefix,
             params=params,
             **self._options,

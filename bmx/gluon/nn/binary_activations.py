@@ -11,13 +11,13 @@ from ...quantization import Array, gradient_window
 from .config import binary_layer_config, check_threshold, quantizer
 from .paths import operator
 
-# The methods that give -1 and +1, and the operator's names for their gradients.
-_ESTIMATORS = {"det_sign": "ste", "sign_approx_sign": "approx_sign"}
+_SIGNS = ("det_sign", "sign_approx_sign", "swish_sign")
+_ESTIMATORS = {"det_sign": "ste", "sign_approx_sign": "approx_sign"}  # those that the operator has
 
 
 def gives_signs(method: str) -> bool:
     """Tell whether a method gives -1 and +1: the 1-bit methods do, except for 'round', which gives 0 and 1."""
-    return method in _ESTIMATORS
+    return method in _SIGNS
 
 
 class QActivation(HybridBlock):
@@ -72,7 +72,7 @@ class QActivation(HybridBlock):
 
     def hybrid_forward(self, F: ModuleType, x: Array) -> Array:
         """Quantize ``x``."""
-        if not gives_signs(self.method):
+        if self.method not in _ESTIMATORS:
             return quantizer(self.bits, self.method)(F, gradient_window(F, x, self.threshold))
         estimator = _ESTIMATORS[self.method]
         return operator(F, "QActivation")(x, gradient_cancel_threshold=self.threshold, estimator=estimator)

@@ -9,21 +9,29 @@ from mxnet.gluon import nn as gluon_nn
 
 from ...composed import fan_in, pad_spatial
 from ...errors import Error
-from ...quantization import Array
+from ...gradients import quantize_gradient
+from ...quantization import Array, levels
 from .binary_activations import gives_signs
 from .config import binary_layer_config, quantizer
 from .paths import operator
 
 
 class _BinaryLayer:
-    """What QDense and the QConvs share, mixed into a layer of Gluon: bits, quantizer, checks."""
+    """What QDense and the QConvs share, mixed into a layer of Gluon: bits, quantizers, scaling, checks."""
 
-    def _configure(self, bits, bits_a, method, no_offset):
+    def _configure(self, bits, bits_a, method, no_offset, apply_scaling, grad_bit):
+        if apply_scaling not in (False, True, "channel", "layer"):
+            raise Error(f"apply_scaling={apply_scaling!r}: allowed are False, True or 'channel', and 'layer'")
         self.bits, self.method = binary_layer_config.weight_method(bits, method)
+        self.grad_bit = binary_layer_config.grad_bit if grad_bit is None else grad_bit
+        levels(self.grad_bit)
         activation_bits, activation = binary_layer_config.activation_method(bits_a)
         signs = activation_bits == 1 and (bits_a == 1 or gives_signs(activation))
         self._binary = self.bits == 1 and signs
-        self._no_offset = no_offset
+        self._no_offset = no_offset or bool(apply_scaling)
+        self._scaling = apply_scaling
+        self._stop_scale_gradient = binary_layer_config.approximation == "xnor"
+        self.weight.bits = self.bits  # bmx.optimizer asks the parameter itself which weights have one bit
         self.weight.wd_mult = 0.0  # decay would only move latent weights towards zero, where they flip
 
     def _quantize(self, F, weight):
@@ -32,6 +40,19 @@ class _BinaryLayer:
     def _signs(self, F, weight):
         """Return what the operators take the sign of; another gradient than theirs comes from signs made before."""
         return weight if self.method == "det_sign" else self._quantize(F, weight)
+
+    def _finish(self, F, out, weight, per_channel):
+        """Quantize the gradient that comes back to the product, and scale the product."""
+        if self.grad_bit < 32:
+            out = quantize_gradient(F, out, self.grad_bit)
+        if not self._scaling:
+            return out
+        magnitude = F.abs(weight)
+        if self._scaling == "layer":
+            scale = F.mean(magnitude)
+        else:
+            scale = F.reshape(F.mean(magnitude, axis=0, exclude=True), shape=per_channel)
+        return F.broadcast_mul(out, F.BlockGrad(scale) if self._stop_scale_gradient else scale)
 
     def __repr__(self):
         return f"{super().__repr__()[:-1]}, bits={self.bits})"
@@ -80,6 +101,10 @@ class QDense(_BinaryLayer, gluon_nn.Dense):
         else it gets; BMXNet v2 multiplied that as it is, which ``bits_a=32`` does. Default: the configuration's, 1.
     no_offset : bool, default False
         Leave (D + y)/2 out.
+    apply_scaling : bool, 'channel' or 'layer', default False
+        As :class:`QConv2D`'s; a channel is an output.
+    grad_bit : int, optional
+        As :class:`QConv2D`'s.
     prefix, params
         As in every Block of Gluon.
 
@@ -119,6 +144,8 @@ class QDense(_BinaryLayer, gluon_nn.Dense):
         in_units: int = 0,
         bits_a: int | None = None,
         no_offset: bool = False,
+        apply_scaling: bool | str = False,
+        grad_bit: int | None = None,
         prefix: str | None = None,
         params: Any = None,
     ):
@@ -134,16 +161,19 @@ class QDense(_BinaryLayer, gluon_nn.Dense):
             prefix=prefix,
             params=params,
         )
-        self._configure(bits, bits_a, None, no_offset)
+        self._configure(bits, bits_a, None, no_offset, apply_scaling, grad_bit)
 
     def hybrid_forward(self, F: ModuleType, x: Array, weight: Array) -> Array:
         """Multiply ``x`` by the quantized weights."""
         shape = {"num_hidden": self._units, "flatten": self._flatten, "no_bias": True}
         if self._binary:
             multiply = operator(F, "QFullyConnected")
-            return multiply(x, self._signs(F, weight), no_offset=self._no_offset, true_gradient=True, **shape)
-        out = F.FullyConnected(x, self._quantize(F, weight), name="fwd", **shape)
-        return out if self._no_offset else _add_offset(F, out, weight)
+            out = multiply(x, self._signs(F, weight), no_offset=self._no_offset, true_gradient=True, **shape)
+        else:
+            out = F.FullyConnected(x, self._quantize(F, weight), name="fwd", **shape)
+            if not self._no_offset:
+                out = _add_offset(F, out, weight)
+        return self._finish(F, out, weight, per_channel=(-1,))
 
 
 def _add_offset(F, out, weight):
@@ -170,10 +200,12 @@ class _QConv(_BinaryLayer):
         weight_initializer: Any = None,
         bias_initializer: Any = "zeros",
         in_channels: int = 0,
-        apply_scaling: bool = False,
+        apply_scaling: bool | str = False,
         quantization: str | None = None,
         no_offset: bool = False,
         bits_a: int | None = None,
+        pad_value: float = -1.0,
+        grad_bit: int | None = None,
         prefix: str | None = None,
         params: Any = None,
     ):
@@ -184,6 +216,8 @@ class _QConv(_BinaryLayer):
         _sizes("groups", groups, 1)
         if channels % groups or in_channels % groups:
             raise Error(f"groups={groups}: must divide in_channels={in_channels} and channels={channels}")
+        if pad_value not in (-1.0, 0.0):
+            raise Error(f"pad_value={pad_value!r}: allowed are -1.0 and 0.0")
         dims = len(self._layout) - 2
         super().__init__(
             channels,
@@ -199,29 +233,23 @@ class _QConv(_BinaryLayer):
             prefix=prefix,
             params=params,
         )
-        self._configure(bits, bits_a, quantization, no_offset or apply_scaling)
-        self._scaling = apply_scaling
-        self._stop_scale_gradient = binary_layer_config.approximation == "xnor"
+        self._configure(bits, bits_a, quantization, no_offset, apply_scaling, grad_bit)
+        self._pad_value = pad_value
 
     def hybrid_forward(self, F: ModuleType, x: Array, weight: Array) -> Array:
         """Convolve ``x`` with the quantized weights."""
         if self._binary:
             convolve = operator(F, "QConvolution")
-            attributes = {"pad_value": -1.0, "no_offset": self._no_offset, "true_gradient": True}
+            attributes = {"pad_value": self._pad_value, "no_offset": self._no_offset, "true_gradient": True}
             out = convolve(x, self._signs(F, weight), **attributes, **self._kwargs)
         else:
-            x = pad_spatial(F, x, self._kwargs["pad"], -1.0)
-            valid = {k: v for k, v in self._kwargs.items() if k != "pad"}
-            out = F.Convolution(x, self._quantize(F, weight), name="fwd", **valid)
+            attributes = dict(self._kwargs)
+            if self._pad_value:
+                x = pad_spatial(F, x, attributes.pop("pad"), self._pad_value)
+            out = F.Convolution(x, self._quantize(F, weight), name="fwd", **attributes)
             if self.bits == 1 and not self._no_offset:
                 out = _add_offset(F, out, weight)
-        return F.broadcast_mul(out, self._scale(F, weight)) if self._scaling else out
-
-    def _scale(self, F, weight):
-        scale = F.reshape(
-            F.mean(F.abs(weight), axis=0, exclude=True), shape=(1, -1) + (1,) * len(self._kwargs["kernel"])
-        )
-        return F.BlockGrad(scale) if self._stop_scale_gradient else scale
+        return self._finish(F, out, weight, per_channel=(1, -1) + (1,) * len(self._kwargs["kernel"]))
 
     def _alias(self):
         return "qconv"
@@ -249,7 +277,7 @@ class QConv1D(_QConv, gluon_nn.Conv1D):
 
 
 class QConv2D(_QConv, gluon_nn.Conv2D):
-    """2-D convolution with weights of a few bits: y = conv(x padded with -1, wq), then (K + y)/2.
+    """2-D convolution with weights of a few bits: y = conv(padded x, wq), then (K + y)/2.
 
     (K + y)/2, with K inputs for each output, is for 1-bit weights only, and left out with ``no_offset`` or
     ``apply_scaling``; with signs as input it is the number of equal bits. The gradient includes the 1/2 and passes
@@ -264,7 +292,7 @@ class QConv2D(_QConv, gluon_nn.Conv2D):
         Bits of the weights, 1..32. Default: the configuration's, which is 1.
     strides, dilation : int or tuple of 2 int, default 1
     padding : int or tuple of 2 int, default 0
-        Elements of -1 on both sides of each spatial dimension.
+        Elements of ``pad_value`` on both sides of each spatial dimension.
     groups : int, default 1
     layout : 'NCHW'
     activation : None
@@ -275,9 +303,10 @@ class QConv2D(_QConv, gluon_nn.Conv2D):
         Without effect.
     in_channels : int, default 0
         Number of input channels; 0: found at the first call.
-    apply_scaling : bool, default False
-        Multiply each output channel by the mean of the absolute values of its filter. The gradient flows through that
-        too, unless the approximation of the configuration is 'xnor'.
+    apply_scaling : bool, 'channel' or 'layer', default False
+        True or 'channel': multiply each output channel by the mean of the absolute values of its filter, the alpha of
+        XNOR-Net and of binary-weight networks; 'layer': all channels by the mean over all filters. The gradient flows
+        through that too, unless the approximation of the configuration is 'xnor'.
     quantization : str, optional
         Method for the weights, see :class:`BinaryLayerConfig`. Default: the configuration's.
     no_offset : bool, default False
@@ -285,6 +314,12 @@ class QConv2D(_QConv, gluon_nn.Conv2D):
     bits_a : int, optional
         Bits of the input. With 1, a 1-bit layer expects -1 and +1 from a QActivation, and takes the sign of whatever
         else it gets; BMXNet v2 multiplied that as it is, which ``bits_a=32`` does. Default: the configuration's, 1.
+    pad_value : {-1.0, 0.0}, default -1.0
+        What the input is padded with. An input of 1 bit takes 0 for +1.
+    grad_bit : int, optional
+        Bits to which the gradient of the product is quantized before the gradients of input and weights are computed
+        from it, 1..32, see :func:`bmx.gradients.quantize_gradient`. Default: the configuration's, which is 32: it is
+        not quantized.
     prefix, params
         As in every Block of Gluon.
 

@@ -13,7 +13,7 @@ Quantizer = Callable[[ModuleType, quantization.Array], quantization.Array]
 
 _APPROXIMATIONS = ("", "binet", "xnor")
 
-# BMXNet v2's names of methods. Those that quantize to k bits also take the bits.
+# BMXNet v2's names of methods, and swish_sign and twn. Those that quantize to k bits also take the bits.
 _METHODS = {
     "approx_sign": quantization.approx_sign,
     "clip": quantization.clip,
@@ -22,6 +22,8 @@ _METHODS = {
     "leaky_clip": quantization.leaky_clip,
     "relu": quantization.relu,
     "sign_approx_sign": quantization.sign_approx_sign,
+    "swish_sign": quantization.swish_sign,
+    "twn": quantization.twn,
 }
 _K_BIT_METHODS = {"round": quantization.round_ste, "dorefa": quantization.dorefa}
 
@@ -30,7 +32,7 @@ def activation_methods(bits: int) -> tuple[str, ...]:
     """Return the methods for activations of ``bits`` bits, the default first."""
     quantization.levels(bits)
     if bits == 1:
-        return ("det_sign", "sign_approx_sign", "round")
+        return ("det_sign", "sign_approx_sign", "swish_sign", "round")
     if bits == 32:
         return ("relu", "identity", "approx_sign", "clip", "leaky_clip")
     return ("round", "dorefa")
@@ -40,7 +42,9 @@ def weight_methods(bits: int) -> tuple[str, ...]:
     """Return the methods for weights of ``bits`` bits, the default first."""
     quantization.levels(bits)
     if bits == 1:
-        return ("det_sign", "sign_approx_sign")
+        return ("det_sign", "sign_approx_sign", "swish_sign")
+    if bits == 2:
+        return ("dorefa", "twn")
     return ("identity",) if bits == 32 else ("dorefa",)
 
 
@@ -61,12 +65,16 @@ class BinaryLayerConfig:
     bits, bits_a : int, default 1
         Bits of weights and activations, 1..32.
     activation : str, default 'det_sign'
-        1 bit: 'det_sign', 'sign_approx_sign' or 'round'; 2..31 bits: 'round' or 'dorefa'; 32 bits: 'relu', 'identity',
-        'approx_sign', 'clip' or 'leaky_clip'. Each is a function of :mod:`bmx.quantization`.
+        1 bit: 'det_sign', 'sign_approx_sign', 'swish_sign' or 'round'; 2..31 bits: 'round' or 'dorefa'; 32 bits:
+        'relu', 'identity', 'approx_sign', 'clip' or 'leaky_clip'. Each is a function of :mod:`bmx.quantization`.
     weight_quantization : str, default 'det_sign'
-        1 bit: 'det_sign' or 'sign_approx_sign'; 2..31 bits: 'dorefa'; 32 bits: 'identity'.
+        1 bit: 'det_sign', 'sign_approx_sign' or 'swish_sign'; 2..31 bits: 'dorefa', for 2 bits also 'twn', which gives
+        ternary weights; 32 bits: 'identity'.
     approximation : {'', 'binet', 'xnor'}, default ''
         What :func:`activated_conv` makes: BinaryConvolution, ScaledWeightsBinaryConv or ScaledBinaryConv.
+    grad_bit : int, default 32
+        Bits of the gradient that a layer gets for its output, 1..32, see :func:`bmx.gradients.quantize_gradient`. 32
+        leaves it alone.
 
     Raises
     ------
@@ -88,6 +96,7 @@ class BinaryLayerConfig:
         activation: str = "det_sign",
         weight_quantization: str = "det_sign",
         approximation: str = "",
+        grad_bit: int = 32,
     ):
         self.grad_cancel = grad_cancel
         self.bits = bits
@@ -95,7 +104,8 @@ class BinaryLayerConfig:
         self.activation = activation
         self.weight_quantization = weight_quantization
         self.approximation = approximation
-        self.set_values()
+        self.grad_bit = grad_bit
+        self.set_values(weight_quantization=weight_quantization)
 
     def __repr__(self):
         return f"BinaryLayerConfig({', '.join(f'{k}={v!r}' for k, v in self.get_values().items())})"
@@ -108,7 +118,8 @@ class BinaryLayerConfig:
         """Change some values; None leaves a value as it is.
 
         A method that does not exist for its number of bits gives way to the default method for that number, as in
-        BMXNet v2, where scripts pass on 'det_sign' together with any ``--bits``.
+        BMXNet v2, where scripts pass on 'det_sign' together with any ``--bits``. Only 'twn' is refused for other than 2
+        bits: who asks for ternary weights shall not get others.
 
         Raises
         ------
@@ -121,6 +132,8 @@ class BinaryLayerConfig:
             raise Error(f"binary layer configuration has no {unknown[0]!r}; it has {', '.join(new)}")
         new.update((k, v) for k, v in values.items() if v is not None)
         _check(new)
+        if values.get("weight_quantization") == "twn" and new["bits"] != 2:
+            raise Error(f"weight_quantization='twn' with bits={new['bits']}: ternary weights have bits=2")
         new["activation"] = _fitting(new["activation"], activation_methods(new["bits_a"]))
         new["weight_quantization"] = _fitting(new["weight_quantization"], weight_methods(new["bits"]))
         vars(self).update(new)
@@ -151,7 +164,7 @@ class BinaryLayerConfig:
 
 
 def _check(values):
-    for name in ("bits", "bits_a"):
+    for name in ("bits", "bits_a", "grad_bit"):
         quantization.levels(values[name])
     check_threshold("grad_cancel", values["grad_cancel"])
     for name in ("activation", "weight_quantization"):
