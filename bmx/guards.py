@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from typing import Any, FrozenSet, Mapping
+from typing import Any, Mapping, Sequence
 
 import mxnet as mx
 
@@ -26,9 +26,10 @@ def is_variable(symbol: mx.sym.Symbol) -> bool:
     return symbol.get_internals().list_outputs() == [symbol.name]
 
 
-def needed(position: int, symbol: mx.sym.Symbol, attributes: Mapping[str, Any]) -> bool:
-    """Whether input number `position` of an operator needs a guard: a variable, but not packed words."""
-    return is_variable(symbol) and not (position == 1 and _packed(attributes))
+def needed(key: str, symbol: mx.sym.Symbol, attributes: Mapping[str, Any]) -> bool:
+    """Whether an input of an operator needs a guard: a variable with a gradient, which packed words have not."""
+    has_gradient = key in ("data", "weight", "bias", "gamma", "beta") and not (key == "weight" and _packed(attributes))
+    return has_gradient and is_variable(symbol)
 
 
 def _packed(attributes: Mapping[str, Any]) -> bool:
@@ -41,40 +42,48 @@ def guarded(variable: mx.sym.Symbol) -> mx.sym.Symbol:
         return mx.sym.identity(variable, name=variable.name + _SUFFIX)
 
 
-def give_shape(position: int, variable: mx.sym.Symbol, attributes: Mapping[str, Any]) -> None:
-    """Writes what is known of the shape of a weight (input 1) or bias (input 2) into its variable.
+def give_shape(key: str, variable: mx.sym.Symbol, attributes: Mapping[str, Any]) -> None:
+    """Writes what is known of the shape of a parameter into its variable; other symbols and data stay as they are.
 
     MXNet counts an input of unknown shape as -1 dimensions when it makes room to hand shapes to a custom
     operator, and then writes past the end. An input whose number of dimensions is known is counted right, so
     variables say theirs when the graph is built, as Gluon's parameters do: (num_filter, -1, kernel...), -1 for
     what only the data can tell. Packed weights have no shape that is known from the attributes alone.
     """
-    if not is_variable(variable) or variable.attr("__shape__") is not None:
+    if key in ("data", "mode") or not is_variable(variable) or variable.attr("__shape__") is not None:
         return
-    if position == 1 and _packed(attributes):
+    if key == "weight" and _packed(attributes):
         return
-    try:
-        units = int(attributes.get("num_filter", attributes.get("num_hidden")))
+    shape: tuple = (-1,)
+    if key in ("weight", "bias"):
+        try:
+            units = int(attributes.get("num_filter", attributes.get("num_hidden")))
+        except (TypeError, ValueError):
+            return  # the operator says what is wrong
         kernel = [int(number) for number in re.findall(r"\d+", str(attributes.get("kernel", "")))]
-    except (TypeError, ValueError):
-        return  # the operator says what is wrong
-    shape = (units, -1, *kernel) if position == 1 else (units,)
+        shape = (units, -1, *kernel) if key == "weight" else (units,)
     variable._set_attr(__shape__=str(shape))
 
 
-def guard_variables(symbol: mx.sym.Symbol, operators: FrozenSet[str]) -> mx.sym.Symbol:
-    """The same graph with a guard after each variable that one of `operators` reads directly."""
+def guard_variables(symbol: mx.sym.Symbol, operators: Mapping[str, Sequence[str]]) -> mx.sym.Symbol:
+    """The same graph with a guard after each variable that an operator reads directly.
+
+    Parameters
+    ----------
+    symbol : mx.sym.Symbol
+    operators : mapping of str to list of str
+        The operators by name, with the names of their inputs.
+    """
     nodes = json.loads(symbol.tojson())["nodes"]
     found = {}
     for node in nodes:
         if node["op"] not in operators:
             continue
-        for position, (index, _, _) in enumerate(node["inputs"]):
+        for key, (index, _, _) in zip(operators[node["op"]], node["inputs"]):
             if nodes[index]["op"] == "null":
                 variable, attributes = symbol.get_internals()[nodes[index]["name"]], node.get("attrs", {})
-                if position > 0:
-                    give_shape(position, variable, attributes)
-                if needed(position, variable, attributes):
+                give_shape(key, variable, attributes)
+                if needed(key, variable, attributes):
                     found[variable.name] = guarded(variable)
     return symbol(**found) if found else symbol
 
@@ -98,9 +107,8 @@ def without_guards(symbol: mx.sym.Symbol) -> str:
     return json.dumps(graph)
 
 
-@functools.lru_cache(maxsize=None)
-def install(operators: FrozenSet[str]) -> None:
-    """Makes ``mx.sym.load`` and ``load_json`` set guards, and ``mx.viz`` hide them; later calls do nothing."""
+def install(operators: Mapping[str, Sequence[str]]) -> None:
+    """Makes ``mx.sym.load`` and ``load_json`` set guards, and ``mx.viz`` hide them. To be called once."""
     load_plain_json = mx.sym.load_json
 
     def guarding(load):

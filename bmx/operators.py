@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import Any, Callable
+from types import MappingProxyType, ModuleType
+from typing import Any, Callable, Mapping, Sequence
 
 import mxnet as mx
 
@@ -71,8 +72,9 @@ _DOCUMENTATION = {
         quantize their input themselves.
     gradient_cancel_threshold : float >= 0, default 0.5
         Window of the gradient for one bit (0.5 in BMXNet v1, 1.0 by default in v2).
-    estimator : {{'ste', 'approx_sign'}}, default 'ste'
-        Derivative that stands in for that of sign: 1, or 2 - 2|x| (Bi-Real Net, arXiv:1808.00278).
+    estimator : {{'ste', 'approx_sign', 'swish_sign'}}, default 'ste'
+        Derivative that stands in for that of sign: 1; 2 - 2|x| (Bi-Real Net, arXiv:1808.00278); that of SignSwish
+        with beta = 5 (BNN+, arXiv:1812.11800).
 """,
     ),
     "QConvolution": (
@@ -128,8 +130,33 @@ _DOCUMENTATION = {
     ),
 }
 _DOCUMENTATION["QConvolution_v1"] = _DOCUMENTATION["QConvolution"]
+_DOCUMENTATION["bmx_BatchNorm"] = (
+    "data, gamma, beta, moving_mean, moving_var, mode",
+    """Batch normalization, equal to ``BatchNorm`` and faster on the CPU after a quantized layer.
+
+    MXNet's is fast in oneDNN's own layouts; quantized layers write plain NCHW. The moving moments change in the
+    forward pass, while those of MXNet change in the backward pass.
+
+    Parameters
+    ----------
+    data : {array}
+        float32 (batch, channels, ...).
+    gamma, beta, moving_mean, moving_var : {array}
+        float32 (channels,). Created if not given.
+    mode : {array}
+        (1,): 1 in inference, anything else in training. Made if not given, so that it follows MXNet's mode.
+    eps : float, default 1e-3
+    momentum : float, default 0.9
+    fix_gamma : bool, default True
+        gamma counts as 1 and has no gradient.
+    use_global_stats : bool, default False
+        Use the moving moments in training too.
+    axis : 1
+""",
+)
 
 _ATTRIBUTES = {
+    "bmx_BatchNorm": ["eps", "momentum", "fix_gamma", "use_global_stats", "axis"],
     "QActivation": ["act_bit", "backward_only", "gradient_cancel_threshold", "estimator"],
     "QConvolution": (
         "kernel num_filter stride dilate pad num_group no_bias act_bit weight_bit scaling_mode gradient_update_mode "
@@ -154,25 +181,40 @@ def _call(generated: Callable, *arguments: Any, **keywords: Any) -> Any:
         raise Error(message.strip()) from None
 
 
-def _without_bias(attributes: dict) -> bool:
-    return str(attributes.get("no_bias", True)) in ("True", "true", "1")
-
-
-def _array_function(name: str, generated: Callable) -> Callable:
+def _inputs(name: str, attributes: Mapping[str, Any] = MappingProxyType({})) -> list[str]:
+    """Names of an operator's inputs, without a bias where it has none."""
     inputs = _DOCUMENTATION[name][0].split(", ")
+    no_bias = str(attributes.get("no_bias", True)) in ("True", "true", "1")
+    return [key for key in inputs if not (key == "bias" and no_bias)]
 
+
+def _mode(F: ModuleType) -> Any:
+    """An array that is 1 in inference and 0 or 2 in training, which MXNet tells Dropout, but no custom operator."""
+    return F.Dropout(F.ones((1,)), p=0.5)
+
+
+def _split(name: str, F: ModuleType, arrays: Sequence[Any], keywords: dict) -> tuple[dict, dict]:
+    """Inputs by name (None: not given), and attributes."""
+    if len(arrays) > len(_inputs(name, {"no_bias": False})):
+        raise Error(f"{name}: takes the arrays {', '.join(_inputs(name, keywords))}; {len(arrays)} are given")
+    given = dict(zip(_inputs(name, {"no_bias": False}), arrays))
+    attributes = {}
+    for key, value in keywords.items():
+        if value is not None:
+            (given if key in _inputs(name, {"no_bias": False}) else attributes)[key] = value
+    inputs = {key: given.get(key) for key in _inputs(name, attributes)}
+    if "mode" in inputs and inputs["mode"] is None:
+        inputs["mode"] = _mode(F)
+    return inputs, attributes
+
+
+def _array_function(operator: str, generated: Callable) -> Callable:
     def function(*arrays, out=None, name=None, attr=None, **attributes):
-        given = dict(zip(inputs, arrays))
-        for key in inputs:
-            if attributes.get(key) is not None:
-                given[key] = attributes[key]
-            attributes.pop(key, None)
-        wanted = inputs[: 2 if len(inputs) > 1 and _without_bias(attributes) else len(inputs)]
-        missing = [key for key in wanted if given.get(key) is None]
-        if missing or len(arrays) > len(inputs):
-            raise Error(f"{function.__name__}: takes the arrays {', '.join(wanted)}; missing: {', '.join(missing)}")
-        attributes = {key: value for key, value in attributes.items() if value is not None}
-        ordered = [given[key] for key in wanted]
+        inputs, attributes = _split(operator, mx.nd, arrays, attributes)
+        missing = [key for key, array in inputs.items() if array is None]
+        if missing:
+            raise Error(f"{operator}: takes the arrays {', '.join(inputs)}; missing: {', '.join(missing)}")
+        ordered = list(inputs.values())
         if mx.autograd.is_recording():
             ordered = [mx.nd.identity(x) if x.grad is not None else x for x in ordered]
         return _call(generated, *ordered, out=out, **attributes)
@@ -180,26 +222,17 @@ def _array_function(name: str, generated: Callable) -> Callable:
     return function
 
 
-def _symbol_function(name: str, generated: Callable) -> Callable:
-    operator, inputs = name, _DOCUMENTATION[name][0].split(", ")
-
+def _symbol_function(operator: str, generated: Callable) -> Callable:
     def function(*symbols, name=None, attr=None, **attributes):
-        given = dict(zip(inputs, symbols))
-        for key in inputs:
-            if attributes.get(key) is not None:
-                given[key] = attributes[key]
-            attributes.pop(key, None)
-        attributes = {key: value for key, value in attributes.items() if value is not None}
         name = mx.name.NameManager.current.get(name, operator.lower())
-        wanted = inputs[: 2 if len(inputs) > 1 and _without_bias(attributes) else len(inputs)]
+        with mx.name.NameManager(), mx.name.Prefix(name + "_"):
+            inputs, attributes = _split(operator, mx.sym, symbols, attributes)
         ordered = []
-        for position, key in enumerate(wanted):
-            symbol = given.get(key)
+        for key, symbol in inputs.items():
             if symbol is None:
                 symbol = mx.sym.Variable(f"{name}_{key}")
-            if position > 0:
-                guards.give_shape(position, symbol, attributes)
-            ordered.append(guards.guarded(symbol) if guards.needed(position, symbol, attributes) else symbol)
+            guards.give_shape(key, symbol, attributes)
+            ordered.append(guards.guarded(symbol) if guards.needed(key, symbol, attributes) else symbol)
         with mx.name.NameManager():  # the name is final: another prefix would be one too many
             return _call(generated, *ordered, name=name, attr=attr, **attributes)
 
@@ -238,4 +271,4 @@ def register() -> None:
             function = _describe(make(name, getattr(modules[1], name)), name, array)
             for module in modules:
                 setattr(module, name, function)
-    guards.install(frozenset(_DOCUMENTATION))
+    guards.install({name: _inputs(name, {"no_bias": False}) for name in _DOCUMENTATION})

@@ -329,8 +329,13 @@ def pad_spatial(F: ModuleType, data: Array, pad: Sequence[int], value: float) ->
     return F.pad(data, mode="constant", pad_width=width, constant_value=value)
 
 
+def _batch_norm(F, data, gamma, beta, mean, var, mode, **attributes):
+    return F.BatchNorm(data, gamma, beta, mean, var, **attributes)  # which knows the mode itself
+
+
 # The operators' names in MXNet; the older one of BMXNet is the same operator.
 OPERATORS = {
+    "bmx_BatchNorm": _batch_norm,
     "QActivation": qactivation,
     "QConvolution": qconvolution,
     "QConvolution_v1": qconvolution,

@@ -48,6 +48,15 @@ struct Elementwise {
       for (size_t i = 0; i < size; ++i) dx[i] = __builtin_fabsf(x[i]) <= threshold ? g[i] : 0.0f;
       return;
     }
+    if (estimator == Estimator::kSwishSign) {
+      for (size_t i = 0; i < size; ++i) {
+        const float magnitude = __builtin_fabsf(x[i]);
+        const float z = 5 * magnitude < 80 ? 5 * magnitude : 80;  // cosh overflows soon after
+        const float slope = 5 * (2 - z * __builtin_tanhf(z / 2)) / (1 + __builtin_coshf(z));
+        dx[i] = magnitude <= threshold ? g[i] * slope : 0.0f;
+      }
+      return;
+    }
 #pragma omp simd
     for (size_t i = 0; i < size; ++i) {
       const float magnitude = __builtin_fabsf(x[i]), passed = g[i] * (2 - 2 * magnitude);

@@ -7,7 +7,7 @@
 
 namespace bmx {
 
-enum class Estimator { kStraightThrough, kApproxSign };
+enum class Estimator { kStraightThrough, kApproxSign, kSwishSign };
 
 // y = act_bit 1: -1 if x < 0, otherwise +1 (0, -0.0 and NaN are +1);
 //     2..31:     round((2^b - 1) * clip(x, 0, 1)) / (2^b - 1), halves away from zero;
@@ -16,7 +16,8 @@ void quantize_activation(const float* x, float* y, size_t size, int bits, int th
 float quantize_activation(float x, int bits);
 
 // dx = g inside the window |x| <= threshold, otherwise 0 (also for NaN). The estimator multiplies by the
-// derivative of its surrogate: 1, or 2 - 2 |x| for ApproxSign (Liu et al., Bi-Real Net, 2018).
+// derivative of its surrogate: 1; 2 - 2 |x| for ApproxSign (Liu et al., Bi-Real Net, 2018); for SwishSign (Darabi
+// et al., BNN+, 2018) with beta = 5 and z = beta x, beta (2 - z tanh(z / 2)) / (1 + cosh z).
 void sign_backward(const float* g, const float* x, float* dx, size_t size, float threshold, Estimator estimator,
                    int threads);
 

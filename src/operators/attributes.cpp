@@ -149,8 +149,7 @@ QActivationParam::QActivationParam(const AttributeMap& attributes) {
   act_bit = static_cast<int>(r.integer("act_bit", 1, 1, 32));
   backward_only = r.boolean("backward_only", false);
   gradient_cancel_threshold = r.real("gradient_cancel_threshold", 0.5f, 0.0f, HUGE_VALF);
-  estimator =
-      r.choice("estimator", 0, {"ste", "approx_sign"}) == 0 ? Estimator::kStraightThrough : Estimator::kApproxSign;
+  estimator = static_cast<Estimator>(r.choice("estimator", 0, {"ste", "approx_sign", "swish_sign"}));
   r.finish();
 }
 

@@ -108,6 +108,7 @@ REGISTER_OP(bmx_BatchNorm)
     .setBackward(backward, "cpu")
     .setParseAttrs(parse_attributes)
     .setInferType(infer_type)
+    .setInferSType(infer_dense)
     .setInferShape(infer_shape)
     .setMutateInputs(mutate_inputs);
 

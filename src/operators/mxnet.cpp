@@ -32,6 +32,18 @@ void infer_float32(std::initializer_list<const char*> names, bool words, std::ve
   out_types->at(0) = mxnet::ext::kFloat32;
 }
 
+mxnet::ext::MXReturnValue infer_dense(const AttributeMap&, std::vector<int>* in_storage,
+                                      std::vector<int>* out_storage) {
+  return guarded("bmx", [&] {
+    for (int& storage : *in_storage) {
+      if (storage > mxnet::ext::kDefaultStorage)
+        throw std::invalid_argument("arrays must be dense; use tostype('default')");
+      storage = mxnet::ext::kDefaultStorage;
+    }
+    for (int& storage : *out_storage) storage = mxnet::ext::kDefaultStorage;
+  });
+}
+
 void assign_shape(const char* name, const std::vector<int64_t>& wanted, Shape* shape) {
   bool fits = shape->empty() || shape->size() == wanted.size();
   for (size_t i = 0; fits && i < shape->size(); ++i) fits = (*shape)[i] == kUnknown || (*shape)[i] == wanted[i];

@@ -52,6 +52,10 @@ std::vector<int64_t> known_data_shape(const Shape& data);
 void infer_float32(std::initializer_list<const char*> names, bool words, std::vector<int>* in_types,
                    std::vector<int>* out_types);
 
+// All arrays are dense: unknown storage becomes dense, a sparse array is an error.
+mxnet::ext::MXReturnValue infer_dense(const std::unordered_map<std::string, std::string>& attributes,
+                                      std::vector<int>* in_storage, std::vector<int>* out_storage);
+
 // Sets *shape to `wanted` where it is unknown; throws where it is known and different.
 void assign_shape(const char* name, const std::vector<int64_t>& wanted, Shape* shape);
 

@@ -62,6 +62,7 @@ REGISTER_OP(QActivation)
     .setBackward(backward, "cpu")
     .setParseAttrs(parse_attributes)
     .setInferType(infer_type)
+    .setInferSType(infer_dense)
     .setInferShape(infer_shape);
 
 }  // namespace

@@ -232,12 +232,14 @@ REGISTER_OP(QConvolution)
     .setCreateOpState(create, "cpu")
     .setParseAttrs(parse_attributes)
     .setInferType(infer_type)
+    .setInferSType(infer_dense)
     .setInferShape(infer_shape);
 
 REGISTER_OP(QConvolution_v1)
     .setCreateOpState(create, "cpu")
     .setParseAttrs(parse_attributes)
     .setInferType(infer_type)
+    .setInferSType(infer_dense)
     .setInferShape(infer_shape);
 
 }  // namespace

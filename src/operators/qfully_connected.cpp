@@ -204,6 +204,7 @@ REGISTER_OP(QFullyConnected)
     .setCreateOpState(create, "cpu")
     .setParseAttrs(parse_attributes)
     .setInferType(infer_type)
+    .setInferSType(infer_dense)
     .setInferShape(infer_shape);
 
 }  // namespace

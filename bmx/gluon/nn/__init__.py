@@ -10,6 +10,7 @@
 from mxnet.gluon.nn import *  # noqa: F403
 
 from .activated import BinaryConvolution, ScaledBinaryConv, ScaledWeightsBinaryConv, activated_conv
+from .batch_norm import BatchNorm
 from .binary_activations import ApproxSign, QActivation
 from .binary_layers import QConv1D, QConv2D, QConv3D, QDense
 from .config import BinaryLayerConfig, binary_layer_config, set_binary_layer_config
@@ -17,6 +18,7 @@ from .paths import path
 
 __all__ = [
     "ApproxSign",
+    "BatchNorm",
     "BinaryConvolution",
     "BinaryLayerConfig",
     "QActivation",

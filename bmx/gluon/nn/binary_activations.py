@@ -12,7 +12,11 @@ from .config import binary_layer_config, check_threshold, quantizer
 from .paths import operator
 
 _SIGNS = ("det_sign", "sign_approx_sign", "swish_sign")
-_ESTIMATORS = {"det_sign": "ste", "sign_approx_sign": "approx_sign"}  # those that the operator has
+_ESTIMATORS = {
+    "det_sign": "ste",
+    "sign_approx_sign": "approx_sign",
+    "swish_sign": "swish_sign",
+}  # those that the operator has
 
 
 def gives_signs(method: str) -> bool:

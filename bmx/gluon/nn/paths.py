@@ -59,9 +59,14 @@ def path(name: str) -> Iterator[None]:
         _current.reset(token)
 
 
+def uses_operators() -> bool:
+    """Tell whether bmx's operators compute the layers here and now."""
+    chosen = _current.get()
+    return chosen == "operators" or (chosen == "auto" and mx.context.current_context().device_type != "gpu")
+
+
 def operator(F: ModuleType, name: str) -> Callable:
     """Return what computes an operator of bmx here and now: a function of its inputs and attributes."""
-    chosen = _current.get()
-    if chosen == "operators" or (chosen == "auto" and mx.context.current_context().device_type != "gpu"):
+    if uses_operators():
         return functools.partial(getattr(F, name), name="fwd")
     return functools.partial(composed.OPERATORS[name], F)

@@ -1,0 +1,93 @@
+"""The command-line tool ``model_converter``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import List, Optional, Tuple
+
+import numpy as np
+
+from .. import library
+from ..errors import Error
+from .convert import convert_checkpoint
+
+__all__ = ["main"]
+
+_EXAMPLES = """\
+examples:
+  model_converter lenet-0020.params
+      reads lenet-symbol.json and lenet-0020.params, writes binarized_lenet-symbol.json and
+      binarized_lenet-0020.params beside them
+  model_converter lenet-0020.params --output phone/lenet --word-bits 32
+      writes phone/lenet-symbol.json and phone/lenet-0020.params for a reader with 32-bit words
+  model_converter net-0005.params --data-shape 3,32,48 --force
+      verifies on random images of 3 x 32 x 48, overwrites existing files
+
+exit status: 0 if the files were written, 1 if not (one line on stderr says why), 2 for wrong arguments
+"""
+
+
+def _shape(text: str) -> Tuple[int, ...]:
+    sizes = tuple(int(size) for size in text.replace("x", ",").split(",") if size)
+    if not sizes or min(sizes) < 1:
+        raise ValueError
+    return sizes
+
+
+_shape.__name__ = "shape"  # argparse: "invalid shape value"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="model_converter",
+        description="Pack the weights of a network's 1-bit layers, one bit a weight, in BMXNet v1's format.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("params", metavar="PREFIX-NNNN.params", help="the checkpoint; PREFIX-symbol.json is beside it")
+    parser.add_argument(
+        "--output", help="folder, or path prefix instead of binarized_PREFIX (default: beside the input)"
+    )
+    parser.add_argument(
+        "--word-bits",
+        type=int,
+        choices=(32, 64),
+        default=library.word_bits(),
+        help="width of the words: bmx reads both, original BMXNet the one it was built with (default: %(default)s)",
+    )
+    parser.add_argument("--no-verify", action="store_true", help="do not run both networks on sample input")
+    parser.add_argument("--data-shape", type=_shape, metavar="C,H,W", help="shape of one sample (default: derived)")
+    parser.add_argument("--data", metavar="FILE.npy", help="samples to verify on, float32 (default: 8 random ones)")
+    parser.add_argument("--force", action="store_true", help="overwrite existing files")
+    return parser
+
+
+def _load_samples(path: str) -> np.ndarray:
+    try:
+        samples = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise Error(f"{path}: cannot be read as a .npy file: {str(error).splitlines()[0]}") from None
+    if not isinstance(samples, np.ndarray) or samples.ndim < 2 or samples.dtype.kind not in "fiu" or not samples.size:
+        raise Error(f"{path}: must hold one array of numbers, a sample in each row")
+    return samples
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    """Run ``model_converter`` with these arguments (default: the command line's); returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        report = convert_checkpoint(
+            options.params,
+            output=options.output,
+            word_bits=options.word_bits,
+            verify=not options.no_verify,
+            force=options.force,
+            data_shape=options.data_shape,
+            data=_load_samples(options.data) if options.data else None,
+        )
+    except Error as error:
+        print(f"model_converter: {error}", file=sys.stderr)
+        return 1
+    print(report)
+    return 0

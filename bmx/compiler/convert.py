@@ -1,0 +1,152 @@
+"""Converts a trained checkpoint: the weights of 1-bit layers are packed, one bit a weight, in BMXNet v1's format.
+
+The written symbol is the one that was read, in the same dialect of JSON, with ``binarized_weights_only`` set on the
+packed layers; every array that is not packed keeps its bytes. So whatever program could read the checkpoint, original
+BMXNet v1 included, can read the result, unless the report says of a layer that it needs bmx.
+
+What happens to the network is in `packing`; here are the files: everything is checked before the first one is made, and
+both are written beside their destination, verified there and renamed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from typing import List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from .. import library
+from ..errors import Error
+from .checkpoint import checkpoint_arrays
+from .packing import pack_network
+from .params_file import encode_params, read_bytes
+from .report import ConversionReport
+from .symbol_file import dump_graph, read_graph
+from .verify import verify_conversion
+
+__all__ = ["convert_checkpoint"]
+
+
+def convert_checkpoint(
+    params_path: str,
+    output: Optional[str] = None,
+    word_bits: Optional[int] = None,
+    verify: bool = True,
+    force: bool = False,
+    data_shape: Optional[Sequence[int]] = None,
+    data: Optional[np.ndarray] = None,
+) -> ConversionReport:
+    """Pack the 1-bit weights of a checkpoint and write it as ``binarized_<prefix>-symbol.json`` and ``-NNNN.params``.
+
+    Packed are the QConvolution and QFullyConnected layers with ``act_bit == weight_bit == 1`` whose weight is a stored
+    array that nothing else reads. Both files are written completely or not at all.
+
+    Parameters
+    ----------
+    params_path : str
+        ``<prefix>-NNNN.params``; ``<prefix>-symbol.json`` must be beside it.
+    output : str, optional
+        A folder, or a path prefix in place of ``binarized_<prefix>``. Default: beside the input.
+    word_bits : {32, 64}, optional
+        Width of the packed words; bmx reads both, original BMXNet the one it was built with. Default: as libbmx was
+        built (64 unless changed).
+    verify : bool
+        Run both networks on sample input before writing, and refuse to write if their outputs differ.
+    force : bool
+        Overwrite existing files.
+    data_shape : sequence of int, optional
+        Shape of one sample without the batch, such as (1, 28, 28), for the verification. By default it is derived
+        from the symbol and the weights; where that fails the report says so.
+    data : ndarray, optional
+        A batch of samples for the verification. By default 8 random ones, always the same.
+
+    Returns
+    -------
+    ConversionReport
+        What was done to each layer; ``print(report)`` shows it as a table.
+
+    Raises
+    ------
+    bmx.Error
+        If a file is missing, damaged or of another kind, the network has no layer to pack, an array is missing or of a
+        wrong shape, the output exists or cannot be written, or the verification fails. Nothing is written then.
+    """
+    word_bits = library.word_bits() if word_bits is None else word_bits
+    if word_bits not in (32, 64):
+        raise Error(f"word width is {word_bits!r}; it must be 32 or 64 bits")
+    prefix, epoch = _split(params_path)
+    target = _target_prefix(prefix, output)
+    finals = [f"{target}-symbol.json", f"{target}-{epoch}.params"]
+    _check_targets(finals, [f"{prefix}-symbol.json", params_path], force)
+
+    graph = read_graph(f"{prefix}-symbol.json")
+    params = read_bytes(params_path)
+    stored = checkpoint_arrays(params, params_path)
+    layers, packed, remarks = pack_network(graph, stored, word_bits, f"{prefix}-symbol.json", params_path)
+    new_params = encode_params([(name, packed.get(name, array.record)) for name, array in stored.items()])
+    new_symbol = dump_graph(graph).encode("utf-8")
+    report = ConversionReport(finals[0], finals[1], word_bits, layers, len(params), len(new_params), remarks)
+
+    folder = os.path.dirname(target) or "."
+    try:
+        temporary = tempfile.mkdtemp(prefix=".bmx-convert-", dir=folder)
+    except OSError as error:
+        raise Error(f"{folder}: cannot be written to: {error.strerror or error}") from None
+    try:
+        drafts = [os.path.join(temporary, os.path.basename(path)) for path in finals]
+        for path, content in zip(drafts, (new_symbol, new_params)):
+            with open(path, "wb") as file:
+                file.write(content)
+        if verify:
+            draft = os.path.join(temporary, os.path.basename(target))
+            report.verification = verify_conversion(prefix, draft, int(epoch), data_shape, data)
+        _rename(drafts, finals)
+    except OSError as error:
+        raise Error(f"{target}: cannot be written: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return report
+
+
+def _split(params_path: str) -> Tuple[str, str]:
+    match = re.fullmatch(r"(.*[^/\\])-(\d{4}|[1-9]\d{4,8})\.params", os.fspath(params_path))
+    if not match:
+        raise Error(f"{params_path}: the file must be named <prefix>-NNNN.params, as MXNet's save_checkpoint names it")
+    return match.group(1), match.group(2)
+
+
+def _target_prefix(prefix: str, output: Optional[str]) -> str:
+    folder, name = os.path.split(prefix)
+    if output is None:
+        return os.path.join(folder, f"binarized_{name}")
+    output = os.fspath(output)
+    if os.path.isdir(output) or output.endswith(os.sep):
+        return os.path.join(output, f"binarized_{name}")
+    if not output or output.endswith((".params", ".json")):
+        raise Error(f"output is {output!r}; it must be a folder or a path prefix, to which -NNNN.params is added")
+    return output
+
+
+def _check_targets(finals: List[str], sources: List[str], force: bool) -> None:
+    for path in finals:
+        if any(os.path.realpath(path) == os.path.realpath(source) for source in sources):
+            raise Error(f"{path}: the output would overwrite the input; choose another output")
+        if os.path.isdir(path):
+            raise Error(f"{path}: is a folder; choose another output")
+        if os.path.lexists(path) and not force:
+            raise Error(f"{path}: exists already; use --force (force=True) to overwrite it")
+
+
+def _rename(temporaries: List[str], finals: List[str]) -> None:
+    new = [not os.path.lexists(path) for path in finals]
+    for i, (temporary, final) in enumerate(zip(temporaries, finals)):
+        try:
+            os.replace(temporary, final)
+        except OSError:
+            for path, was_new in list(zip(finals, new))[:i]:
+                if was_new:
+                    os.unlink(path)
+            raise

@@ -1,0 +1,206 @@
+"""The Q layers of a graph: their attributes read once, and where their weights come from."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Dict, List, Optional, Tuple
+
+from ..errors import Error
+from .symbol_file import Graph, Node
+
+__all__ = [
+    "Q_OPERATORS",
+    "QLayer",
+    "extension_attributes",
+    "find_layers",
+    "is_guard",
+    "layers_in_subgraphs",
+    "normalize_attributes",
+    "readers",
+    "skip_guards",
+]
+
+Q_OPERATORS = ("QConvolution", "QConvolution_v1", "QFullyConnected")
+
+# attributes that bmx adds to BMXNet v1's operators, and the defaults that mean v1's behaviour
+EXTENSION_DEFAULTS: Dict[str, Dict[str, object]] = {
+    "QConvolution": {"pad_value": 0.0, "no_offset": False, "true_gradient": False},
+    "QFullyConnected": {"flatten": True, "no_offset": False, "true_gradient": False},
+    "QActivation": {"gradient_cancel_threshold": 0.5, "estimator": "ste"},
+}
+EXTENSION_DEFAULTS["QConvolution_v1"] = EXTENSION_DEFAULTS["QConvolution"]
+
+
+@dataclass
+class QLayer:
+    """A QConvolution, QConvolution_v1 or QFullyConnected node.
+
+    Attributes
+    ----------
+    node : Node
+    kernel : tuple of int
+        Empty for a fully connected layer.
+    units : int
+        num_filter or num_hidden.
+    groups, act_bit, weight_bit : int
+    packed : bool
+        binarized_weights_only.
+    scaling_mode : str
+    """
+
+    node: Node
+    kernel: Tuple[int, ...]
+    units: int
+    groups: int
+    act_bit: int
+    weight_bit: int
+    packed: bool
+    scaling_mode: str
+
+    @property
+    def name(self) -> str:
+        """Name of the node."""
+        return self.node.name
+
+    @property
+    def kind(self) -> str:
+        """Name of the operator."""
+        return self.node.op
+
+    @property
+    def weight(self) -> Optional[Node]:
+        """The variable that holds the weight; None where another node computes it."""
+        source = skip_guards(self.node.inputs[1].node)
+        return source if source.is_variable else None
+
+    @property
+    def bias(self) -> Optional[Node]:
+        """The variable that holds the bias; None where there is none or another node computes it."""
+        source = skip_guards(self.node.inputs[2].node) if len(self.node.inputs) > 2 else None
+        return source if source is not None and source.is_variable else None
+
+
+def find_layers(graph: Graph, where: str) -> List[QLayer]:
+    """The Q layers of a graph in order, not those inside control-flow nodes.
+
+    Raises
+    ------
+    bmx.Error
+        If an attribute of one is missing or not what its operator takes.
+    """
+    layers = []
+    for node in graph.nodes:
+        if node.op in Q_OPERATORS:
+            try:
+                layers.append(_layer(node))
+            except Error as error:
+                raise Error(f"{where}: layer {node.name!r}: {error}") from None
+    return layers
+
+
+def _layer(node: Node) -> QLayer:
+    if not 2 <= len(node.inputs) <= 3:
+        raise Error(f"it has {len(node.inputs)} inputs; it must have data, weight and perhaps bias")
+    convolution = node.op != "QFullyConnected"
+    kernel = _tuple(node, "kernel") if convolution else ()
+    if convolution and (not 1 <= len(kernel) <= 3 or min(kernel) < 1):
+        raise Error(f"kernel is {node.attributes.get('kernel')!r}; it must be 1 to 3 positive integers")
+    return QLayer(
+        node=node,
+        kernel=kernel,
+        units=_integer(node, "num_filter" if convolution else "num_hidden", None),
+        groups=_integer(node, "num_group", 1) if convolution else 1,
+        act_bit=_integer(node, "act_bit", 1),
+        weight_bit=_integer(node, "weight_bit", 1),
+        packed=_boolean(node, "binarized_weights_only"),
+        scaling_mode=node.attributes.get("scaling_mode", "none"),
+    )
+
+
+def _integer(node: Node, name: str, default: Optional[int]) -> int:
+    text = node.attributes.get(name)
+    if text is None and default is not None:
+        return default
+    if text is None or not re.fullmatch(r"\s*\d{1,9}L?\s*", text) or int(text.strip(" L")) < 1:
+        raise Error(f"{name} is {text!r}; it must be a positive integer")
+    return int(text.strip(" L"))
+
+
+def _boolean(node: Node, name: str) -> bool:
+    text = node.attributes.get(name, "False")
+    if text not in ("True", "true", "1", "False", "false", "0"):
+        raise Error(f"{name} is {text!r}; it must be True or False")
+    return text in ("True", "true", "1")
+
+
+def _tuple(node: Node, name: str) -> Tuple[int, ...]:
+    text = node.attributes.get(name, "")
+    if not re.fullmatch(r"\s*[\[(]?\s*\d{1,9}L?(\s*,\s*\d{1,9}L?)*\s*,?\s*[\])]?\s*", text):
+        raise Error(f"{name} is {text!r}; it must be a tuple of integers such as (3, 3)")
+    return tuple(int(number) for number in re.findall(r"\d+", text))
+
+
+def normalize_attributes(node: Node) -> None:
+    """Write Python 2's long integers in a node's attributes, ``(5L, 5L)``, as plain ones."""
+    for name, text in node.attributes.items():
+        if re.fullmatch(r"[\[(]?[\dL,\s]+[\])]?", text):
+            node.attributes[name] = text.replace("L", "")
+
+
+def extension_attributes(node: Node, default: bool = False) -> List[str]:
+    """Names of the node's extension attributes whose value is not (or, with `default`, is) BMXNet v1's behaviour."""
+    return [
+        name
+        for name, value in EXTENSION_DEFAULTS.get(node.op, {}).items()
+        if name in node.attributes and _equals(node.attributes[name], value) == default
+    ]
+
+
+def _equals(text: str, value: object) -> bool:
+    if isinstance(value, bool):
+        return text in (("True", "true", "1") if value else ("False", "false", "0"))
+    if isinstance(value, float):
+        try:
+            return float(text) == value
+        except ValueError:
+            return False
+    return text == value
+
+
+def is_guard(graph: Graph, node: Node) -> bool:
+    """Whether a node is one of the copies that bmx puts between a variable and Q operators, for right gradients."""
+    if node.op != "_copy" or len(node.inputs) != 1 or not node.inputs[0].node.is_variable:
+        return False
+    guarded = (*Q_OPERATORS, "QActivation", "bmx_BatchNorm")
+    return all(user is not None and user.op in guarded for user in graph.consumers(node))
+
+
+def layers_in_subgraphs(graph: Graph, where: str) -> List[Tuple[QLayer, Node]]:
+    """Q layers inside control-flow nodes, each with the outermost such node."""
+    found = []
+    for node in graph.nodes:
+        for inner in node.subgraphs:
+            layers = find_layers(inner, where) + [layer for layer, _ in layers_in_subgraphs(inner, where)]
+            found += [(layer, node) for layer in layers]
+    return found
+
+
+def readers(graph: Graph, node: Node) -> List[Tuple[Optional[Node], int]]:
+    """Who reads a node's value, ``_copy`` nodes looked through: (node, position among its inputs).
+
+    The network's outputs are (None, 0).
+    """
+    found: List[Tuple[Optional[Node], int]] = [(None, 0) for entry in graph.heads if entry.node is node]
+    for user in graph.nodes:
+        for position, entry in enumerate(user.inputs):
+            if entry.node is node:
+                found += readers(graph, user) if user.op == "_copy" else [(user, position)]
+    return found
+
+
+def skip_guards(node: Node) -> Node:
+    """The node whose value a chain of ``_copy`` nodes hands on."""
+    while node.op == "_copy" and len(node.inputs) == 1:
+        node = node.inputs[0].node
+    return node

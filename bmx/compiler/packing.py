@@ -1,0 +1,210 @@
+"""Packs the 1-bit layers of a network: the symbol graph is rewritten in place, the packed arrays are returned.
+
+A packed layer gets ``binarized_weights_only="True"``. ``scaling_mode="forward"`` multiplies a layer's output, bias
+included, by mean|w|, which packed weights no longer tell; that number becomes a ``_mul_scalar`` node after the layer:
+the same multiplication at the same place, equal up to rounding. The copies that bmx puts before Q layers for training
+are taken out, and so are bmx's own attributes where they say what BMXNet v1 does anyway.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Dict, List, Tuple
+
+import numpy as np
+
+from ..errors import Error
+from . import interchange
+from .checkpoint import STALE_ATTRIBUTES, packed_weight_shape
+from .layers import QLayer, extension_attributes, find_layers, is_guard, layers_in_subgraphs, readers
+from .params_file import StoredArray, encode_array
+from .report import LayerReport
+from .symbol_file import Entry, Graph, Node
+
+__all__ = ["pack_network"]
+
+_NEEDS_BMX = "needs bmx, original BMXNet cannot read it: "
+
+Arrays = Dict[str, StoredArray]
+
+
+def pack_network(
+    graph: Graph, stored: Arrays, word_bits: int, symbol_path: str, params_path: str
+) -> Tuple[List[LayerReport], Dict[str, bytes], List[str]]:
+    """Pack all layers that can be packed.
+
+    Parameters
+    ----------
+    graph : Graph
+        Changed in place.
+    stored : dict of str to StoredArray
+        The checkpoint's arrays.
+    word_bits : {32, 64}
+    symbol_path, params_path : str
+        For error messages.
+
+    Returns
+    -------
+    rows : list of LayerReport
+        One for each Q layer.
+    records : dict of str to bytes
+        New records of the packed arrays, by name, in the format version of the old ones.
+    remarks : list of str
+        What the user should know that is not about one layer.
+
+    Raises
+    ------
+    bmx.Error
+        If no layer can be packed, or an array of a Q layer is missing or of a wrong shape.
+    """
+    layers = find_layers(graph, symbol_path)
+    inner = layers_in_subgraphs(graph, symbol_path)
+    if not layers and not inner:
+        raise Error(f"{symbol_path}: nothing to pack: the network has no QConvolution or QFullyConnected layer")
+    for layer in layers:
+        try:
+            _check_arrays(layer, stored)
+        except Error as error:
+            raise Error(f"{params_path}: layer {layer.name!r}: {error}") from None
+    obstacles = _obstacles(graph, layers, stored)
+    rows: List[LayerReport] = []
+    records: Dict[str, bytes] = {}
+    counted = set()  # a weight that layers share is listed with the first
+    for layer in layers:
+        array = stored[_key(layer)] if layer.weight is not None else None
+        size = len(array.values) if array is not None and array.name not in counted else 0
+        counted.add(array.name if array is not None else None)
+        if layer.name in obstacles:
+            rows.append(LayerReport.unpacked(layer, size, _remarks(obstacles[layer.name], *_bmx_only(layer.node))))
+            continue
+        words = interchange.pack(array.numpy(), word_bits)
+        records[array.name] = encode_array(words, array.version)
+        note = _pack_node(graph, layer, array, word_bits)
+        rows.append(LayerReport.packed(layer, size, words.nbytes if size else 0, note))
+    rows += [LayerReport.unpacked(layer, 0, f"inside the control-flow node {node.name!r}") for layer, node in inner]
+    if not records:
+        first = "; ".join(f"{row.name}: {row.note}" for row in rows[:3]) + ("; ..." if len(rows) > 3 else "")
+        raise Error(f"{symbol_path}: nothing to pack: {first}")
+    _remove_training_only(graph)
+    activations = sorted({text for node in graph.nodes if node.op == "QActivation" for text in _bmx_only(node)})
+    remarks = [f"QActivation {_NEEDS_BMX}{', '.join(activations)}"] if activations else []
+    return rows, records, remarks
+
+
+def _key(layer: QLayer) -> str:
+    return f"arg:{layer.weight.name}"
+
+
+def _check_arrays(layer: QLayer, stored: Arrays) -> None:
+    """Check that weight and bias of a layer are there and fit its attributes."""
+    if layer.units % layer.groups:
+        raise Error(f"num_filter {layer.units} is not a multiple of num_group {layer.groups}")
+    bias = layer.bias
+    if bias is not None:
+        if f"arg:{bias.name}" not in stored:
+            raise Error(f"the array 'arg:{bias.name}' is missing")
+        if stored[f"arg:{bias.name}"].shape != (layer.units,):
+            raise Error(f"bias has the shape {stored[f'arg:{bias.name}'].shape}; it must be ({layer.units},)")
+    if layer.weight is None:
+        return
+    if _key(layer) not in stored:
+        raise Error(f"the array {_key(layer)!r} is missing")
+    array = stored[_key(layer)]
+    if layer.packed:
+        packed_weight_shape(layer, array)
+        return
+    shape = array.shape
+    if len(shape) != 2 + len(layer.kernel) or shape[0] != layer.units or shape[2:] != layer.kernel:
+        expected = ", ".join(map(str, (layer.units, "inputs", *layer.kernel)))
+        raise Error(f"weight has the shape {shape}; it must be ({expected})")
+    if array.sparse or array.dtype is None or array.dtype.kind != "f":
+        raise Error(f"weight is {'sparse' if array.sparse else array.dtype}; it must be a dense float array")
+
+
+def _obstacles(graph: Graph, layers: List[QLayer], stored: Arrays) -> Dict[str, str]:
+    """Why layers cannot be packed, by name; a weight is packed for all its layers or for none."""
+    by_node = {id(layer.node): layer for layer in layers}
+    own: Dict[str, str] = {}
+    for layer in layers:
+        if layer.packed:
+            own[layer.name] = "packed already"
+        elif (layer.act_bit, layer.weight_bit) != (1, 1):
+            own[layer.name] = "only layers with act_bit 1 and weight_bit 1 are packed"
+        elif layer.weight is None:
+            own[layer.name] = f"its weight is computed by {layer.node.inputs[1].node.name!r}, not stored"
+        elif layer.scaling_mode == "forward" and not math.isfinite(_mean(stored[_key(layer)])):
+            own[layer.name] = "scaling_mode is forward and mean|w| is not finite"
+    shared: Dict[str, str] = {}
+    for layer in layers:
+        for reader, position in readers(graph, layer.weight) if layer.name not in own else ():
+            other = by_node.get(id(reader))
+            if reader is None:
+                shared[layer.name] = "its weight is also an output of the network"
+            elif other is None or position != 1:
+                shared[layer.name] = f"its weight is also read by {reader.name!r} ({reader.op})"
+            elif other.name in own:
+                shared[layer.name] = f"its weight is also read by {other.name!r}, which is not packed"
+    return {**shared, **own}
+
+
+def _mean(array: StoredArray) -> float:
+    """mean|w| as the operator has it: summed in double precision, rounded to float32."""
+    return float(np.float32(np.mean(np.abs(array.numpy()), dtype=np.float64)))
+
+
+def _pack_node(graph: Graph, layer: QLayer, array: StoredArray, word_bits: int) -> str:
+    """Rewrite a layer's nodes for packed weights; returns the remarks for the report."""
+    node, weight, shape = layer.node, layer.weight, array.shape
+    remark, bmx_only = "", _bmx_only(node)
+    node.attributes["binarized_weights_only"] = "True"
+    for name in STALE_ATTRIBUTES:
+        weight.attributes.pop(name, None)
+    if shape[1] % word_bits:
+        weight.attributes[interchange.INPUTS_ATTRIBUTE] = str(math.prod(shape[1:]))
+        inputs = "inputs" if not layer.kernel else "channels" if layer.groups == 1 else "channels a group"
+        bmx_only.append(f"{shape[1]} {inputs} not a multiple of {word_bits}")
+    if layer.groups > 1:
+        bmx_only.append(f"num_group={layer.groups}")
+    if layer.scaling_mode == "forward":
+        del node.attributes["scaling_mode"]
+        scale = repr(_mean(array))
+        _insert_scale(graph, node, scale)
+        remark = f"mean|w| = {float(scale):.4g} became a node"
+    return _remarks(remark, *bmx_only)
+
+
+def _bmx_only(node: Node) -> List[str]:
+    return [f"{name}={node.attributes[name]}" for name in extension_attributes(node)]
+
+
+def _remarks(remark: str, *bmx_only: str) -> str:
+    """A remark, and what original BMXNet cannot read."""
+    return "; ".join(filter(None, [remark, _NEEDS_BMX + ", ".join(bmx_only) if bmx_only else ""]))
+
+
+def _insert_scale(graph: Graph, node: Node, scale: str) -> None:
+    product = Node("_mul_scalar", f"{node.name}_scale", {"scalar": scale}, [Entry(node)])
+    graph.replace(node, Entry(product))
+    graph.nodes.insert(graph.nodes.index(node) + 1, product)
+
+
+def _remove_training_only(graph: Graph) -> None:
+    """Take out the copies before Q layers, bmx's BatchNorm, and bmx's attributes that have BMXNet v1's meaning."""
+    for node in list(graph.nodes):
+        if is_guard(graph, node):
+            graph.replace(node, node.inputs[0])
+            graph.nodes.remove(node)
+        for name in extension_attributes(node, default=True):
+            del node.attributes[name]
+    for node in graph.nodes:
+        if node.op == "bmx_BatchNorm":  # equal to MXNet's, but for an input that says the mode
+            node.op = "BatchNorm"
+            del node.inputs[5:]
+    used = set()
+    pending = [entry.node for entry in graph.heads]
+    while pending:
+        node = pending.pop()
+        if id(node) not in used:
+            used.add(id(node))
+            pending += [entry.node for entry in node.inputs] + node.control_deps
+    graph.nodes = [node for node in graph.nodes if id(node) in used]
