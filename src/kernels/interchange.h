@@ -1,5 +1,6 @@
-// BMXNet's packed weights as files hold them (docs/format-interchange.md), to rows of bits for the kernels.
-// Only the engine's and the operators' inputs are read here; bmx/compiler/interchange.py writes them.
+// BMXNet's packed weights as files hold them, to rows of bits for the kernels. bmx/compiler/interchange.py describes
+// the format byte by byte, and writes it.
+
 #pragma once
 
 #include "kernels/conv_shape.h"

@@ -1,16 +1,20 @@
 // The float layers on oneDNN. Primitives choose their own layouts; what is prepared for a shape is kept.
 //
-// oneDNN pads with zeros, a quantized layer with the quantized pad value. So what reads the data, the forward
-// pass and the gradient of the weight, is given an image that is padded already: it is written anew anyway when
-// it is quantized. The gradient of the data does not depend on the padding and leaves it to oneDNN.
+// oneDNN pads with zeros, a quantized layer with the quantized pad value v. By linearity
+//   conv(data padded with v) = conv(data padded with 0) + v * (what the padding sees),
+// so that the forward pass adds v times the sum of the weights whose tap falls outside the image, and the gradient
+// of the weight v times the sum of the output gradients that read it there. (An image padded beforehand would do
+// without, but on the small images of deep layers oneDNN takes up to twice the time for it.)
 #include <algorithm>
 #include <map>
 #include <mutex>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <tuple>
 #include <unordered_map>
+#include <utility>
+#include <vector>
 
-#include "kernels/float_conv.h"
+#include "kernels/isa.h"
 #include "kernels/quantize.h"
 #include "operators/float_layer.h"
 
@@ -36,23 +40,22 @@ struct Descriptors {
   int dims;
   memory::dims data, weight, out, stride, dilate, pad, pad_end;
 
-  // Of the convolution of the image itself, or of the image padded beforehand.
-  Descriptors(const ConvShape& s, bool padded) {
+  explicit Descriptors(const ConvShape& s) {
     const int first = first_axis(s);
     dims = 3 - first;
     data = {s.batch, s.channels};
     weight = {s.groups, s.group_filters(), s.group_channels()};
     out = {s.batch, s.filters};
     for (int axis = first; axis < 3; ++axis) {
-      data.push_back(padded ? s.padded(axis) : s.in[axis]);
+      data.push_back(s.in[axis]);
       weight.push_back(s.kernel[axis]);
       out.push_back(s.out(axis));
       stride.push_back(s.stride[axis]);
       dilate.push_back(s.dilate[axis] - 1);
-      pad.push_back(padded ? 0 : s.pad[axis]);
+      pad.push_back(s.pad[axis]);
       // What stride leaves over at the end is not read; oneDNN wants the padding that fits exactly.
-      pad_end.push_back((s.out(axis) - 1) * s.stride[axis] + s.dilate[axis] * (s.kernel[axis] - 1) + 1 - data.back() -
-                        pad.back());
+      pad_end.push_back((s.out(axis) - 1) * s.stride[axis] + s.dilate[axis] * (s.kernel[axis] - 1) + 1 - s.in[axis] -
+                        s.pad[axis]);
     }
   }
 
@@ -91,25 +94,21 @@ struct FloatConvolution::State {
     std::lock_guard<std::mutex> lock(mutex);
     auto& entry = prepared[key];
     if (entry == nullptr) {
-      const Descriptors image(s, false), padded(s, true);
+      const Descriptors d(s);
       const Type operands = type == GradientType::kBfloat16 ? Type::bf16 : Type::f32;
       const auto direct = dnnl::algorithm::convolution_direct;
       const dnnl::primitive_attr attr = user_scratchpad();
       auto p = std::make_shared<Prepared>();
       // clang-format off
       p->forward_desc = {engine, dnnl::prop_kind::forward_training, direct,
-                         padded.any_data(operands), padded.any_weight(operands), padded.any_out(operands),
-                         padded.stride, padded.dilate, padded.pad, padded.pad_end, attr};
-      p->weight_desc = {engine, direct,
-                        padded.any_data(operands), padded.any_weight(Type::f32), padded.any_out(operands),
-                        padded.stride, padded.dilate, padded.pad, padded.pad_end, p->forward_desc, attr};
-      const dnnl::convolution_forward::primitive_desc hint = {
-          engine, dnnl::prop_kind::forward_training, direct,
-          image.any_data(operands), image.any_weight(operands), image.any_out(operands),
-          image.stride, image.dilate, image.pad, image.pad_end, attr};
+                         d.any_data(operands), d.any_weight(operands), d.any_out(operands),
+                         d.stride, d.dilate, d.pad, d.pad_end, attr};
       p->data_desc = {engine, direct,
-                      image.any_data(Type::f32), image.any_weight(operands), image.any_out(operands),
-                      image.stride, image.dilate, image.pad, image.pad_end, hint, attr};
+                      d.any_data(Type::f32), d.any_weight(operands), d.any_out(operands),
+                      d.stride, d.dilate, d.pad, d.pad_end, p->forward_desc, attr};
+      p->weight_desc = {engine, direct,
+                        d.any_data(operands), d.any_weight(Type::f32), d.any_out(operands),
+                        d.stride, d.dilate, d.pad, d.pad_end, p->forward_desc, attr};
       // clang-format on
       p->forward = dnnl::convolution_forward(p->forward_desc);
       p->backward_data = dnnl::convolution_backward_data(p->data_desc);
@@ -124,10 +123,9 @@ namespace {
 
 size_t bytes(const memory::desc& desc) { return Workspace::bytes<char>(desc.get_size()); }
 
-// Quantizing and padding go by way of plain arrays, except for signs in the layouts that `expand_signs` writes.
-size_t quantized_bytes(const ConvShape& s, const memory::desc& wanted) {
-  const Descriptors image(s, false), padded(s, true);
-  return bytes(image.plain_data()) + bytes(padded.plain_data()) + bytes(wanted);
+// Quantizing goes by way of a plain array, except for signs in the layouts that `expand_signs` writes.
+size_t quantized_bytes(const Descriptors& d, const memory::desc& wanted) {
+  return bytes(d.plain_data()) + bytes(wanted);
 }
 
 // One call: a stream, and the workspace that its reorders and primitives need until it ends.
@@ -141,15 +139,14 @@ class Call {
     return memory(plain, engine_, const_cast<float*>(values));
   }
 
-  // The quantized data, padded.
   memory quantized(const ConvShape& s, const QuantizedData& data, const memory::desc& wanted, int threads) {
-    const Descriptors padded(s, true);
+    const Descriptors d(s);
     if (data.bits == 1) {
       memory target = allocate(wanted);
-      if (expand_signs(s, data, padded, target, threads)) return target;
-      return reordered(plain_quantized(s, data, threads), padded.plain_data(), target);
+      if (expand_signs(s, data.values, d, target, threads)) return target;
+      return reordered(plain_quantized(s, data, threads), d.plain_data(), target);
     }
-    return input(plain_quantized(s, data, threads), padded.plain_data(), wanted);
+    return input(plain_quantized(s, data, threads), d.plain_data(), wanted);
   }
 
   // Where a primitive writes what `finish` then brings to `values`.
@@ -181,50 +178,35 @@ class Call {
   memory allocate(const memory::desc& desc) { return memory(desc, engine_, workspace_->take<char>(desc.get_size())); }
 
   float* plain_quantized(const ConvShape& s, const QuantizedData& data, int threads) {
-    const size_t size = s.batch * s.channels * s.in_pixels(), padded_size = s.batch * s.channels * s.padded_pixels();
+    const size_t size = s.batch * s.channels * s.in_pixels();
     float* quantized = workspace_->take<float>(size);
     quantize_activation(data.values, quantized, size, data.bits, threads);
-    if (padded_size == size) return quantized;
-    float* padded = workspace_->take<float>(padded_size);
-    pad_input(s, quantized, data.pad, padded, threads);
-    return padded;
+    return quantized;
   }
 
   // Signs of NCHW floats straight into oneDNN's blocks of 16 channels, by way of packed bits that never leave the
   // first-level cache. False if `target` has another layout.
-  bool expand_signs(const ConvShape& s, const QuantizedData& data, const Descriptors& d, const memory& target,
-                    int threads) {
+  bool expand_signs(const ConvShape& s, const float* values, const Descriptors& d, const memory& target, int threads) {
     const Type type = target.get_desc().get_data_type();
     const Tag blocked = d.dims == 3 ? Tag::nCdhw16c : (d.dims == 2 ? Tag::nChw16c : Tag::nCw16c);
     if (target.get_desc() != memory::desc(d.data, type, blocked)) return false;
     const Kernels& k = kernels();
-    const int64_t pixels = s.in_pixels(), padded = s.padded_pixels();
-    const int64_t blocks = (s.channels + 15) / 16, words = (s.channels + 63) / 64, width = s.padded(2);
+    constexpr int64_t kChunk = 128;  // pixels: 1 KiB of words, 32 KiB of floats
+    const int64_t pixels = s.in_pixels(), blocks = (s.channels + 15) / 16, words = (s.channels + 63) / 64;
     void* out = target.get_data_handle();
-#pragma omp parallel num_threads(threads)
-    {
-      Buffer<uint64_t> image(pixels), row(width);
-#pragma omp for
-      for (int64_t i = 0; i < s.batch * words; ++i) {
-        const int64_t n = i / words, first = i % words * 64;
-        const int channels = static_cast<int>(std::min<int64_t>(64, s.channels - first));
-        k.pack_channels(data.values + (n * s.channels + first) * pixels, pixels, channels, pixels, image.get());
-        const int64_t start = (n * blocks + first / 16) * padded * 16;
-        const uint64_t outside = data.pad < 0 ? 0 : ~uint64_t{0};
-        const uint64_t* inside = image.get();
-        for (int64_t r = 0; r < s.padded(0) * s.padded(1); ++r) {
-          const int64_t depth = r / s.padded(1) - s.pad[0], height = r % s.padded(1) - s.pad[1];
-          std::fill(row.get(), row.get() + width, outside);
-          if (depth >= 0 && depth < s.in[0] && height >= 0 && height < s.in[1]) {
-            std::copy(inside, inside + s.in[2], row.get() + s.pad[2]);
-            inside += s.in[2];
-          }
-          const int64_t at = start + r * width * 16;
-          if (type == Type::bf16) {
-            k.expand_signs_bf16(row.get(), width, channels, padded * 16, 16, static_cast<uint16_t*>(out) + at);
-          } else {
-            k.expand_signs(row.get(), width, channels, padded * 16, 16, static_cast<float*>(out) + at);
-          }
+#pragma omp parallel for num_threads(threads)
+    for (int64_t i = 0; i < s.batch * words; ++i) {
+      const int64_t n = i / words, first = i % words * 64;
+      const int channels = static_cast<int>(std::min<int64_t>(64, s.channels - first));
+      for (int64_t p = 0; p < pixels; p += kChunk) {
+        uint64_t bits[kChunk];
+        const int64_t count = std::min(kChunk, pixels - p);
+        k.pack_channels(values + (n * s.channels + first) * pixels + p, pixels, channels, count, bits);
+        const int64_t start = (n * blocks + first / 16) * pixels * 16 + p * 16;
+        if (type == Type::bf16) {
+          k.expand_signs_bf16(bits, count, channels, pixels * 16, 16, static_cast<uint16_t*>(out) + start);
+        } else {
+          k.expand_signs(bits, count, channels, pixels * 16, 16, static_cast<float*>(out) + start);
         }
       }
     }
@@ -236,6 +218,73 @@ class Call {
   Workspace* workspace_;
 };
 
+// The (tap, output pixel) pairs that read outside the image.
+std::vector<std::pair<int64_t, int64_t>> padding_pairs(const ConvShape& s) {
+  std::vector<std::pair<int64_t, int64_t>> pairs;
+  int64_t tap = 0;
+  for (int64_t kd = 0; kd < s.kernel[0]; ++kd) {
+    for (int64_t kh = 0; kh < s.kernel[1]; ++kh) {
+      for (int64_t kw = 0; kw < s.kernel[2]; ++kw, ++tap) {
+        int64_t pixel = 0;
+        for (int64_t od = 0; od < s.out(0); ++od) {
+          for (int64_t oh = 0; oh < s.out(1); ++oh) {
+            for (int64_t ow = 0; ow < s.out(2); ++ow, ++pixel) {
+              const int64_t d = od * s.stride[0] - s.pad[0] + kd * s.dilate[0];
+              const int64_t h = oh * s.stride[1] - s.pad[1] + kh * s.dilate[1];
+              const int64_t w = ow * s.stride[2] - s.pad[2] + kw * s.dilate[2];
+              if (d < 0 || d >= s.in[0] || h < 0 || h >= s.in[1] || w < 0 || w >= s.in[2])
+                pairs.emplace_back(tap, pixel);
+            }
+          }
+        }
+      }
+    }
+  }
+  return pairs;
+}
+
+// What padding with `pad` instead of 0 adds to the output: the same for every image.
+void add_padding(const ConvShape& s, float pad, const float* weight, float* out, int threads) {
+  const auto pairs = padding_pairs(s);
+  if (pairs.empty() || pad == 0) return;
+  const int64_t taps = s.taps(), pixels = s.out_pixels(), size = s.filters * pixels;
+  std::vector<float> image(size, 0.0f), sums(taps);
+  for (int64_t f = 0; f < s.filters; ++f) {
+    std::fill(sums.begin(), sums.end(), 0.0f);
+    for (int64_t i = 0; i < s.inputs(); ++i) sums[i % taps] += weight[f * s.inputs() + i];
+    for (const auto& [tap, pixel] : pairs) image[f * pixels + pixel] += pad * sums[tap];
+  }
+#pragma omp parallel for num_threads(threads)
+  for (int64_t n = 0; n < s.batch; ++n) {
+    for (int64_t i = 0; i < size; ++i) out[n * size + i] += image[i];
+  }
+}
+
+// And to the gradient of the weight: the same for every channel.
+void add_padding_to_gradient(const ConvShape& s, float pad, const float* out_grad, float* weight_grad, int threads) {
+  const auto pairs = padding_pairs(s);
+  if (pairs.empty() || pad == 0) return;
+  const Kernels& k = kernels();
+  const int64_t taps = s.taps(), pixels = s.out_pixels();
+#pragma omp parallel num_threads(threads)
+  {
+    std::vector<float> image(pixels), sums(taps);
+#pragma omp for
+    for (int64_t f = 0; f < s.filters; ++f) {
+      std::fill(image.begin(), image.end(), 0.0f);
+      std::fill(sums.begin(), sums.end(), 0.0f);
+      for (int64_t n = 0; n < s.batch; ++n) {
+        k.arrays.combine(out_grad + (n * s.filters + f) * pixels, image.data(), 1, 1, 0, image.data(), pixels);
+      }
+      for (const auto& [tap, pixel] : pairs) sums[tap] += pad * image[pixel];
+      float* row = weight_grad + f * s.inputs();
+      for (int64_t c = 0; c < s.group_channels(); ++c) {
+        for (int64_t t = 0; t < taps; ++t) *row++ += sums[t];
+      }
+    }
+  }
+}
+
 }  // namespace
 
 FloatConvolution::FloatConvolution() : state_(new State) {}
@@ -245,7 +294,7 @@ size_t FloatConvolution::forward_bytes(const ConvShape& s, int threads) {
   if (s.batch == 0) return 0;
   const auto p = state_->prepare(s, GradientType::kFloat32, threads);
   const auto& desc = p->forward_desc;
-  return quantized_bytes(s, desc.src_desc()) + bytes(desc.weights_desc()) + bytes(desc.dst_desc()) +
+  return quantized_bytes(Descriptors(s), desc.src_desc()) + bytes(desc.weights_desc()) + bytes(desc.dst_desc()) +
          bytes(desc.scratchpad_desc());
 }
 
@@ -255,15 +304,16 @@ size_t FloatConvolution::backward_bytes(const ConvShape& s, GradientType type, i
   const auto& data = p->data_desc;
   const auto& weight = p->weight_desc;
   return bytes(data.diff_dst_desc()) + bytes(data.weights_desc()) + bytes(data.diff_src_desc()) +
-         bytes(data.scratchpad_desc()) + bytes(weight.diff_dst_desc()) + quantized_bytes(s, weight.src_desc()) +
-         bytes(weight.diff_weights_desc()) + bytes(weight.scratchpad_desc());
+         bytes(data.scratchpad_desc()) + bytes(weight.diff_dst_desc()) +
+         quantized_bytes(Descriptors(s), weight.src_desc()) + bytes(weight.diff_weights_desc()) +
+         bytes(weight.scratchpad_desc());
 }
 
 void FloatConvolution::forward(const ConvShape& s, const QuantizedData& data, const float* weight, float* out,
                                int threads, Workspace* workspace) {
   if (s.batch == 0) return;
   const auto p = state_->prepare(s, GradientType::kFloat32, threads);
-  const Descriptors d(s, true);
+  const Descriptors d(s);
   const auto& desc = p->forward_desc;
   Call call(state_->engine, workspace);
   memory x = call.quantized(s, data, desc.src_desc(), threads);
@@ -271,6 +321,7 @@ void FloatConvolution::forward(const ConvShape& s, const QuantizedData& data, co
   memory y = call.output(out, d.plain_out(), desc.dst_desc());
   call.run(p->forward, desc.scratchpad_desc(), {{DNNL_ARG_SRC, x}, {DNNL_ARG_WEIGHTS, w}, {DNNL_ARG_DST, y}});
   call.finish(y, out, d.plain_out());
+  add_padding(s, data.pad, weight, out, threads);
 }
 
 void FloatConvolution::backward(const ConvShape& s, const float* out_grad, const QuantizedData& data,
@@ -281,7 +332,7 @@ void FloatConvolution::backward(const ConvShape& s, const float* out_grad, const
     return;
   }
   const auto p = state_->prepare(s, type, threads);
-  const Descriptors d(s, false);
+  const Descriptors d(s);
   const auto& for_data = p->data_desc;
   const auto& for_weight = p->weight_desc;
   Call call(state_->engine, workspace);
@@ -301,6 +352,7 @@ void FloatConvolution::backward(const ConvShape& s, const float* out_grad, const
   call.run(p->backward_weight, for_weight.scratchpad_desc(),
            {{DNNL_ARG_DIFF_DST, g}, {DNNL_ARG_SRC, x}, {DNNL_ARG_DIFF_WEIGHTS, dw}});
   call.finish(dw, weight_grad, d.plain_weight());
+  add_padding_to_gradient(s, data.pad, out_grad, weight_grad, threads);
 }
 
 }  // namespace bmx
