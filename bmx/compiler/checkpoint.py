@@ -6,7 +6,7 @@ Files are checked before MXNet sees them (`params_file`, `symbol_file`). Packed 
 
 from __future__ import annotations
 
-from typing import Dict, Tuple
+from typing import Dict, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -17,12 +17,15 @@ from .layers import QLayer, find_layers, normalize_attributes
 from .params_file import StoredArray, parse_params, read_bytes
 from .symbol_file import Entry, mxnet_message, read_graph, to_symbol
 
-__all__ = ["STALE_ATTRIBUTES", "checkpoint_arrays", "load_checkpoint", "packed_weight_shape", "to_ndarray"]
+__all__ = ["checkpoint_arrays", "declared", "load_checkpoint", "packed_weight_shape", "to_ndarray"]
 
 Arrays = Dict[str, mx.nd.NDArray]
 
-# A packed weight's declared shape and type belong to one word width; MXNet infers them from the layer.
-STALE_ATTRIBUTES = ("__shape__", "__dtype__")
+
+def declared(weight_shape: Sequence[int], word_bits: int) -> Dict[str, str]:
+    """Attributes of a packed weight's variable: shape and type, which MXNet then need not infer (guards.py)."""
+    shape = interchange.packed_shape(weight_shape, word_bits)
+    return {"__shape__": str(tuple(shape)), "__dtype__": "0" if word_bits == 32 else "1"}
 
 
 def load_checkpoint(prefix: str, epoch: int) -> Tuple[mx.sym.Symbol, Arrays, Arrays]:
@@ -117,7 +120,7 @@ def _to_ndarrays(data: bytes, stored: Dict[str, StoredArray], path: str) -> Arra
 
 
 def _load_packed(layer: QLayer, stored: Dict[str, StoredArray], arrays: Arrays, where: str) -> None:
-    """Replace a packed weight by 32-bit words in their declared shape, and drop attributes that say otherwise."""
+    """Replace a packed weight by 32-bit words in their declared shape, and say so in the symbol."""
     weight = layer.weight
     if weight is None:
         raise Error(f"{where}: its packed weight is computed by {layer.node.inputs[1].node.name!r}; it must be stored")
@@ -130,5 +133,4 @@ def _load_packed(layer: QLayer, stored: Dict[str, StoredArray], arrays: Arrays, 
     except Error as error:
         raise Error(f"{where}: {error}") from None
     layer.node.inputs[1] = Entry(weight)
-    for name in STALE_ATTRIBUTES:
-        weight.attributes.pop(name, None)
+    weight.attributes.update(declared(shape, 32))

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import Error
 from . import interchange
-from .checkpoint import STALE_ATTRIBUTES, packed_weight_shape
+from .checkpoint import declared, packed_weight_shape
 from .layers import QLayer, extension_attributes, find_layers, is_guard, layers_in_subgraphs, readers
 from .params_file import StoredArray, encode_array
 from .report import LayerReport
@@ -157,8 +157,7 @@ def _pack_node(graph: Graph, layer: QLayer, array: StoredArray, word_bits: int) 
     node, weight, shape = layer.node, layer.weight, array.shape
     remark, bmx_only = "", _bmx_only(node)
     node.attributes["binarized_weights_only"] = "True"
-    for name in STALE_ATTRIBUTES:
-        weight.attributes.pop(name, None)
+    weight.attributes.update(declared(shape, word_bits))
     if shape[1] % word_bits:
         weight.attributes[interchange.INPUTS_ATTRIBUTE] = str(math.prod(shape[1:]))
         inputs = "inputs" if not layer.kernel else "channels" if layer.groups == 1 else "channels a group"

@@ -1,6 +1,5 @@
 // BMXNet's packed weights as files hold them, to rows of bits for the kernels. bmx/compiler/interchange.py describes
 // the format byte by byte, and writes it.
-
 #pragma once
 
 #include "kernels/conv_shape.h"

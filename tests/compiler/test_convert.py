@@ -231,11 +231,15 @@ def test_attributes_of_activations(save, tmp_path):
     assert "QActivation needs bmx" in str(report)
 
 
-def test_declared_shapes_of_float_weights_go(save, tmp_path):
-    """Gluon writes them into its symbol files; they are not those of the words."""
+def test_declared_shapes_become_those_of_the_words(save, tmp_path):
+    """Gluon writes those of float weights into its symbol files."""
     weight = mx.sym.var("w", shape=(64, 64, 3, 3), dtype="float32", lr_mult=2)
     convert_checkpoint(str(save(conv(mx.sym.var("data"), "q", weight=weight), (1, 64, 9, 9))))
-    assert read_nodes(tmp_path / "binarized_net-symbol.json")["w"]["attrs"] == {"__lr_mult__": "2"}
+    assert read_nodes(tmp_path / "binarized_net-symbol.json")["w"]["attrs"] == {
+        "__lr_mult__": "2",
+        "__shape__": "(64, 1, 3, 3)",
+        "__dtype__": "1",
+    }
 
 
 def test_gluon_network(tmp_path):
@@ -283,6 +287,8 @@ def test_already_packed_layers_stay(save, tmp_path):
     for node in half["nodes"]:
         if node["name"] == "b":
             del node["attrs"]["binarized_weights_only"]
+        if node["name"] == "b_weight":
+            del node["attrs"]
     (tmp_path / "half-symbol.json").write_text(json.dumps(half))
     arrays = read_params(tmp_path / "binarized_net-0003.params")
     arrays["arg:b_weight"] = read_params(path)["arg:b_weight"]

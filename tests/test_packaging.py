@@ -1,0 +1,35 @@
+"""What `pip install .` installs."""
+
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+
+@pytest.mark.slow
+def test_wheel_has_the_libraries_and_every_module(root, tmp_path):
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            ".",
+            "--no-deps",
+            "--no-build-isolation",
+            "--quiet",
+            "-w",
+            str(tmp_path),
+        ],
+        cwd=root,
+        check=True,
+        stdin=subprocess.DEVNULL,
+    )
+    (wheel,) = tmp_path.iterdir()
+    assert wheel.name.startswith("bmx_mxnet-0.1.0-py3-none-linux_")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {"bmx/libbmx.so", "bmx/libbmx_mxnet.so"} <= names
+    assert "bmx_mxnet-0.1.0.dist-info/METADATA" in names
+    assert {str(path.relative_to(root)) for path in (root / "bmx").rglob("*.py")} <= names
+    assert not any(name.startswith(("tests", "example", "src", "build")) for name in names)
