@@ -213,6 +213,7 @@ class Batches:
         ctx: Optional[mx.Context] = None,
         mean: Sequence[float] = (0.0,),
         std: Sequence[float] = (1.0,),
+        small_epochs: int = 0,
     ):
         if len(images) != len(labels):
             raise Error(f"{len(images)} images but {len(labels)} labels; every image needs one")
@@ -220,6 +221,7 @@ class Batches:
             raise Error(f"batch size {batch_size}; allowed with these data: 1 to {len(images)}")
         self.images, self.labels, self.batch_size = images, labels, batch_size
         self.train, self.augment, self.seed, self.ctx = train, augment, seed, ctx
+        self.small_epochs = small_epochs
         self.mean, self.std = (np.array(values, np.float32).reshape(-1, 1, 1) for values in (mean, std))
 
     def __len__(self) -> int:
@@ -235,12 +237,22 @@ class Batches:
         for batch in range(start, len(self)):
             rows = order[batch * self.batch_size : (batch + 1) * self.batch_size]
             images = self.images[rows]
+            random = np.random.RandomState([self.seed, number, batch])
             if self.train and self.augment is not None:
-                images = self.augment(images, np.random.RandomState([self.seed, number, batch]))
+                images = self.augment(images, random)
+            if self.train and number <= self.small_epochs:
+                images = _random_window(images, random)
             if images.dtype == np.uint8:
                 images = images * np.float32(1 / 255)
             images = (images - self.mean) / self.std
             yield mx.nd.array(images, ctx=self.ctx), mx.nd.array(self.labels[rows], ctx=self.ctx)
+
+
+def _random_window(images: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+    """Return the same random window, of three quarters of height and width, of all images."""
+    height, width = images.shape[2:]
+    top, left = random.randint(0, [height // 4 + 1, width // 4 + 1])
+    return images[:, :, top : top + height - height // 4, left : left + width - width // 4]
 
 
 def _find(folder: Path, name: str) -> Optional[Path]:
