@@ -43,4 +43,30 @@ class FloatConvolution {
   std::unique_ptr<State> state_;
 };
 
+struct DenseShape {
+  int64_t rows, units, inputs;
+};
+
+// The same for fully connected layers: data (rows, inputs), weight (units, inputs), both quantized already.
+class FloatDense {
+ public:
+  FloatDense();
+  ~FloatDense();
+
+  size_t forward_bytes(const DenseShape& shape);
+  size_t backward_bytes(const DenseShape& shape, GradientType type);
+
+  // out (rows, units) = data * weight^T.
+  void forward(const DenseShape& shape, const float* data, const float* weight, float* out, int threads,
+               Workspace* workspace);
+
+  // Without `weight_grad` only the gradient of the data.
+  void backward(const DenseShape& shape, const float* out_grad, const float* data, const float* weight,
+                float* data_grad, float* weight_grad, GradientType type, int threads, Workspace* workspace);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
 }  // namespace bmx

@@ -1,6 +1,7 @@
 // The float layers without oneDNN: explicit padding and the matrix products of src/kernels/float_conv.cpp.
 // float32 whatever type is asked for.
 #include "kernels/float_conv.h"
+#include "kernels/float_matmul.h"
 #include "kernels/quantize.h"
 #include "operators/float_layer.h"
 
@@ -47,6 +48,26 @@ void FloatConvolution::backward(const ConvShape& s, const float* out_grad, const
   if (weight_grad == nullptr) return;
   float_conv_backward_weight(kernels(), s, out_grad, quantized_and_padded(s, data, threads, workspace), weight_grad,
                              threads);
+}
+
+struct FloatDense::State {};
+
+FloatDense::FloatDense() = default;
+FloatDense::~FloatDense() = default;
+
+size_t FloatDense::forward_bytes(const DenseShape&) { return 0; }
+size_t FloatDense::backward_bytes(const DenseShape&, GradientType) { return 0; }
+
+void FloatDense::forward(const DenseShape& s, const float* data, const float* weight, float* out, int threads,
+                         Workspace*) {
+  float_matmul(kernels(), s.rows, s.units, s.inputs, data, s.inputs, 1, weight, 1, s.inputs, out, threads);
+}
+
+void FloatDense::backward(const DenseShape& s, const float* out_grad, const float* data, const float* weight,
+                          float* data_grad, float* weight_grad, GradientType, int threads, Workspace*) {
+  float_matmul(kernels(), s.rows, s.inputs, s.units, out_grad, s.units, 1, weight, s.inputs, 1, data_grad, threads);
+  if (weight_grad == nullptr) return;
+  float_matmul(kernels(), s.units, s.inputs, s.rows, out_grad, 1, s.units, data, s.inputs, 1, weight_grad, threads);
 }
 
 }  // namespace bmx

@@ -5,9 +5,9 @@
 #include "kernels/binary_conv.h"
 #include "kernels/buffer.h"
 #include "kernels/float_conv.h"
-#include "kernels/float_matmul.h"
 #include "kernels/interchange.h"
 #include "operators/attributes.h"
+#include "operators/float_layer.h"
 #include "operators/mxnet.h"
 #include "operators/packed_cache.h"
 
@@ -21,6 +21,9 @@ enum Input { kData, kWeight, kBias };
 struct Sizes {
   size_t rows = 1, inputs = 1, units = 0;
   size_t depth() const { return (inputs + 63) / 64; }
+  DenseShape dense() const {
+    return {static_cast<int64_t>(rows), static_cast<int64_t>(units), static_cast<int64_t>(inputs)};
+  }
 };
 
 Sizes sizes_of(const QFullyConnectedParam& param, const std::vector<int64_t>& data) {
@@ -39,105 +42,125 @@ class QFullyConnected : public CustomStatefulOp {
  public:
   explicit QFullyConnected(QFullyConnectedParam param) : param_(std::move(param)) {}
 
-  MXReturnValue Forward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs, const OpResource&) override {
-    return guarded("QFullyConnected", [&] { forward(inputs, floats(outputs->at(0))); });
+  MXReturnValue Forward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs,
+                        const OpResource& resource) override {
+    return guarded("QFullyConnected", [&] { forward(inputs, floats(outputs->at(0)), resource); });
   }
 
   // Inputs: the gradient of the output, the inputs of forward, its output.
-  MXReturnValue Backward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs, const OpResource&) override {
-    return guarded("QFullyConnected", [&] { backward(inputs, outputs); });
+  MXReturnValue Backward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs,
+                         const OpResource& resource) override {
+    return guarded("QFullyConnected", [&] { backward(inputs, outputs, resource); });
   }
 
  private:
-  void forward(std::vector<MXTensor>* inputs, float* out) {
-    const Kernels& k = kernels();
-    const int threads = num_threads();
+  void forward(std::vector<MXTensor>* inputs, float* out, const OpResource& resource) {
     const Sizes s = sizes_of(param_, inputs->at(kData).shape);
     const float* bias = param_.no_bias ? nullptr : floats(inputs->at(kBias));
     const float* data = floats(inputs->at(kData));
-    MXTensor& weight = inputs->at(kWeight);
-    if (!param_.binary()) {
-      const Buffer<float> x = quantized_data(s, data), w = quantized_weight(s, floats(weight));
-      float_matmul(k, s.rows, s.units, s.inputs, x.get(), s.inputs, 1, w.get(), 1, s.inputs, out, threads);
-      for (size_t r = 0; bias != nullptr && r < s.rows; ++r) {
-        for (size_t u = 0; u < s.units; ++u) out[r * s.units + u] += bias[u];
-      }
-      return;
+    if (param_.binary()) {
+      forward_binary(s, data, &inputs->at(kWeight), bias, out, resource);
+    } else {
+      forward_float(s, data, floats(inputs->at(kWeight)), bias, out, resource);
     }
-    Buffer<uint64_t> x(s.rows * s.depth()), own;
-    pack_rows(k, data, s.rows, s.inputs, x.get(), threads);
+  }
+
+  void forward_binary(const Sizes& s, const float* data, MXTensor* weight, const float* bias, float* out,
+                      const OpResource& resource) {
+    const Kernels& k = kernels();
+    const int threads = num_threads();
+    const size_t data_words = s.rows * s.depth(), weight_words = s.units * s.depth();
+    Workspace workspace(Workspace::bytes<uint64_t>(data_words) + Workspace::bytes<uint64_t>(weight_words),
+                        [&](int size) { return resource.alloc_cpu(size); });
+    uint64_t* x = workspace.take<uint64_t>(data_words);
+    pack_rows(k, data, s.rows, s.inputs, x, threads);
+    const uint64_t* bits;
     PackedCache::Words kept;
     if (param_.binarized_weights_only) {
-      kept = packed_weight(s, &weight);
+      kept = packed_weight(s, weight);
+      bits = kept->get();
     } else {
-      own = Buffer<uint64_t>(s.units * s.depth());
-      pack_rows(k, floats(weight), s.units, s.inputs, own.get(), threads);
+      uint64_t* own = workspace.take<uint64_t>(weight_words);
+      pack_rows(k, floats(*weight), s.units, s.inputs, own, threads);
+      bits = own;
     }
     Buffer<float> multiplier(s.units), addend(s.units);
     for (size_t u = 0; u < s.units; ++u) {
       multiplier[u] = param_.offset() ? -1.0f : -2.0f;
       addend[u] = static_cast<float>(s.inputs) + (bias == nullptr ? 0.0f : bias[u]);
     }
-    binary_matmul(k, x.get(), kept ? kept->get() : own.get(), s.rows, s.units, s.depth(),
-                  {multiplier.get(), addend.get(), false}, out, threads);
+    binary_matmul(k, x, bits, s.rows, s.units, s.depth(), {multiplier.get(), addend.get(), false}, out, threads);
   }
 
-  void backward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs) {
-    const Kernels& k = kernels();
+  void forward_float(const Sizes& s, const float* data, const float* weight, const float* bias, float* out,
+                     const OpResource& resource) {
+    const int threads = num_threads();
+    Workspace workspace(quantized_bytes(s) + float_.forward_bytes(s.dense()),
+                        [&](int size) { return resource.alloc_cpu(size); });
+    const float *x = quantized_data(s, data, &workspace), *w = quantized_weight(s, weight, &workspace);
+    float_.forward(s.dense(), x, w, out, threads, &workspace);
+    for (size_t r = 0; bias != nullptr && r < s.rows; ++r) {
+      for (size_t u = 0; u < s.units; ++u) out[r * s.units + u] += bias[u];
+    }
+  }
+
+  void backward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs, const OpResource& resource) {
     const int threads = num_threads();
     const float* out_grad = floats(inputs->at(0));
     const Sizes s = sizes_of(param_, inputs->at(1 + kData).shape);
     MXTensor& weight = inputs->at(1 + kWeight);
     const float scale = param_.gradient_scale();
-
-    // (rows, inputs) = out_grad (rows, units) * weight (units, inputs)
-    Buffer<float> expanded;
+    const GradientType type = param_.gradient_type;
+    Workspace workspace(quantized_bytes(s) + float_.backward_bytes(s.dense(), type),
+                        [&](int size) { return resource.alloc_cpu(size); });
     const float* used = floats(weight);
     if (param_.binarized_weights_only) {
-      expanded = expand_bits(s, packed_weight(s, &weight)->get());
-      used = expanded.get();
+      float* expanded = workspace.take<float>(s.units * s.inputs);
+      expand_bits(s, packed_weight(s, &weight)->get(), expanded);
+      used = expanded;
     } else if (param_.gradient_mode == GradientMode::kBinary) {
-      expanded = quantized_weight(s, floats(weight));
-      used = expanded.get();
+      used = quantized_weight(s, floats(weight), &workspace);
     }
+    const float* x = quantized_data(s, floats(inputs->at(1 + kData)), &workspace);
     float* data_grad = floats(outputs->at(kData));
-    float_matmul(k, s.rows, s.inputs, s.units, out_grad, s.units, 1, used, s.inputs, 1, data_grad, threads);
-    if (scale != 1) multiply(data_grad, s.rows * s.inputs, scale);
-
-    // (units, inputs) = out_grad^T * data; packed bits have no gradient.
     MXTensor& weight_grad = outputs->at(kWeight);
-    if (param_.binarized_weights_only) {
+    if (param_.binarized_weights_only) {  // packed bits have no gradient
       const size_t bytes = weight_grad.size() * (weight_grad.dtype == kFloat64 ? sizeof(double) : sizeof(float));
       std::memset(weight_grad.data_ptr, 0, bytes);
-    } else {
-      const Buffer<float> x = quantized_data(s, floats(inputs->at(1 + kData)));
-      float_matmul(k, s.units, s.inputs, s.rows, out_grad, 1, s.units, x.get(), s.inputs, 1, floats(weight_grad),
-                   threads);
-      if (scale != 1) multiply(floats(weight_grad), s.units * s.inputs, scale);
+    }
+    float_.backward(s.dense(), out_grad, x, used, data_grad,
+                    param_.binarized_weights_only ? nullptr : floats(weight_grad), type, threads, &workspace);
+    if (scale != 1) {
+      multiply(data_grad, s.rows * s.inputs, scale);
+      if (!param_.binarized_weights_only) multiply(floats(weight_grad), s.units * s.inputs, scale);
     }
     if (!param_.no_bias) bias_backward(out_grad, s.rows, s.units, 1, floats(outputs->at(kBias)));
   }
 
-  Buffer<float> quantized_data(const Sizes& s, const float* data) const {
-    Buffer<float> x(s.rows * s.inputs);
-    quantize_activation(data, x.get(), x.size(), param_.binarized_weights_only ? 1 : param_.act_bit, num_threads());
+  // For quantized_data and quantized_weight.
+  static size_t quantized_bytes(const Sizes& s) {
+    return Workspace::bytes<float>(s.rows * s.inputs) + Workspace::bytes<float>(s.units * s.inputs);
+  }
+
+  const float* quantized_data(const Sizes& s, const float* data, Workspace* workspace) const {
+    float* x = workspace->take<float>(s.rows * s.inputs);
+    const int bits = param_.binarized_weights_only ? 1 : param_.act_bit;
+    quantize_activation(data, x, s.rows * s.inputs, bits, num_threads());
     return x;
   }
 
-  Buffer<float> quantized_weight(const Sizes& s, const float* weight) const {
-    Buffer<float> w(s.units * s.inputs);
-    quantize_weight(weight, w.get(), w.size(), param_.weight_bit);
+  const float* quantized_weight(const Sizes& s, const float* weight, Workspace* workspace) const {
+    float* w = workspace->take<float>(s.units * s.inputs);
+    quantize_weight(weight, w, s.units * s.inputs, param_.weight_bit);
     return w;
   }
 
-  static Buffer<float> expand_bits(const Sizes& s, const uint64_t* bits) {
-    Buffer<float> w(s.units * s.inputs);
+  static void expand_bits(const Sizes& s, const uint64_t* bits, float* w) {
     for (size_t u = 0; u < s.units; ++u) {
       for (size_t i = 0; i < s.inputs; ++i) {
         w[u * s.inputs + i] = (bits[u * s.depth() + i / 64] >> (i % 64)) & 1 ? 1.0f : -1.0f;
       }
     }
-    return w;
   }
 
   static void multiply(float* values, size_t size, float factor) {
@@ -158,6 +181,7 @@ class QFullyConnected : public CustomStatefulOp {
 
   const QFullyConnectedParam param_;
   PackedCache packed_;
+  FloatDense float_;
 };
 
 MXReturnValue parse_attributes(const AttributeMap& attributes, int* num_inputs, int* num_outputs) {
