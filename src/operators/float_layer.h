@@ -1,5 +1,5 @@
 // The float side of a quantized convolution: the product of quantized arrays for more than one bit, and the
-// gradients. Two implementations of the same class: on oneDNN (float_layer_onednn.cpp), and in plain C++ where
+// gradients. Two implementations of the same classes: on oneDNN (float_*_onednn.cpp), and in plain C++ where
 // the build has no oneDNN (float_layer_plain.cpp).
 #pragma once
 

@@ -3,23 +3,18 @@
 // Forward of 1/1 bits: popcount arithmetic on packed bits, (K + dot) / 2 = K - popcount(x ^ w) exactly. Other
 // bit widths: quantized floats, padded by the quantized pad value, and a float convolution.
 // Backward: the gradients of the convolution of the quantized arrays, straight through both quantizers.
-#include <cstring>
-
 #include "kernels/binary_conv.h"
 #include "kernels/buffer.h"
 #include "kernels/float_conv.h"
 #include "kernels/interchange.h"
 #include "operators/attributes.h"
 #include "operators/float_layer.h"
-#include "operators/mxnet.h"
-#include "operators/packed_cache.h"
+#include "operators/qlayer.h"
 
 namespace {
 
 using namespace bmx;
 using namespace mxnet::ext;
-
-enum Input { kData, kWeight, kBias };
 
 size_t weight_size(const ConvShape& s) { return static_cast<size_t>(s.filters * s.inputs()); }
 
@@ -40,23 +35,12 @@ void expand_bits(const ConvShape& s, const uint64_t* bits, float* weight) {
   }
 }
 
-class QConvolution : public CustomStatefulOp {
+class QConvolution final : public QLayer {
  public:
-  explicit QConvolution(QConvolutionParam param) : param_(std::move(param)) {}
-
-  MXReturnValue Forward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs,
-                        const OpResource& resource) override {
-    return guarded("QConvolution", [&] { forward(inputs, floats(outputs->at(0)), resource); });
-  }
-
-  // Inputs: the gradient of the output, the inputs of forward, its output.
-  MXReturnValue Backward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs,
-                         const OpResource& resource) override {
-    return guarded("QConvolution", [&] { backward(inputs, outputs, resource); });
-  }
+  explicit QConvolution(QConvolutionParam param) : QLayer("QConvolution"), param_(std::move(param)) {}
 
  private:
-  void forward(std::vector<MXTensor>* inputs, float* out, const OpResource& resource) {
+  void forward(Tensors* inputs, float* out, const Resource& resource) override {
     const ConvShape s = param_.shape(inputs->at(kData).shape);
     const float* bias = param_.no_bias ? nullptr : floats(inputs->at(kBias));
     const float* data = floats(inputs->at(kData));
@@ -68,23 +52,23 @@ class QConvolution : public CustomStatefulOp {
   }
 
   void forward_binary(const ConvShape& s, const float* data, MXTensor* weight, const float* bias, float* out,
-                      const OpResource& resource) {
+                      const Resource& resource) {
     const Kernels& k = kernels();
     const int threads = num_threads();
     const size_t input_words = packed_input_words(s), weight_words = packed_weight_words(s);
-    Workspace workspace(Workspace::bytes<uint64_t>(input_words) + Workspace::bytes<uint64_t>(weight_words),
-                        [&](int size) { return resource.alloc_cpu(size); });
-    uint64_t* input = workspace.take<uint64_t>(input_words);
+    Workspace memory =
+        workspace(Workspace::bytes<uint64_t>(input_words) + Workspace::bytes<uint64_t>(weight_words), resource);
+    uint64_t* input = memory.take<uint64_t>(input_words);
     pack_conv_input(k, s, data, !(param_.pad_value < 0), input, threads);
 
     const uint64_t* bits;
     PackedCache::Words kept;
     float scale = 1;
     if (param_.binarized_weights_only) {
-      kept = packed_weight(s, weight);
+      kept = packed(s, weight);
       bits = kept->get();
     } else {
-      uint64_t* own = workspace.take<uint64_t>(weight_words);
+      uint64_t* own = memory.take<uint64_t>(weight_words);
       pack_conv_weight(k, s, floats(*weight), own, threads);
       bits = own;
       if (param_.scaling_mode == ScalingMode::kForward) scale = scale_of(param_, s, floats(*weight));
@@ -100,12 +84,12 @@ class QConvolution : public CustomStatefulOp {
   }
 
   void forward_float(const ConvShape& s, const float* data, const float* weight, const float* bias, float* out,
-                     const OpResource& resource) {
+                     const Resource& resource) {
     const int threads = num_threads();
-    Workspace workspace = workspace_of(s, float_.forward_bytes(s, threads), resource);
-    float* quantized = workspace.take<float>(weight_size(s));
+    Workspace memory = workspace(quantized_bytes(s) + float_.forward_bytes(s, threads), resource);
+    float* quantized = memory.take<float>(weight_size(s));
     quantize_weight(weight, quantized, weight_size(s), param_.weight_bit);
-    float_.forward(s, quantized_data(data), quantized, out, threads, &workspace);
+    float_.forward(s, quantized_data(data), quantized, out, threads, &memory);
     if (bias == nullptr) return;
     for (int64_t n = 0; n < s.batch; ++n) {
       for (int64_t f = 0; f < s.filters; ++f) {
@@ -114,18 +98,19 @@ class QConvolution : public CustomStatefulOp {
     }
   }
 
-  void backward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs, const OpResource& resource) {
+  void backward(Tensors* inputs, Tensors* outputs, const Resource& resource) override {
     const int threads = num_threads();
     const float* out_grad = floats(inputs->at(0));
     const float* data = floats(inputs->at(1 + kData));
     MXTensor* weight = &inputs->at(1 + kWeight);
     const ConvShape s = param_.shape(inputs->at(1 + kData).shape);
-    Workspace workspace = workspace_of(s, float_.backward_bytes(s, param_.gradient_type, threads), resource);
+    Workspace memory =
+        workspace(quantized_bytes(s) + float_.backward_bytes(s, param_.gradient_type, threads), resource);
 
-    float* used = workspace.take<float>(weight_size(s));
+    float* used = memory.take<float>(weight_size(s));
     float scale = param_.gradient_scale();
     if (param_.binarized_weights_only) {
-      expand_bits(s, packed_weight(s, weight)->get(), used);
+      expand_bits(s, packed(s, weight)->get(), used);
     } else {
       const bool latent = param_.gradient_mode == GradientMode::kLatent;
       quantize_weight(floats(*weight), used, weight_size(s), latent ? 32 : param_.weight_bit);
@@ -133,17 +118,13 @@ class QConvolution : public CustomStatefulOp {
     }
     if (scale != 1) multiply(used, weight_size(s), scale);
 
-    // Packed bits have no gradient.
-    MXTensor& weight_grad = outputs->at(kWeight);
-    if (param_.binarized_weights_only) {
-      const size_t bytes = weight_grad.size() * (weight_grad.dtype == kFloat64 ? sizeof(double) : sizeof(float));
-      std::memset(weight_grad.data_ptr, 0, bytes);
-    }
-    float_.backward(s, out_grad, quantized_data(data), used, floats(outputs->at(kData)),
-                    param_.binarized_weights_only ? nullptr : floats(weight_grad), param_.gradient_type, threads,
-                    &workspace);
-    if (!param_.binarized_weights_only && param_.gradient_scale() != 1) {
-      multiply(floats(weight_grad), weight_size(s), param_.gradient_scale());
+    MXTensor* gradient = &outputs->at(kWeight);
+    float* weight_grad = param_.binarized_weights_only ? nullptr : floats(*gradient);
+    if (param_.binarized_weights_only) clear(gradient);
+    float_.backward(s, out_grad, quantized_data(data), used, floats(outputs->at(kData)), weight_grad,
+                    param_.gradient_type, threads, &memory);
+    if (weight_grad != nullptr && param_.gradient_scale() != 1) {
+      multiply(weight_grad, weight_size(s), param_.gradient_scale());
     }
     if (!param_.no_bias) bias_backward(out_grad, s.batch, s.filters, s.out_pixels(), floats(outputs->at(kBias)));
   }
@@ -154,29 +135,15 @@ class QConvolution : public CustomStatefulOp {
     return {data, bits, quantize_activation(param_.pad_value, bits)};
   }
 
-  // For the float layer, and the quantized weight.
-  static Workspace workspace_of(const ConvShape& s, size_t bytes, const OpResource& resource) {
-    return Workspace(bytes + Workspace::bytes<float>(weight_size(s)),
-                     [&](int size) { return resource.alloc_cpu(size); });
-  }
+  static size_t quantized_bytes(const ConvShape& s) { return Workspace::bytes<float>(weight_size(s)); }
 
-  static void multiply(float* values, size_t size, float factor) {
-    for (size_t i = 0; i < size; ++i) values[i] *= factor;
-  }
-
-  PackedCache::Words packed_weight(const ConvShape& s, MXTensor* weight) {
-    const int word_bits = weight->dtype == kFloat64 ? 64 : 32;
-    const size_t words = interchange_conv_words(s, word_bits);
-    if (static_cast<size_t>(weight->size()) != words) {
-      throw std::invalid_argument("weight has " + std::to_string(weight->size()) + " words of " +
-                                  std::to_string(word_bits) + " bits; it must have " + std::to_string(words));
-    }
-    return packed_.get(weight->data_ptr, words * word_bits / 8, packed_weight_words(s),
-                       [&](uint64_t* target) { unpack_conv_weight(s, weight->data_ptr, word_bits, target); });
+  PackedCache::Words packed(const ConvShape& s, MXTensor* weight) {
+    return packed_weight(
+        weight, packed_weight_words(s), [&](int word_bits) { return interchange_conv_words(s, word_bits); },
+        [&](const void* words, int word_bits, uint64_t* target) { unpack_conv_weight(s, words, word_bits, target); });
   }
 
   const QConvolutionParam param_;
-  PackedCache packed_;
   FloatConvolution float_;
 };
 

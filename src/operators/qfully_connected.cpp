@@ -1,22 +1,17 @@
 // QFullyConnected: forward of 1/1 bits on packed bits, (D + dot) / 2 = D - popcount(x ^ w) exactly; other bit
 // widths as a float product of the quantized arrays. Backward as QConvolution's.
-#include <cstring>
-
 #include "kernels/binary_conv.h"
 #include "kernels/buffer.h"
 #include "kernels/float_conv.h"
 #include "kernels/interchange.h"
 #include "operators/attributes.h"
 #include "operators/float_layer.h"
-#include "operators/mxnet.h"
-#include "operators/packed_cache.h"
+#include "operators/qlayer.h"
 
 namespace {
 
 using namespace bmx;
 using namespace mxnet::ext;
-
-enum Input { kData, kWeight, kBias };
 
 struct Sizes {
   size_t rows = 1, inputs = 1, units = 0;
@@ -38,23 +33,12 @@ Sizes sizes_of(const QFullyConnectedParam& param, const std::vector<int64_t>& da
   return s;
 }
 
-class QFullyConnected : public CustomStatefulOp {
+class QFullyConnected final : public QLayer {
  public:
-  explicit QFullyConnected(QFullyConnectedParam param) : param_(std::move(param)) {}
-
-  MXReturnValue Forward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs,
-                        const OpResource& resource) override {
-    return guarded("QFullyConnected", [&] { forward(inputs, floats(outputs->at(0)), resource); });
-  }
-
-  // Inputs: the gradient of the output, the inputs of forward, its output.
-  MXReturnValue Backward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs,
-                         const OpResource& resource) override {
-    return guarded("QFullyConnected", [&] { backward(inputs, outputs, resource); });
-  }
+  explicit QFullyConnected(QFullyConnectedParam param) : QLayer("QFullyConnected"), param_(param) {}
 
  private:
-  void forward(std::vector<MXTensor>* inputs, float* out, const OpResource& resource) {
+  void forward(Tensors* inputs, float* out, const Resource& resource) override {
     const Sizes s = sizes_of(param_, inputs->at(kData).shape);
     const float* bias = param_.no_bias ? nullptr : floats(inputs->at(kBias));
     const float* data = floats(inputs->at(kData));
@@ -66,21 +50,21 @@ class QFullyConnected : public CustomStatefulOp {
   }
 
   void forward_binary(const Sizes& s, const float* data, MXTensor* weight, const float* bias, float* out,
-                      const OpResource& resource) {
+                      const Resource& resource) {
     const Kernels& k = kernels();
     const int threads = num_threads();
     const size_t data_words = s.rows * s.depth(), weight_words = s.units * s.depth();
-    Workspace workspace(Workspace::bytes<uint64_t>(data_words) + Workspace::bytes<uint64_t>(weight_words),
-                        [&](int size) { return resource.alloc_cpu(size); });
-    uint64_t* x = workspace.take<uint64_t>(data_words);
+    Workspace memory =
+        workspace(Workspace::bytes<uint64_t>(data_words) + Workspace::bytes<uint64_t>(weight_words), resource);
+    uint64_t* x = memory.take<uint64_t>(data_words);
     pack_rows(k, data, s.rows, s.inputs, x, threads);
     const uint64_t* bits;
     PackedCache::Words kept;
     if (param_.binarized_weights_only) {
-      kept = packed_weight(s, weight);
+      kept = packed(s, weight);
       bits = kept->get();
     } else {
-      uint64_t* own = workspace.take<uint64_t>(weight_words);
+      uint64_t* own = memory.take<uint64_t>(weight_words);
       pack_rows(k, floats(*weight), s.units, s.inputs, own, threads);
       bits = own;
     }
@@ -93,46 +77,41 @@ class QFullyConnected : public CustomStatefulOp {
   }
 
   void forward_float(const Sizes& s, const float* data, const float* weight, const float* bias, float* out,
-                     const OpResource& resource) {
+                     const Resource& resource) {
     const int threads = num_threads();
-    Workspace workspace(quantized_bytes(s) + float_.forward_bytes(s.dense()),
-                        [&](int size) { return resource.alloc_cpu(size); });
-    const float *x = quantized_data(s, data, &workspace), *w = quantized_weight(s, weight, &workspace);
-    float_.forward(s.dense(), x, w, out, threads, &workspace);
+    Workspace memory = workspace(quantized_bytes(s) + float_.forward_bytes(s.dense()), resource);
+    const float *x = quantized_data(s, data, &memory), *w = quantized_weight(s, weight, &memory);
+    float_.forward(s.dense(), x, w, out, threads, &memory);
     for (size_t r = 0; bias != nullptr && r < s.rows; ++r) {
       for (size_t u = 0; u < s.units; ++u) out[r * s.units + u] += bias[u];
     }
   }
 
-  void backward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs, const OpResource& resource) {
+  void backward(Tensors* inputs, Tensors* outputs, const Resource& resource) override {
     const int threads = num_threads();
     const float* out_grad = floats(inputs->at(0));
     const Sizes s = sizes_of(param_, inputs->at(1 + kData).shape);
     MXTensor& weight = inputs->at(1 + kWeight);
     const float scale = param_.gradient_scale();
     const GradientType type = param_.gradient_type;
-    Workspace workspace(quantized_bytes(s) + float_.backward_bytes(s.dense(), type),
-                        [&](int size) { return resource.alloc_cpu(size); });
+    Workspace memory = workspace(quantized_bytes(s) + float_.backward_bytes(s.dense(), type), resource);
     const float* used = floats(weight);
     if (param_.binarized_weights_only) {
-      float* expanded = workspace.take<float>(s.units * s.inputs);
-      expand_bits(s, packed_weight(s, &weight)->get(), expanded);
+      float* expanded = memory.take<float>(s.units * s.inputs);
+      expand_bits(s, packed(s, &weight)->get(), expanded);
       used = expanded;
     } else if (param_.gradient_mode == GradientMode::kBinary) {
-      used = quantized_weight(s, floats(weight), &workspace);
+      used = quantized_weight(s, floats(weight), &memory);
     }
-    const float* x = quantized_data(s, floats(inputs->at(1 + kData)), &workspace);
+    const float* x = quantized_data(s, floats(inputs->at(1 + kData)), &memory);
     float* data_grad = floats(outputs->at(kData));
-    MXTensor& weight_grad = outputs->at(kWeight);
-    if (param_.binarized_weights_only) {  // packed bits have no gradient
-      const size_t bytes = weight_grad.size() * (weight_grad.dtype == kFloat64 ? sizeof(double) : sizeof(float));
-      std::memset(weight_grad.data_ptr, 0, bytes);
-    }
-    float_.backward(s.dense(), out_grad, x, used, data_grad,
-                    param_.binarized_weights_only ? nullptr : floats(weight_grad), type, threads, &workspace);
+    MXTensor* gradient = &outputs->at(kWeight);
+    float* weight_grad = param_.binarized_weights_only ? nullptr : floats(*gradient);
+    if (param_.binarized_weights_only) clear(gradient);
+    float_.backward(s.dense(), out_grad, x, used, data_grad, weight_grad, type, threads, &memory);
     if (scale != 1) {
       multiply(data_grad, s.rows * s.inputs, scale);
-      if (!param_.binarized_weights_only) multiply(floats(weight_grad), s.units * s.inputs, scale);
+      if (weight_grad != nullptr) multiply(weight_grad, s.units * s.inputs, scale);
     }
     if (!param_.no_bias) bias_backward(out_grad, s.rows, s.units, 1, floats(outputs->at(kBias)));
   }
@@ -163,24 +142,16 @@ class QFullyConnected : public CustomStatefulOp {
     }
   }
 
-  static void multiply(float* values, size_t size, float factor) {
-    for (size_t i = 0; i < size; ++i) values[i] *= factor;
-  }
-
-  PackedCache::Words packed_weight(const Sizes& s, MXTensor* weight) {
-    const int word_bits = weight->dtype == kFloat64 ? 64 : 32;
-    const size_t words = interchange_dense_words(s.units, s.inputs, word_bits);
-    if (static_cast<size_t>(weight->size()) != words) {
-      throw std::invalid_argument("weight has " + std::to_string(weight->size()) + " words of " +
-                                  std::to_string(word_bits) + " bits; it must have " + std::to_string(words));
-    }
-    return packed_.get(weight->data_ptr, words * word_bits / 8, s.units * s.depth(), [&](uint64_t* target) {
-      unpack_dense_weight(s.units, s.inputs, weight->data_ptr, word_bits, target);
-    });
+  PackedCache::Words packed(const Sizes& s, MXTensor* weight) {
+    return packed_weight(
+        weight, s.units * s.depth(),
+        [&](int word_bits) { return interchange_dense_words(s.units, s.inputs, word_bits); },
+        [&](const void* words, int word_bits, uint64_t* target) {
+          unpack_dense_weight(s.units, s.inputs, words, word_bits, target);
+        });
   }
 
   const QFullyConnectedParam param_;
-  PackedCache packed_;
   FloatDense float_;
 };
 

@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <map>
 #include <mutex>
-#include <oneapi/dnnl/dnnl.hpp>
 #include <tuple>
 #include <unordered_map>
 #include <utility>
@@ -17,13 +16,17 @@
 #include "kernels/isa.h"
 #include "kernels/quantize.h"
 #include "operators/float_layer.h"
+#include "operators/onednn_call.h"
 
 namespace bmx {
 namespace {
 
-using dnnl::memory;
-using Tag = memory::format_tag;
-using Type = memory::data_type;
+using onednn::bytes;
+using onednn::memory;
+using onednn::Tag;
+using onednn::Type;
+using onednn::user_scratchpad;
+using OnednnCall = onednn::Call;
 
 // Spatial dimensions that are in use; at least one. Depth and height of size 1 everywhere are left out.
 int first_axis(const ConvShape& s) {
@@ -66,12 +69,6 @@ struct Descriptors {
   memory::desc any_weight(Type type) const { return {weight, type, Tag::any}; }
   memory::desc any_out(Type type) const { return {out, type, Tag::any}; }
 };
-
-dnnl::primitive_attr user_scratchpad() {
-  dnnl::primitive_attr attr;
-  attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);  // one for each call: primitives are shared by threads
-  return attr;
-}
 
 }  // namespace
 
@@ -121,102 +118,58 @@ struct FloatConvolution::State {
 
 namespace {
 
-size_t bytes(const memory::desc& desc) { return Workspace::bytes<char>(desc.get_size()); }
-
 // Quantizing goes by way of a plain array, except for signs in the layouts that `expand_signs` writes.
 size_t quantized_bytes(const Descriptors& d, const memory::desc& wanted) {
   return bytes(d.plain_data()) + bytes(wanted);
 }
 
-// One call: a stream, and the workspace that its reorders and primitives need until it ends.
-class Call {
- public:
-  Call(const dnnl::engine& engine, Workspace* workspace) : engine_(engine), stream_(engine), workspace_(workspace) {}
-
-  // `values`, which lie in memory as `plain`, in the layout and type `wanted`.
-  memory input(const float* values, const memory::desc& plain, const memory::desc& wanted) {
-    if (plain != wanted) return reordered(values, plain, allocate(wanted));
-    return memory(plain, engine_, const_cast<float*>(values));
-  }
-
-  memory quantized(const ConvShape& s, const QuantizedData& data, const memory::desc& wanted, int threads) {
-    const Descriptors d(s);
-    if (data.bits == 1) {
-      memory target = allocate(wanted);
-      if (expand_signs(s, data.values, d, target, threads)) return target;
-      return reordered(plain_quantized(s, data, threads), d.plain_data(), target);
-    }
-    return input(plain_quantized(s, data, threads), d.plain_data(), wanted);
-  }
-
-  // Where a primitive writes what `finish` then brings to `values`.
-  memory output(float* values, const memory::desc& plain, const memory::desc& wanted) {
-    return plain == wanted ? memory(plain, engine_, values) : allocate(wanted);
-  }
-
-  void run(const dnnl::primitive& primitive, const memory::desc& scratchpad,
-           std::unordered_map<int, memory> arguments) {
-    arguments.insert({DNNL_ARG_SCRATCHPAD, allocate(scratchpad)});
-    primitive.execute(stream_, arguments);
-  }
-
-  void finish(memory result, float* values, const memory::desc& plain) {
-    if (result.get_data_handle() != values) {
-      memory target(plain, engine_, values);
-      dnnl::reorder(result, target).execute(stream_, result, target);
-    }
-    stream_.wait();
-  }
-
- private:
-  memory reordered(const float* values, const memory::desc& plain, memory target) {
-    memory source(plain, engine_, const_cast<float*>(values));
-    dnnl::reorder(source, target).execute(stream_, source, target);
-    return target;
-  }
-
-  memory allocate(const memory::desc& desc) { return memory(desc, engine_, workspace_->take<char>(desc.get_size())); }
-
-  float* plain_quantized(const ConvShape& s, const QuantizedData& data, int threads) {
-    const size_t size = s.batch * s.channels * s.in_pixels();
-    float* quantized = workspace_->take<float>(size);
-    quantize_activation(data.values, quantized, size, data.bits, threads);
-    return quantized;
-  }
-
-  // Signs of NCHW floats straight into oneDNN's blocks of 16 channels, by way of packed bits that never leave the
-  // first-level cache. False if `target` has another layout.
-  bool expand_signs(const ConvShape& s, const float* values, const Descriptors& d, const memory& target, int threads) {
-    const Type type = target.get_desc().get_data_type();
-    const Tag blocked = d.dims == 3 ? Tag::nCdhw16c : (d.dims == 2 ? Tag::nChw16c : Tag::nCw16c);
-    if (target.get_desc() != memory::desc(d.data, type, blocked)) return false;
-    const Kernels& k = kernels();
-    constexpr int64_t kChunk = 128;  // pixels: 1 KiB of words, 32 KiB of floats
-    const int64_t pixels = s.in_pixels(), blocks = (s.channels + 15) / 16, words = (s.channels + 63) / 64;
-    void* out = target.get_data_handle();
+// Signs of NCHW floats straight into oneDNN's blocks of 16 channels, by way of packed bits that never leave the
+// first-level cache. False if `target` has another layout.
+bool expand_signs(const ConvShape& s, const float* values, const memory& target, int threads) {
+  const Descriptors d(s);
+  const Type type = target.get_desc().get_data_type();
+  const Tag blocked = d.dims == 3 ? Tag::nCdhw16c : (d.dims == 2 ? Tag::nChw16c : Tag::nCw16c);
+  if (target.get_desc() != memory::desc(d.data, type, blocked)) return false;
+  const Kernels& k = kernels();
+  constexpr int64_t kChunk = 128;  // pixels: 1 KiB of words, 32 KiB of floats
+  const int64_t pixels = s.in_pixels(), blocks = (s.channels + 15) / 16, words = (s.channels + 63) / 64;
+  void* out = target.get_data_handle();
 #pragma omp parallel for num_threads(threads)
-    for (int64_t i = 0; i < s.batch * words; ++i) {
-      const int64_t n = i / words, first = i % words * 64;
-      const int channels = static_cast<int>(std::min<int64_t>(64, s.channels - first));
-      for (int64_t p = 0; p < pixels; p += kChunk) {
-        uint64_t bits[kChunk];
-        const int64_t count = std::min(kChunk, pixels - p);
-        k.pack_channels(values + (n * s.channels + first) * pixels + p, pixels, channels, count, bits);
-        const int64_t start = (n * blocks + first / 16) * pixels * 16 + p * 16;
-        if (type == Type::bf16) {
-          k.expand_signs_bf16(bits, count, channels, pixels * 16, 16, static_cast<uint16_t*>(out) + start);
-        } else {
-          k.expand_signs(bits, count, channels, pixels * 16, 16, static_cast<float*>(out) + start);
-        }
+  for (int64_t i = 0; i < s.batch * words; ++i) {
+    const int64_t n = i / words, first = i % words * 64;
+    const int channels = static_cast<int>(std::min<int64_t>(64, s.channels - first));
+    for (int64_t p = 0; p < pixels; p += kChunk) {
+      uint64_t bits[kChunk];
+      const int64_t count = std::min(kChunk, pixels - p);
+      k.pack_channels(values + (n * s.channels + first) * pixels + p, pixels, channels, count, bits);
+      const int64_t start = (n * blocks + first / 16) * pixels * 16 + p * 16;
+      if (type == Type::bf16) {
+        k.expand_signs_bf16(bits, count, channels, pixels * 16, 16, static_cast<uint16_t*>(out) + start);
+      } else {
+        k.expand_signs(bits, count, channels, pixels * 16, 16, static_cast<float*>(out) + start);
       }
     }
-    return true;
   }
+  return true;
+}
 
-  const dnnl::engine& engine_;
-  dnnl::stream stream_;
-  Workspace* workspace_;
-};
+float* plain_quantized(const ConvShape& s, const QuantizedData& data, int threads, Workspace* workspace) {
+  const size_t size = s.batch * s.channels * s.in_pixels();
+  float* quantized = workspace->take<float>(size);
+  quantize_activation(data.values, quantized, size, data.bits, threads);
+  return quantized;
+}
+
+memory quantized(OnednnCall* call, const ConvShape& s, const QuantizedData& data, const memory::desc& wanted,
+                 int threads, Workspace* workspace) {
+  const Descriptors d(s);
+  if (data.bits == 1) {
+    memory target = call->allocate(wanted);
+    if (expand_signs(s, data.values, target, threads)) return target;
+    return call->reordered(plain_quantized(s, data, threads, workspace), d.plain_data(), target);
+  }
+  return call->input(plain_quantized(s, data, threads, workspace), d.plain_data(), wanted);
+}
 
 // The (tap, output pixel) pairs that read outside the image.
 std::vector<std::pair<int64_t, int64_t>> padding_pairs(const ConvShape& s) {
@@ -315,8 +268,8 @@ void FloatConvolution::forward(const ConvShape& s, const QuantizedData& data, co
   const auto p = state_->prepare(s, GradientType::kFloat32, threads);
   const Descriptors d(s);
   const auto& desc = p->forward_desc;
-  Call call(state_->engine, workspace);
-  memory x = call.quantized(s, data, desc.src_desc(), threads);
+  OnednnCall call(state_->engine, workspace);
+  memory x = quantized(&call, s, data, desc.src_desc(), threads, workspace);
   memory w = call.input(weight, d.plain_weight(), desc.weights_desc());
   memory y = call.output(out, d.plain_out(), desc.dst_desc());
   call.run(p->forward, desc.scratchpad_desc(), {{DNNL_ARG_SRC, x}, {DNNL_ARG_WEIGHTS, w}, {DNNL_ARG_DST, y}});
@@ -335,7 +288,7 @@ void FloatConvolution::backward(const ConvShape& s, const float* out_grad, const
   const Descriptors d(s);
   const auto& for_data = p->data_desc;
   const auto& for_weight = p->weight_desc;
-  Call call(state_->engine, workspace);
+  OnednnCall call(state_->engine, workspace);
   memory g = call.input(out_grad, d.plain_out(), for_data.diff_dst_desc());
   memory w = call.input(weight, d.plain_weight(), for_data.weights_desc());
   memory dx = call.output(data_grad, d.plain_data(), for_data.diff_src_desc());
@@ -347,102 +300,12 @@ void FloatConvolution::backward(const ConvShape& s, const float* out_grad, const
   if (for_weight.diff_dst_desc() != for_data.diff_dst_desc()) {
     g = call.input(out_grad, d.plain_out(), for_weight.diff_dst_desc());
   }
-  memory x = call.quantized(s, data, for_weight.src_desc(), threads);
+  memory x = quantized(&call, s, data, for_weight.src_desc(), threads, workspace);
   memory dw = call.output(weight_grad, d.plain_weight(), for_weight.diff_weights_desc());
   call.run(p->backward_weight, for_weight.scratchpad_desc(),
            {{DNNL_ARG_DIFF_DST, g}, {DNNL_ARG_SRC, x}, {DNNL_ARG_DIFF_WEIGHTS, dw}});
   call.finish(dw, weight_grad, d.plain_weight());
   add_padding_to_gradient(s, data.pad, out_grad, weight_grad, threads);
-}
-
-struct FloatDense::State {
-  dnnl::engine engine{dnnl::engine::kind::cpu, 0};
-
-  struct Prepared {
-    dnnl::inner_product_forward::primitive_desc forward_desc;
-    dnnl::inner_product_backward_data::primitive_desc data_desc;
-    dnnl::inner_product_backward_weights::primitive_desc weight_desc;
-    dnnl::primitive forward, backward_data, backward_weight;
-  };
-  std::mutex mutex;
-  std::map<std::tuple<int64_t, int64_t, int64_t, GradientType>, std::shared_ptr<const Prepared>> prepared;
-
-  static memory::desc matrix(int64_t rows, int64_t columns, Type type) { return {{rows, columns}, type, Tag::ab}; }
-
-  std::shared_ptr<const Prepared> prepare(const DenseShape& s, GradientType type) {
-    std::lock_guard<std::mutex> lock(mutex);
-    auto& entry = prepared[{s.rows, s.units, s.inputs, type}];
-    if (entry == nullptr) {
-      const Type operands = type == GradientType::kBfloat16 ? Type::bf16 : Type::f32;
-      const dnnl::primitive_attr attr = user_scratchpad();
-      const memory::desc data = matrix(s.rows, s.inputs, operands), weight = matrix(s.units, s.inputs, operands),
-                         out = matrix(s.rows, s.units, operands);
-      auto p = std::make_shared<Prepared>();
-      p->forward_desc = {engine, dnnl::prop_kind::forward_training, data, weight, out, attr};
-      p->data_desc = {engine, matrix(s.rows, s.inputs, Type::f32), weight, out, p->forward_desc, attr};
-      p->weight_desc = {engine, data, matrix(s.units, s.inputs, Type::f32), out, p->forward_desc, attr};
-      p->forward = dnnl::inner_product_forward(p->forward_desc);
-      p->backward_data = dnnl::inner_product_backward_data(p->data_desc);
-      p->backward_weight = dnnl::inner_product_backward_weights(p->weight_desc);
-      entry = std::move(p);
-    }
-    return entry;
-  }
-
-  static bool empty(const DenseShape& s) { return s.rows == 0; }
-};
-
-FloatDense::FloatDense() : state_(new State) {}
-FloatDense::~FloatDense() = default;
-
-size_t FloatDense::forward_bytes(const DenseShape& s) {
-  if (State::empty(s)) return 0;
-  return bytes(state_->prepare(s, GradientType::kFloat32)->forward_desc.scratchpad_desc());
-}
-
-size_t FloatDense::backward_bytes(const DenseShape& s, GradientType type) {
-  if (State::empty(s)) return 0;
-  const auto p = state_->prepare(s, type);
-  return bytes(p->data_desc.scratchpad_desc()) + bytes(p->weight_desc.scratchpad_desc()) +
-         bytes(p->data_desc.diff_dst_desc()) + bytes(p->data_desc.weights_desc()) + bytes(p->weight_desc.src_desc());
-}
-
-void FloatDense::forward(const DenseShape& s, const float* data, const float* weight, float* out, int,
-                         Workspace* workspace) {
-  if (State::empty(s)) return;
-  const auto p = state_->prepare(s, GradientType::kFloat32);
-  const auto& desc = p->forward_desc;
-  Call call(state_->engine, workspace);
-  memory x = call.input(data, desc.src_desc(), desc.src_desc());
-  memory w = call.input(weight, desc.weights_desc(), desc.weights_desc());
-  memory y = call.output(out, desc.dst_desc(), desc.dst_desc());
-  call.run(p->forward, desc.scratchpad_desc(), {{DNNL_ARG_SRC, x}, {DNNL_ARG_WEIGHTS, w}, {DNNL_ARG_DST, y}});
-  call.finish(y, out, desc.dst_desc());
-}
-
-void FloatDense::backward(const DenseShape& s, const float* out_grad, const float* data, const float* weight,
-                          float* data_grad, float* weight_grad, GradientType type, int, Workspace* workspace) {
-  if (State::empty(s)) {
-    if (weight_grad != nullptr) std::fill(weight_grad, weight_grad + s.units * s.inputs, 0.0f);
-    return;
-  }
-  const auto p = state_->prepare(s, type);
-  Call call(state_->engine, workspace);
-  const auto& for_data = p->data_desc;
-  const auto& for_weight = p->weight_desc;
-  memory g = call.input(out_grad, State::matrix(s.rows, s.units, Type::f32), for_data.diff_dst_desc());
-  memory w = call.input(weight, State::matrix(s.units, s.inputs, Type::f32), for_data.weights_desc());
-  memory dx = call.output(data_grad, for_data.diff_src_desc(), for_data.diff_src_desc());
-  call.run(p->backward_data, for_data.scratchpad_desc(),
-           {{DNNL_ARG_DIFF_DST, g}, {DNNL_ARG_WEIGHTS, w}, {DNNL_ARG_DIFF_SRC, dx}});
-  call.finish(dx, data_grad, for_data.diff_src_desc());
-  if (weight_grad == nullptr) return;
-
-  memory x = call.input(data, State::matrix(s.rows, s.inputs, Type::f32), for_weight.src_desc());
-  memory dw = call.output(weight_grad, for_weight.diff_weights_desc(), for_weight.diff_weights_desc());
-  call.run(p->backward_weight, for_weight.scratchpad_desc(),
-           {{DNNL_ARG_DIFF_DST, g}, {DNNL_ARG_SRC, x}, {DNNL_ARG_DIFF_WEIGHTS, dw}});
-  call.finish(dw, weight_grad, for_weight.diff_weights_desc());
 }
 
 }  // namespace bmx

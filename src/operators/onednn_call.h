@@ -1,0 +1,70 @@
+// One use of oneDNN by an operator: its stream, and memory from the operator's workspace.
+#pragma once
+
+#include <oneapi/dnnl/dnnl.hpp>
+#include <unordered_map>
+
+#include "operators/workspace.h"
+
+namespace bmx {
+namespace onednn {
+
+using dnnl::memory;
+using Tag = memory::format_tag;
+using Type = memory::data_type;
+
+// Primitives are shared by threads, so that each call brings its own scratchpad.
+inline dnnl::primitive_attr user_scratchpad() {
+  dnnl::primitive_attr attr;
+  attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  return attr;
+}
+
+// What an array takes up in the workspace.
+inline size_t bytes(const memory::desc& desc) { return Workspace::bytes<char>(desc.get_size()); }
+
+class Call {
+ public:
+  Call(const dnnl::engine& engine, Workspace* workspace) : engine_(engine), stream_(engine), workspace_(workspace) {}
+
+  memory allocate(const memory::desc& desc) { return memory(desc, engine_, workspace_->take<char>(desc.get_size())); }
+
+  // `values`, which lie in memory as `plain`, in the layout and type of `target`.
+  memory reordered(const float* values, const memory::desc& plain, memory target) {
+    memory source(plain, engine_, const_cast<float*>(values));
+    dnnl::reorder(source, target).execute(stream_, source, target);
+    return target;
+  }
+
+  memory input(const float* values, const memory::desc& plain, const memory::desc& wanted) {
+    if (plain != wanted) return reordered(values, plain, allocate(wanted));
+    return memory(plain, engine_, const_cast<float*>(values));
+  }
+
+  // Where a primitive writes what `finish` then brings to `values`.
+  memory output(float* values, const memory::desc& plain, const memory::desc& wanted) {
+    return plain == wanted ? memory(plain, engine_, values) : allocate(wanted);
+  }
+
+  void run(const dnnl::primitive& primitive, const memory::desc& scratchpad,
+           std::unordered_map<int, memory> arguments) {
+    arguments.insert({DNNL_ARG_SCRATCHPAD, allocate(scratchpad)});
+    primitive.execute(stream_, arguments);
+  }
+
+  void finish(memory result, float* values, const memory::desc& plain) {
+    if (result.get_data_handle() != values) {
+      memory target(plain, engine_, values);
+      dnnl::reorder(result, target).execute(stream_, result, target);
+    }
+    stream_.wait();
+  }
+
+ private:
+  const dnnl::engine& engine_;
+  dnnl::stream stream_;
+  Workspace* workspace_;
+};
+
+}  // namespace onednn
+}  // namespace bmx
