@@ -72,19 +72,14 @@ double bench_conv(const char* isa, int64_t channels, int64_t size, bool pack, in
   if (kernels == nullptr) return -1;
   const bmx::ConvShape s = square(channels, size);
   bmx::Buffer<uint64_t> input(bmx::packed_input_words(s)), weights(bmx::packed_weight_words(s));
-  bmx::Buffer<float> affine(2 * channels);
-  for (int64_t i = 0; i < channels; ++i) {
-    affine[i] = -1;
-    affine[channels + i] = static_cast<float>(s.inputs());
-  }
+  const bmx::Epilogue epilogue{static_cast<float>(s.inputs()), 1, nullptr, nullptr, true};
   bmx::pack_conv_weight(*kernels, s, weight, weights.get(), threads);
   bmx::pack_conv_input(*kernels, s, data, true, input.get(), threads);
   double best = 1e9;
   for (int i = 0; i < repeats; ++i) {
     const auto start = Clock::now();
     if (pack) bmx::pack_conv_input(*kernels, s, data, true, input.get(), threads);
-    bmx::binary_conv(*kernels, s, input.get(), weights.get(), {affine.get(), affine.get() + channels, true}, out,
-                     threads);
+    bmx::binary_conv(*kernels, s, input.get(), weights.get(), epilogue, out, threads);
     const double seconds = seconds_since(start);
     best = seconds < best ? seconds : best;
   }

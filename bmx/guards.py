@@ -23,7 +23,7 @@ _SUFFIX = "_guard"
 
 def is_variable(symbol: mx.sym.Symbol) -> bool:
     """Whether a symbol is a single variable."""
-    return symbol.get_internals().list_outputs() == [symbol.name]
+    return symbol.get_children() is None and len(symbol.list_outputs()) == 1
 
 
 def needed(key: str, symbol: mx.sym.Symbol, attributes: Mapping[str, Any]) -> bool:
@@ -75,13 +75,15 @@ def guard_variables(symbol: mx.sym.Symbol, operators: Mapping[str, Sequence[str]
         The operators by name, with the names of their inputs.
     """
     nodes = json.loads(symbol.tojson())["nodes"]
-    found = {}
+    if not any(node["op"] in operators for node in nodes):
+        return symbol
+    internals, found = symbol.get_internals(), {}
     for node in nodes:
         if node["op"] not in operators:
             continue
         for key, (index, _, _) in zip(operators[node["op"]], node["inputs"]):
             if nodes[index]["op"] == "null":
-                variable, attributes = symbol.get_internals()[nodes[index]["name"]], node.get("attrs", {})
+                variable, attributes = internals[nodes[index]["name"]], node.get("attrs", {})
                 give_shape(key, variable, attributes)
                 if needed(key, variable, attributes):
                     found[variable.name] = guarded(variable)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import warnings
 from importlib import metadata as importlib_metadata
 from pathlib import Path
 
@@ -85,11 +86,31 @@ def load_into_mxnet() -> None:
 
     library = path("libbmx_mxnet.so")
     isa()  # a wrong BMX_ISA is better said now than by the first layer
-    # From eight gradients of one array on, MXNet sums them in place by asking operators to add to their
-    # output; it does not tell custom operators, which overwrite instead. A sum of many terms asks nobody.
-    os.environ.setdefault("MXNET_EXEC_INPLACE_GRAD_SUM_CAP", str(2**31 - 1))
+    # Where an array has eight gradients or more, MXNet has operators add theirs to a common sum, and custom operators,
+    # which it does not tell, overwrite the sum instead. Below this number it collects gradients and sums them itself.
+    os.environ["MXNET_EXEC_INPLACE_GRAD_SUM_CAP"] = str(2**31 - 1)
     try:
         _load_onednn()
         mx.library.load(str(library), verbose=False)
     except (mx.base.MXNetError, OSError) as error:
         raise Error(f"{library}: MXNet {mx.__version__} cannot load it: {error}") from error
+
+
+def check_sums_of_gradients() -> None:
+    """Warns if MXNet did not take the setting of `load_into_mxnet`, as it reads it at its first backward pass only."""
+    import mxnet as mx
+
+    x = mx.nd.ones(1, ctx=mx.cpu())
+    x.attach_grad()
+    with mx.autograd.record():
+        inner = x * 1
+        total = mx.nd.add_n(
+            *[mx.nd.QActivation(inner, backward_only=True, gradient_cancel_threshold=2) for _ in range(9)]
+        )
+    total.backward()
+    if x.grad.asscalar() != 9:
+        warnings.warn(
+            "MXNet ran a backward pass before bmx was imported: gradients of an array that eight or more quantized "
+            "layers read will be wrong; import bmx first",
+            stacklevel=2,
+        )

@@ -36,7 +36,7 @@ _CONVOLUTION_ATTRIBUTES = """    kernel : tuple of 1, 2 or 3 ints
     gradient_update_mode : {'bb', 'bf', 'ff'}, default 'bb'
         'ff' computes the gradient of the data with the float weights instead of the quantized ones. 'bb' and
         'bf' are equal here: float weights are never overwritten.
-    grad_dtype : {{'float32', 'bfloat16'}}, default the environment variable BMX_GRAD_DTYPE, else 'float32'
+    grad_dtype : {'float32', 'bfloat16'}, default the environment variable BMX_GRAD_DTYPE, else 'float32'
         Arithmetic of the gradients; sums are float32 in both.
     binarized_weights_only : bool, default False
         `weight` holds packed bits, as files of the model converter do.
@@ -72,7 +72,7 @@ _DOCUMENTATION = {
         quantize their input themselves.
     gradient_cancel_threshold : float >= 0, default 0.5
         Window of the gradient for one bit (0.5 in BMXNet v1, 1.0 by default in v2).
-    estimator : {{'ste', 'approx_sign', 'swish_sign'}}, default 'ste'
+    estimator : {'ste', 'approx_sign', 'swish_sign'}, default 'ste'
         Derivative that stands in for that of sign: 1; 2 - 2|x| (Bi-Real Net, arXiv:1808.00278); that of SignSwish
         with beta = 5 (BNN+, arXiv:1812.11800).
 """,
@@ -117,9 +117,9 @@ _DOCUMENTATION = {
     no_bias : bool, default True
         Without a bias, unlike ``FullyConnected``.
     act_bit, weight_bit : int, 1..32, default 1
-    gradient_update_mode : {{'bb', 'bf', 'ff'}}, default 'bb'
+    gradient_update_mode : {'bb', 'bf', 'ff'}, default 'bb'
         'ff' computes the gradient of the data with the float weights instead of the quantized ones.
-    grad_dtype : {{'float32', 'bfloat16'}}, default the environment variable BMX_GRAD_DTYPE, else 'float32'
+    grad_dtype : {'float32', 'bfloat16'}, default the environment variable BMX_GRAD_DTYPE, else 'float32'
         Arithmetic of the gradients; sums are float32 in both.
     binarized_weights_only : bool, default False
         `weight` holds packed bits, as files of the model converter do.
@@ -200,9 +200,14 @@ def _split(name: str, F: ModuleType, arrays: Sequence[Any], keywords: dict) -> t
     given = dict(zip(_inputs(name, {"no_bias": False}), arrays))
     attributes = {}
     for key, value in keywords.items():
-        if value is not None:
-            (given if key in _inputs(name, {"no_bias": False}) else attributes)[key] = value
+        if value is None:
+            continue
+        if given.get(key) is not None:
+            raise Error(f"{name}: {key} is given twice, by position and by name")
+        (given if key in _inputs(name, {"no_bias": False}) else attributes)[key] = value
     inputs = {key: given.get(key) for key in _inputs(name, attributes)}
+    if any(given[key] is not None and key not in inputs for key in given):
+        raise Error(f"{name}: a bias is given, but no_bias is True, the default; pass no_bias=False")
     if "mode" in inputs and inputs["mode"] is None:
         inputs["mode"] = _mode(F)
     return inputs, attributes
@@ -241,7 +246,7 @@ def _symbol_function(operator: str, generated: Callable) -> Callable:
 
 def _describe(function: Callable, name: str, array: str) -> Callable:
     inputs, text = _DOCUMENTATION[name]
-    text = text.replace("{{", "{").replace("}}", "}").replace("{array}", array)
+    text = text.replace("{array}", array)
     extra = (
         "    out : NDArray, optional\n        Where to write the result.\n"
         if array == "NDArray"
@@ -263,6 +268,20 @@ def _describe(function: Callable, name: str, array: str) -> Callable:
 def register() -> None:
     """Puts the operators into ``mx.nd`` and ``mx.sym``; later calls do nothing."""
     library.load_into_mxnet()
+    _install_functions()
+    guards.install({name: _inputs(name, {"no_bias": False}) for name in _DOCUMENTATION})
+    library.check_sums_of_gradients()
+    load = mx.library.load
+
+    @functools.wraps(load)
+    def load_and_keep(*arguments, **keywords):
+        load(*arguments, **keywords)  # makes the functions of all operators anew, also of these
+        _install_functions()
+
+    mx.library.load = load_and_keep
+
+
+def _install_functions() -> None:
     for name in _DOCUMENTATION:
         for modules, make, array in (
             ((mx.nd, mx.nd.op), _array_function, "NDArray"),
@@ -271,4 +290,3 @@ def register() -> None:
             function = _describe(make(name, getattr(modules[1], name)), name, array)
             for module in modules:
                 setattr(module, name, function)
-    guards.install({name: _inputs(name, {"no_bias": False}) for name in _DOCUMENTATION})

@@ -1,6 +1,6 @@
 /* The C API of libbmx.
  *
- * Functions that can fail return 0 on success; bmx_last_error() then has the reason for the calling thread.
+ * Functions that can fail return 0 on success, otherwise another number, and bmx_last_error() has the reason.
  */
 #ifndef BMX_H_
 #define BMX_H_

@@ -33,7 +33,7 @@ struct Moments {
 
 Moments moments_of(double shift, double sum, double squares, double count) {
   const double mean = sum / count, variance = squares / count - mean * mean;
-  return {shift + mean, variance > 0 ? variance : 0};
+  return {shift + mean, variance < 0 ? 0 : variance};  // NaN stays
 }
 
 void normalize(const Kernels& k, const BatchNormShape& s, const BatchNormParameters& p, int64_t c, const Moments& m,

@@ -1,5 +1,7 @@
 #include "kernels/binary_conv.h"
 
+#include <omp.h>
+
 #include <algorithm>
 
 #include "kernels/buffer.h"
@@ -47,20 +49,22 @@ void pack_conv_input(const Kernels& kernels, const ConvShape& s, const float* da
   const int64_t planes = s.batch * s.groups * channel_words;
   const bool pads = padded != pixels;
   threads = useful_threads(threads, static_cast<double>(planes * pixels));
+  const int64_t stride = (pixels + 7) / 8 * 8;
+  Buffer<uint64_t> scratch(pads ? threads * stride : 0);  // before the threads start: nothing may fail inside
 #pragma omp parallel num_threads(threads)
   {
-    Buffer<uint64_t> plane(pads ? pixels : 0);
+    uint64_t* const plane = scratch.get() + (pads ? omp_get_thread_num() * stride : 0);
 #pragma omp for
     for (int64_t i = 0; i < planes; ++i) {
       const int64_t first = i % channel_words * 64;
       const int channels = static_cast<int>(std::min<int64_t>(64, s.group_channels() - first));
       const float* source = data + (i / channel_words * s.group_channels() + first) * pixels;
       uint64_t* target = words + i * padded;
-      kernels.pack_channels(source, pixels, channels, pixels, pads ? plane.get() : target);
+      kernels.pack_channels(source, pixels, channels, pixels, pads ? plane : target);
       if (!pads) continue;
       const uint64_t all = channels == 64 ? ~uint64_t{0} : (uint64_t{1} << channels) - 1;
       const uint64_t fill = pad_bit ? all : 0;
-      const uint64_t* row = plane.get();
+      const uint64_t* row = plane;
       for (int64_t d = 0; d < s.padded(0); ++d) {
         const bool inside_d = d >= s.pad[0] && d < s.pad[0] + s.in[0];
         for (int64_t h = 0; h < s.padded(1); ++h, target += s.padded(2)) {
@@ -94,7 +98,7 @@ void pack_conv_weight(const Kernels& kernels, const ConvShape& s, const float* w
 }
 
 void binary_conv(const Kernels& kernels, const ConvShape& s, const uint64_t* input, const uint64_t* weight,
-                 const Affine& affine, float* out, int threads) {
+                 const Epilogue& epilogue, float* out, int threads) {
   const int64_t pixels = s.out_pixels(), filters = s.group_filters(), depth = s.filter_words();
   const int64_t plane = s.padded_pixels(), images = s.batch * s.groups;
   if (images == 0 || pixels == 0 || filters == 0) return;
@@ -123,47 +127,47 @@ void binary_conv(const Kernels& kernels, const ConvShape& s, const uint64_t* inp
   const double popcounts = static_cast<double>(images) * pixels * filters * depth;
   threads = useful_threads(threads, popcounts);
   const Tasks tasks(kernels, pixels, filters, images, threads);
+  const int64_t panel_words = depth * kernels.panel_columns;
+  Buffer<uint64_t> panels(threads * panel_words);
 #pragma omp parallel num_threads(threads)
   {
-    Buffer<uint64_t> panel(depth * kernels.panel_columns);
+    uint64_t* const panel = panels.get() + omp_get_thread_num() * panel_words;
 #pragma omp for schedule(static)
     for (int64_t task = 0; task < images * tasks.blocks * tasks.chunks; ++task) {
       const int64_t chunk = task % tasks.chunks, block = task / tasks.chunks % tasks.blocks;
       const int64_t image = task / tasks.chunks / tasks.blocks, group = image % s.groups;
       const int64_t begin = tasks.begin(block), columns = tasks.begin(block + 1) - begin;
       kernels.gather_panel(input + image * s.channel_words() * plane, column_offset.get() + begin,
-                           static_cast<int>(columns), depth_offset.get(), depth, panel.get());
+                           static_cast<int>(columns), depth_offset.get(), depth, panel);
       const int64_t row = share(filters, tasks.chunks, chunk), rows = share(filters, tasks.chunks, chunk + 1) - row;
       const int64_t filter = group * filters + row;
-      const Affine part{affine.multiplier + filter, affine.addend + filter, true};
-      kernels.gemm(weight + filter * depth, depth, rows, panel.get(), depth, static_cast<int>(columns), part,
+      kernels.gemm(weight + filter * depth, depth, rows, panel, depth, static_cast<int>(columns), epilogue.from(filter),
                    out + (image / s.groups * s.filters + filter) * pixels + begin, pixels);
     }
   }
 }
 
 void binary_matmul(const Kernels& kernels, const uint64_t* a, const uint64_t* b, size_t rows, size_t columns,
-                   size_t depth, const Affine& affine, float* out, int threads) {
+                   size_t depth, const Epilogue& epilogue, float* out, int threads) {
   if (rows == 0 || columns == 0) return;
   Buffer<int64_t> column_offset(columns), depth_offset(depth);
   for (size_t j = 0; j < columns; ++j) column_offset[j] = static_cast<int64_t>(j * depth);
   for (size_t k = 0; k < depth; ++k) depth_offset[k] = static_cast<int64_t>(k);
   threads = useful_threads(threads, static_cast<double>(rows) * columns * depth);
   const Tasks tasks(kernels, columns, rows, 1, threads);
+  const int64_t panel_words = depth * kernels.panel_columns;
+  Buffer<uint64_t> panels(threads * panel_words);
 #pragma omp parallel num_threads(threads)
   {
-    Buffer<uint64_t> panel(depth * kernels.panel_columns);
+    uint64_t* const panel = panels.get() + omp_get_thread_num() * panel_words;
 #pragma omp for schedule(static)
     for (int64_t task = 0; task < tasks.blocks * tasks.chunks; ++task) {
       const int64_t chunk = task % tasks.chunks, block = task / tasks.chunks;
       const int64_t begin = tasks.begin(block), width = tasks.begin(block + 1) - begin;
-      kernels.gather_panel(b, column_offset.get() + begin, static_cast<int>(width), depth_offset.get(), depth,
-                           panel.get());
+      kernels.gather_panel(b, column_offset.get() + begin, static_cast<int>(width), depth_offset.get(), depth, panel);
       const int64_t row = share(rows, tasks.chunks, chunk), count = share(rows, tasks.chunks, chunk + 1) - row;
-      const int64_t shift = affine.along_rows ? row : begin;
-      const Affine part{affine.multiplier + shift, affine.addend + shift, affine.along_rows};
-      kernels.gemm(a + row * depth, depth, count, panel.get(), depth, static_cast<int>(width), part,
-                   out + row * columns + begin, columns);
+      kernels.gemm(a + row * depth, depth, count, panel, depth, static_cast<int>(width),
+                   epilogue.from(epilogue.along_rows ? row : begin), out + row * columns + begin, columns);
     }
   }
 }

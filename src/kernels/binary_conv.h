@@ -22,13 +22,13 @@ void pack_conv_input(const Kernels& kernels, const ConvShape& shape, const float
 void pack_conv_weight(const Kernels& kernels, const ConvShape& shape, const float* weight, uint64_t* words,
                       int threads);
 
-// out (batch, filters, out pixels) = affine(popcount), `affine` along rows: one entry a filter.
+// out (batch, filters, out pixels) = epilogue(popcount), the epilogue along rows: one entry a filter.
 void binary_conv(const Kernels& kernels, const ConvShape& shape, const uint64_t* input, const uint64_t* weight,
-                 const Affine& affine, float* out, int threads);
+                 const Epilogue& epilogue, float* out, int threads);
 
-// out (rows, columns) = affine(popcount(a ^ b)) for a (rows, depth) and b (columns, depth) words.
+// out (rows, columns) = epilogue(popcount(a ^ b)) for a (rows, depth) and b (columns, depth) words.
 void binary_matmul(const Kernels& kernels, const uint64_t* a, const uint64_t* b, size_t rows, size_t columns,
-                   size_t depth, const Affine& affine, float* out, int threads);
+                   size_t depth, const Epilogue& epilogue, float* out, int threads);
 
 // (rows, length) floats to (rows, ceil(length / 64)) words.
 void pack_rows(const Kernels& kernels, const float* data, size_t rows, size_t length, uint64_t* words, int threads);

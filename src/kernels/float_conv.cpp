@@ -1,5 +1,7 @@
 #include "kernels/float_conv.h"
 
+#include <omp.h>
+
 #include <algorithm>
 
 #include "kernels/buffer.h"
@@ -56,6 +58,20 @@ void add_columns_to_image(const ConvShape& s, const float* columns, float* image
   });
 }
 
+// Column buffers and scratch of matrix products, one each a thread, made before the threads start: nothing may fail
+// inside a parallel region.
+class Scratch {
+ public:
+  Scratch(size_t columns, int threads)
+      : columns_size_(columns), columns_(columns * threads), gemm_(kFloatGemmScratch * threads) {}
+  float* columns() { return columns_.get() + omp_get_thread_num() * columns_size_; }
+  float* gemm() { return gemm_.get() + omp_get_thread_num() * kFloatGemmScratch; }
+
+ private:
+  size_t columns_size_;
+  Buffer<float> columns_, gemm_;
+};
+
 // Calls f(row of the image, row of the padded image) for each row of pixels of the batch.
 template <class F>
 void for_each_image_row(const ConvShape& s, int threads, F f) {
@@ -90,15 +106,16 @@ void crop_input(const ConvShape& s, const float* padded, float* data, int thread
 void float_conv(const Kernels& kernels, const ConvShape& s, const float* padded, const float* weight, float* out,
                 int threads) {
   const int64_t inputs = s.inputs(), pixels = s.out_pixels(), filters = s.group_filters();
+  Scratch scratch(inputs * pixels, threads);
 #pragma omp parallel num_threads(threads)
   {
-    Buffer<float> columns(inputs * pixels);
+    float* const columns = scratch.columns();
 #pragma omp for
     for (int64_t image = 0; image < s.batch * s.groups; ++image) {
       const int64_t group = image % s.groups;
-      image_to_columns(s, padded + image * s.group_channels() * s.padded_pixels(), columns.get());
-      kernels.float_gemm(filters, pixels, inputs, weight + group * filters * inputs, inputs, 1, columns.get(), pixels,
-                         1, out + image * filters * pixels, pixels, false);
+      image_to_columns(s, padded + image * s.group_channels() * s.padded_pixels(), columns);
+      kernels.float_gemm(filters, pixels, inputs, weight + group * filters * inputs, inputs, 1, columns, pixels, 1,
+                         out + image * filters * pixels, pixels, false, scratch.gemm());
     }
   }
 }
@@ -107,16 +124,17 @@ void float_conv_backward_data(const Kernels& kernels, const ConvShape& s, const 
                               float* padded_grad, int threads) {
   const int64_t inputs = s.inputs(), pixels = s.out_pixels(), filters = s.group_filters();
   const int64_t image_size = s.group_channels() * s.padded_pixels();
+  Scratch scratch(inputs * pixels, threads);
 #pragma omp parallel num_threads(threads)
   {
-    Buffer<float> columns(inputs * pixels);
+    float* const columns = scratch.columns();
 #pragma omp for
     for (int64_t image = 0; image < s.batch * s.groups; ++image) {
       const int64_t group = image % s.groups;
       kernels.float_gemm(inputs, pixels, filters, weight + group * filters * inputs, 1, inputs,
-                         out_grad + image * filters * pixels, pixels, 1, columns.get(), pixels, false);
+                         out_grad + image * filters * pixels, pixels, 1, columns, pixels, false, scratch.gemm());
       std::fill(padded_grad + image * image_size, padded_grad + (image + 1) * image_size, 0.0f);
-      add_columns_to_image(s, columns.get(), padded_grad + image * image_size);
+      add_columns_to_image(s, columns, padded_grad + image * image_size);
     }
   }
 }
@@ -131,16 +149,17 @@ void float_conv_backward_weight(const Kernels& kernels, const ConvShape& s, cons
   const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(threads, s.batch));
   Buffer<float> sums((parts - 1) * size);
   if (parts > 1) std::fill(sums.get(), sums.get() + sums.size(), 0.0f);
+  Scratch scratch(inputs * pixels, static_cast<int>(parts));
 #pragma omp parallel for num_threads(static_cast<int>(parts)) schedule(static, 1)
   for (int64_t part = 0; part < parts; ++part) {
     float* sum = part == 0 ? weight_grad : sums.get() + (part - 1) * size;
-    Buffer<float> columns(inputs * pixels);
+    float* const columns = scratch.columns();
     for (int64_t n = s.batch * part / parts; n < s.batch * (part + 1) / parts; ++n) {
       for (int64_t group = 0; group < s.groups; ++group) {
         const int64_t image = n * s.groups + group;
-        image_to_columns(s, padded + image * s.group_channels() * s.padded_pixels(), columns.get());
-        kernels.float_gemm(filters, inputs, pixels, out_grad + image * filters * pixels, pixels, 1, columns.get(), 1,
-                           pixels, sum + group * filters * inputs, inputs, true);
+        image_to_columns(s, padded + image * s.group_channels() * s.padded_pixels(), columns);
+        kernels.float_gemm(filters, inputs, pixels, out_grad + image * filters * pixels, pixels, 1, columns, 1, pixels,
+                           sum + group * filters * inputs, inputs, true, scratch.gemm());
       }
     }
   }

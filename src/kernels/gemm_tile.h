@@ -45,27 +45,38 @@ struct GemmTile {
 
   // The branches of the epilogue are taken once a tile, not once a vector: a tile of the shallowest layers is
   // only some 140 cycles of arithmetic. Sums are stored two vectors at a time, as they fill one of floats.
-  template <bool AlongRows, bool Full>
-  static inline void finish(Sums (&sums)[Rows][Vectors], size_t row, int columns, const Affine& affine, float* out,
+  template <bool AlongRows, bool Full, bool Plain>
+  static inline void finish(Sums (&sums)[Rows][Vectors], size_t row, int columns, const Epilogue& epilogue, float* out,
                             size_t out_stride) {
+    const auto all = Isa::splat(epilogue.all), step = Isa::splat(epilogue.step);
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) {
 #pragma GCC unroll 8
       for (int v = 0; v < Vectors; v += 2) {
         const int first = v * Isa::kLanes, width = (v + 1 < Vectors ? 2 : 1) * Isa::kLanes;
         const int lanes = Full || columns - first > width ? width : columns - first;
-        const auto popcount = Isa::to_floats(sums[r][v], sums[r][v + 1 < Vectors ? v + 1 : v]);
-        const auto multiplier =
-            AlongRows ? Isa::splat(affine.multiplier[row + r]) : Isa::load_floats(affine.multiplier + first, lanes);
-        const auto addend =
-            AlongRows ? Isa::splat(affine.addend[row + r]) : Isa::load_floats(affine.addend + first, lanes);
-        Isa::store(out + r * out_stride + first, Isa::affine(popcount, multiplier, addend), lanes);
+        auto y = Isa::minus_product(all, step, Isa::to_floats(sums[r][v], sums[r][v + 1 < Vectors ? v + 1 : v]));
+        if (!Plain) {
+          const auto bias =
+              AlongRows ? Isa::splat(epilogue.bias[row + r]) : Isa::load_floats(epilogue.bias + first, lanes);
+          const auto scale =
+              AlongRows ? Isa::splat(epilogue.scale[row + r]) : Isa::load_floats(epilogue.scale + first, lanes);
+          y = Isa::times(Isa::plus(y, bias), scale);
+        }
+        Isa::store(out + r * out_stride + first, y, lanes);
       }
     }
   }
 
+  template <bool AlongRows, bool Full>
+  static inline void finish(Sums (&sums)[Rows][Vectors], size_t row, int columns, const Epilogue& epilogue, float* out,
+                            size_t out_stride) {
+    epilogue.bias == nullptr ? finish<AlongRows, Full, true>(sums, row, columns, epilogue, out, out_stride)
+                             : finish<AlongRows, Full, false>(sums, row, columns, epilogue, out, out_stride);
+  }
+
   static void run(const uint64_t* rows, size_t row_stride, const uint64_t* panel, size_t depth, size_t row, int columns,
-                  const Affine& affine, float* out, size_t out_stride) {
+                  const Epilogue& epilogue, float* out, size_t out_stride) {
     Sums sums[Rows][Vectors];
     if constexpr (Isa::kChunk == 0) {
       multiply(rows, row_stride, panel, depth, sums);
@@ -85,25 +96,25 @@ struct GemmTile {
       }
     }
     if (columns == Vectors * Isa::kLanes) {
-      affine.along_rows ? finish<true, true>(sums, row, columns, affine, out, out_stride)
-                        : finish<false, true>(sums, row, columns, affine, out, out_stride);
+      epilogue.along_rows ? finish<true, true>(sums, row, columns, epilogue, out, out_stride)
+                          : finish<false, true>(sums, row, columns, epilogue, out, out_stride);
     } else {
-      affine.along_rows ? finish<true, false>(sums, row, columns, affine, out, out_stride)
-                        : finish<false, false>(sums, row, columns, affine, out, out_stride);
+      epilogue.along_rows ? finish<true, false>(sums, row, columns, epilogue, out, out_stride)
+                          : finish<false, false>(sums, row, columns, epilogue, out, out_stride);
     }
   }
 };
 
 template <class Isa, int Rows, int Vectors>
 void gemm_rows(const uint64_t* rows, size_t row_stride, size_t num_rows, const uint64_t* panel, size_t depth,
-               int columns, const Affine& affine, float* out, size_t out_stride, size_t row = 0) {
+               int columns, const Epilogue& epilogue, float* out, size_t out_stride, size_t row = 0) {
   for (; row + Rows <= num_rows; row += Rows) {
-    GemmTile<Isa, Rows, Vectors>::run(rows + row * row_stride, row_stride, panel, depth, row, columns, affine,
+    GemmTile<Isa, Rows, Vectors>::run(rows + row * row_stride, row_stride, panel, depth, row, columns, epilogue,
                                       out + row * out_stride, out_stride);
   }
   if constexpr (Rows > 1) {
     if (row < num_rows) {
-      gemm_rows<Isa, Rows - 1, Vectors>(rows, row_stride, num_rows, panel, depth, columns, affine, out, out_stride,
+      gemm_rows<Isa, Rows - 1, Vectors>(rows, row_stride, num_rows, panel, depth, columns, epilogue, out, out_stride,
                                         row);
     }
   }
@@ -111,13 +122,13 @@ void gemm_rows(const uint64_t* rows, size_t row_stride, size_t num_rows, const u
 
 template <class Isa, int Vectors = Isa::kMaxVectors>
 void gemm(const uint64_t* rows, size_t row_stride, size_t num_rows, const uint64_t* panel, size_t depth, int columns,
-          const Affine& affine, float* out, size_t out_stride) {
+          const Epilogue& epilogue, float* out, size_t out_stride) {
   if constexpr (Vectors > 1) {
     if (columns <= (Vectors - 1) * Isa::kLanes) {
-      return gemm<Isa, Vectors - 1>(rows, row_stride, num_rows, panel, depth, columns, affine, out, out_stride);
+      return gemm<Isa, Vectors - 1>(rows, row_stride, num_rows, panel, depth, columns, epilogue, out, out_stride);
     }
   }
-  gemm_rows<Isa, Isa::kMaxRows, Vectors>(rows, row_stride, num_rows, panel, depth, columns, affine, out, out_stride);
+  gemm_rows<Isa, Isa::kMaxRows, Vectors>(rows, row_stride, num_rows, panel, depth, columns, epilogue, out, out_stride);
 }
 
 }  // namespace bmx

@@ -14,15 +14,24 @@
 
 namespace bmx {
 
-// What becomes of an accumulator: out = multiplier * popcount + addend, the multipliers and addends one a
-// row (output channel of a convolution) or one a column (unit of a fully connected layer).
-// K - 2 * popcount, (K + dot) / 2 = K - popcount, scales and biases are all of this form. With integers
-// below 2^24 in and no bias the result is exact.
-struct Affine {
-  const float* multiplier;
-  const float* addend;
+// What becomes of a count of differing bits:
+//   out = ((all - step * popcount) + bias) * scale
+// with one bias and scale a row (output channel of a convolution) or a column (unit of a fully connected layer).
+// all = K with step 2 is the dot product, with step 1 it is (K + dot) / 2. The inner bracket is an exact integer, so
+// that a result of 0 is 0 for every instruction set, and the next layer's sign is the same everywhere.
+struct Epilogue {
+  float all, step;
+  const float* bias;  // both null: no bias, scale 1
+  const float* scale;
   bool along_rows;
+
+  Epilogue from(size_t first) const {
+    return {all, step, bias == nullptr ? nullptr : bias + first, scale == nullptr ? nullptr : scale + first,
+            along_rows};
+  }
 };
+
+constexpr size_t kFloatGemmScratch = 256 * (1024 + 6);
 
 struct Kernels {
   const char* name;
@@ -46,20 +55,21 @@ struct Kernels {
   void (*pack_row)(const float* data, size_t length, uint64_t* words);
 
   // panel[k * panel_columns + j] = words[column_offset[j] + depth_offset[k]] for j < columns, k < depth;
-  // the remaining columns of the panel are zeros.
+  // the rest of the last vector is zeros.
   void (*gather_panel)(const uint64_t* words, const int64_t* column_offset, int columns, const int64_t* depth_offset,
                        size_t depth, uint64_t* panel);
 
-  // out[r * out_stride + j] = affine(popcount of rows[r * row_stride ...] ^ column j of the panel).
+  // out[r * out_stride + j] = epilogue(popcount of rows[r * row_stride ...] ^ column j of the panel).
   void (*gemm)(const uint64_t* rows, size_t row_stride, size_t num_rows, const uint64_t* panel, size_t depth,
-               int columns, const Affine& affine, float* out, size_t out_stride);
+               int columns, const Epilogue& epilogue, float* out, size_t out_stride);
 
   // On one thread (elementwise.h).
   ArrayKernels arrays;
 
-  // c (m, n) = or += a (m, k) * b (k, n) in float32, on one thread (float_gemm_tile.h).
+  // c (m, n) = or += a (m, k) * b (k, n) in float32, on one thread, with kFloatGemmScratch floats of scratch
+  // (float_gemm_tile.h).
   void (*float_gemm)(size_t m, size_t n, size_t k, const float* a, size_t a_row, size_t a_column, const float* b,
-                     size_t b_row, size_t b_column, float* c, size_t c_row, bool accumulate);
+                     size_t b_row, size_t b_column, float* c, size_t c_row, bool accumulate, float* scratch);
 };
 
 // The fastest kernels that this CPU runs, or those named by the environment variable BMX_ISA

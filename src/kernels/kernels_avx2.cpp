@@ -47,7 +47,10 @@ struct Avx2 {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
   }
   static Floats load_floats(const float* p, int lanes) { return _mm256_maskload_ps(p, first(lanes)); }
-  static Floats affine(Floats x, Floats multiplier, Floats addend) { return _mm256_fmadd_ps(x, multiplier, addend); }
+  // a - b * c
+  static Floats minus_product(Floats a, Floats b, Floats c) { return _mm256_fnmadd_ps(b, c, a); }
+  static Floats plus(Floats a, Floats b) { return _mm256_add_ps(a, b); }
+  static Floats times(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
   static void store(float* p, Floats y, int lanes) {
     if (lanes == 2 * kLanes) {
       _mm256_storeu_ps(p, y);

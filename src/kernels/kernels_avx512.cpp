@@ -38,7 +38,10 @@ struct Avx512 {
   }
   static Floats splat(float x) { return _mm512_set1_ps(x); }
   static Floats load_floats(const float* p, int lanes) { return _mm512_maskz_loadu_ps(first_floats(lanes), p); }
-  static Floats affine(Floats x, Floats multiplier, Floats addend) { return _mm512_fmadd_ps(x, multiplier, addend); }
+  // a - b * c
+  static Floats minus_product(Floats a, Floats b, Floats c) { return _mm512_fnmadd_ps(b, c, a); }
+  static Floats plus(Floats a, Floats b) { return _mm512_add_ps(a, b); }
+  static Floats times(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
   static void store(float* p, Floats y, int lanes) {
     if (lanes == 2 * kLanes) {
       _mm512_storeu_ps(p, y);
@@ -163,7 +166,7 @@ void gather_panel(const uint64_t* words, const int64_t* column_offset, int colum
 
 }  // namespace
 
-const Kernels kAvx512Kernels = {
+constexpr Kernels kAvx512Kernels = {
     "avx512",          Avx512::kLanes, kPanelColumns, pack_channels, expand_signs,
     expand_signs_bf16, pack_row,       gather_panel,  gemm<Avx512>,  Elementwise<Avx512>::kernels(),
     float_gemm<Avx512>};

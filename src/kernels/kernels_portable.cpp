@@ -1,4 +1,4 @@
-// Kernels in plain C++, for every machine: 8 lanes of 64 bits that the compiler may vectorise.
+// Kernels in plain C++, for every machine: 4 lanes of 64 bits that the compiler may vectorise.
 #include "kernels/elementwise.h"
 #include "kernels/float_gemm_tile.h"
 #include "kernels/gemm_tile.h"
@@ -61,9 +61,19 @@ struct Portable {
     for (int i = 0; i < lanes; ++i) f.lane[i] = p[i];
     return f;
   }
-  static Floats affine(const Floats& x, const Floats& multiplier, const Floats& addend) {
+  static Floats minus_product(const Floats& a, const Floats& b, const Floats& c) {
     Floats y;
-    for (int i = 0; i < 2 * kLanes; ++i) y.lane[i] = x.lane[i] * multiplier.lane[i] + addend.lane[i];
+    for (int i = 0; i < 2 * kLanes; ++i) y.lane[i] = a.lane[i] - b.lane[i] * c.lane[i];
+    return y;
+  }
+  static Floats plus(const Floats& a, const Floats& b) {
+    Floats y;
+    for (int i = 0; i < 2 * kLanes; ++i) y.lane[i] = a.lane[i] + b.lane[i];
+    return y;
+  }
+  static Floats times(const Floats& a, const Floats& b) {
+    Floats y;
+    for (int i = 0; i < 2 * kLanes; ++i) y.lane[i] = a.lane[i] * b.lane[i];
     return y;
   }
   static void store(float* p, const Floats& y, int lanes) {
@@ -124,7 +134,7 @@ void gather_panel(const uint64_t* words, const int64_t* column_offset, int colum
 
 }  // namespace
 
-const Kernels kPortableKernels = {
+constexpr Kernels kPortableKernels = {
     "portable",          Portable::kLanes, kPanelColumns, pack_channels,  expand_signs,
     expand_signs_bf16,   pack_row,         gather_panel,  gemm<Portable>, Elementwise<Portable>::kernels(),
     float_gemm<Portable>};

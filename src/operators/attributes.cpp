@@ -210,6 +210,20 @@ ConvShape QConvolutionParam::shape(const std::vector<int64_t>& data) const {
                                   ", is larger than the data " + to_string(data) + " padded by " + to_string(pad));
     }
   }
+  // Sizes of arrays must not overflow, whatever a file says.
+  auto product = [](std::initializer_list<int64_t> factors) {
+    int64_t size = 1;
+    for (int64_t factor : factors) {
+      if (__builtin_mul_overflow(size, factor, &size) || size > (int64_t{1} << 40)) {
+        throw std::invalid_argument(
+            "the arrays of this layer have more than 2^40 elements; is pad, kernel or num_filter wrong?");
+      }
+    }
+  };
+  product({s.batch + 1, s.channels + 64, s.padded(0), s.padded(1), s.padded(2)});
+  product({s.batch + 1, s.filters, s.out(0), s.out(1), s.out(2)});
+  product({s.filters, s.group_channels() + 64, s.kernel[0], s.kernel[1], s.kernel[2]});
+  product({s.group_channels(), s.kernel[0], s.kernel[1], s.kernel[2], s.out(0), s.out(1), s.out(2)});
   return s;
 }
 
@@ -229,7 +243,8 @@ BatchNormParam::BatchNormParam(const AttributeMap& attributes) {
   fix_gamma = r.boolean("fix_gamma", true);
   use_global_stats = r.boolean("use_global_stats", false);
   if (r.integer("axis", 1, -8, 8) != 1) r.fail("axis", "1, channels");
-  r.ignore({"output_mean_var", "cudnn_off", "min_calib_range", "max_calib_range"});
+  if (r.boolean("output_mean_var", false)) r.fail("output_mean_var", "False");
+  r.ignore({"cudnn_off", "min_calib_range", "max_calib_range"});
   r.finish();
 }
 

@@ -5,6 +5,8 @@
 // so that the forward pass adds v times the sum of the weights whose tap falls outside the image, and the gradient
 // of the weight v times the sum of the output gradients that read it there. (An image padded beforehand would do
 // without, but on the small images of deep layers oneDNN takes up to twice the time for it.)
+#include <omp.h>
+
 #include <algorithm>
 #include <map>
 #include <mutex>
@@ -89,10 +91,11 @@ struct FloatConvolution::State {
   std::shared_ptr<const Prepared> prepare(const ConvShape& s, GradientType type, int threads) {
     const Key key{s.batch, s.channels, s.filters, s.groups, s.in, s.kernel, s.stride, s.dilate, s.pad, type, threads};
     std::lock_guard<std::mutex> lock(mutex);
+    if (prepared.size() >= onednn::kMostPrepared) prepared.clear();
     auto& entry = prepared[key];
     if (entry == nullptr) {
       const Descriptors d(s);
-      const Type operands = type == GradientType::kBfloat16 ? Type::bf16 : Type::f32;
+      const Type operands = onednn::operand_type(type);
       const auto direct = dnnl::algorithm::convolution_direct;
       const dnnl::primitive_attr attr = user_scratchpad();
       auto p = std::make_shared<Prepared>();
@@ -198,8 +201,9 @@ std::vector<std::pair<int64_t, int64_t>> padding_pairs(const ConvShape& s) {
 
 // What padding with `pad` instead of 0 adds to the output: the same for every image.
 void add_padding(const ConvShape& s, float pad, const float* weight, float* out, int threads) {
+  if (pad == 0) return;
   const auto pairs = padding_pairs(s);
-  if (pairs.empty() || pad == 0) return;
+  if (pairs.empty()) return;
   const int64_t taps = s.taps(), pixels = s.out_pixels(), size = s.filters * pixels;
   std::vector<float> image(size, 0.0f), sums(taps);
   for (int64_t f = 0; f < s.filters; ++f) {
@@ -215,19 +219,21 @@ void add_padding(const ConvShape& s, float pad, const float* weight, float* out,
 
 // And to the gradient of the weight: the same for every channel.
 void add_padding_to_gradient(const ConvShape& s, float pad, const float* out_grad, float* weight_grad, int threads) {
+  if (pad == 0) return;
   const auto pairs = padding_pairs(s);
-  if (pairs.empty() || pad == 0) return;
+  if (pairs.empty()) return;
   const Kernels& k = kernels();
   const int64_t taps = s.taps(), pixels = s.out_pixels();
+  std::vector<float> scratch((pixels + taps) * threads);
 #pragma omp parallel num_threads(threads)
   {
-    std::vector<float> image(pixels), sums(taps);
+    float* const image = scratch.data() + omp_get_thread_num() * (pixels + taps);
+    float* const sums = image + pixels;
 #pragma omp for
     for (int64_t f = 0; f < s.filters; ++f) {
-      std::fill(image.begin(), image.end(), 0.0f);
-      std::fill(sums.begin(), sums.end(), 0.0f);
+      std::fill(image, image + pixels + taps, 0.0f);
       for (int64_t n = 0; n < s.batch; ++n) {
-        k.arrays.combine(out_grad + (n * s.filters + f) * pixels, image.data(), 1, 1, 0, image.data(), pixels);
+        k.arrays.combine(out_grad + (n * s.filters + f) * pixels, image, 1, 1, 0, image, pixels);
       }
       for (const auto& [tap, pixel] : pairs) sums[tap] += pad * image[pixel];
       float* row = weight_grad + f * s.inputs();

@@ -25,15 +25,16 @@ struct FloatDense::State {
     dnnl::primitive forward, backward_data, backward_weight;
   };
   std::mutex mutex;
-  std::map<std::tuple<int64_t, int64_t, int64_t, GradientType>, std::shared_ptr<const Prepared>> prepared;
+  std::map<std::tuple<int64_t, int64_t, int64_t, GradientType, int>, std::shared_ptr<const Prepared>> prepared;
 
   static memory::desc matrix(int64_t rows, int64_t columns, Type type) { return {{rows, columns}, type, Tag::ab}; }
 
-  std::shared_ptr<const Prepared> prepare(const DenseShape& s, GradientType type) {
+  std::shared_ptr<const Prepared> prepare(const DenseShape& s, GradientType wanted, int threads) {
     std::lock_guard<std::mutex> lock(mutex);
-    auto& entry = prepared[{s.rows, s.units, s.inputs, type}];
+    if (prepared.size() >= onednn::kMostPrepared) prepared.clear();
+    auto& entry = prepared[{s.rows, s.units, s.inputs, wanted, threads}];
     if (entry == nullptr) {
-      const Type operands = type == GradientType::kBfloat16 ? Type::bf16 : Type::f32;
+      const Type operands = onednn::operand_type(wanted);
       const dnnl::primitive_attr attr = user_scratchpad();
       const memory::desc data = matrix(s.rows, s.inputs, operands), weight = matrix(s.units, s.inputs, operands),
                          out = matrix(s.rows, s.units, operands);
@@ -55,22 +56,22 @@ struct FloatDense::State {
 FloatDense::FloatDense() : state_(new State) {}
 FloatDense::~FloatDense() = default;
 
-size_t FloatDense::forward_bytes(const DenseShape& s) {
+size_t FloatDense::forward_bytes(const DenseShape& s, int threads) {
   if (State::empty(s)) return 0;
-  return bytes(state_->prepare(s, GradientType::kFloat32)->forward_desc.scratchpad_desc());
+  return bytes(state_->prepare(s, GradientType::kFloat32, threads)->forward_desc.scratchpad_desc());
 }
 
-size_t FloatDense::backward_bytes(const DenseShape& s, GradientType type) {
+size_t FloatDense::backward_bytes(const DenseShape& s, GradientType type, int threads) {
   if (State::empty(s)) return 0;
-  const auto p = state_->prepare(s, type);
+  const auto p = state_->prepare(s, type, threads);
   return bytes(p->data_desc.scratchpad_desc()) + bytes(p->weight_desc.scratchpad_desc()) +
          bytes(p->data_desc.diff_dst_desc()) + bytes(p->data_desc.weights_desc()) + bytes(p->weight_desc.src_desc());
 }
 
-void FloatDense::forward(const DenseShape& s, const float* data, const float* weight, float* out, int,
+void FloatDense::forward(const DenseShape& s, const float* data, const float* weight, float* out, int threads,
                          Workspace* workspace) {
   if (State::empty(s)) return;
-  const auto p = state_->prepare(s, GradientType::kFloat32);
+  const auto p = state_->prepare(s, GradientType::kFloat32, threads);
   const auto& desc = p->forward_desc;
   onednn::Call call(state_->engine, workspace);
   memory x = call.input(data, desc.src_desc(), desc.src_desc());
@@ -81,12 +82,12 @@ void FloatDense::forward(const DenseShape& s, const float* data, const float* we
 }
 
 void FloatDense::backward(const DenseShape& s, const float* out_grad, const float* data, const float* weight,
-                          float* data_grad, float* weight_grad, GradientType type, int, Workspace* workspace) {
+                          float* data_grad, float* weight_grad, GradientType type, int threads, Workspace* workspace) {
   if (State::empty(s)) {
     if (weight_grad != nullptr) std::fill(weight_grad, weight_grad + s.units * s.inputs, 0.0f);
     return;
   }
-  const auto p = state_->prepare(s, type);
+  const auto p = state_->prepare(s, type, threads);
   onednn::Call call(state_->engine, workspace);
   const auto& for_data = p->data_desc;
   const auto& for_weight = p->weight_desc;

@@ -10,6 +10,7 @@
 
 namespace bmx {
 
+// bfloat16 where the CPU has AVX-512 and the build oneDNN, otherwise float32.
 enum class GradientType { kFloat32, kBfloat16 };
 
 // NCHW floats that are used quantized to `bits`, padded with the quantized `pad`.
@@ -53,8 +54,8 @@ class FloatDense {
   FloatDense();
   ~FloatDense();
 
-  size_t forward_bytes(const DenseShape& shape);
-  size_t backward_bytes(const DenseShape& shape, GradientType type);
+  size_t forward_bytes(const DenseShape& shape, int threads);
+  size_t backward_bytes(const DenseShape& shape, GradientType type, int threads);
 
   // out (rows, units) = data * weight^T.
   void forward(const DenseShape& shape, const float* data, const float* weight, float* out, int threads,

@@ -55,8 +55,8 @@ struct FloatDense::State {};
 FloatDense::FloatDense() = default;
 FloatDense::~FloatDense() = default;
 
-size_t FloatDense::forward_bytes(const DenseShape&) { return 0; }
-size_t FloatDense::backward_bytes(const DenseShape&, GradientType) { return 0; }
+size_t FloatDense::forward_bytes(const DenseShape&, int) { return 0; }
+size_t FloatDense::backward_bytes(const DenseShape&, GradientType, int) { return 0; }
 
 void FloatDense::forward(const DenseShape& s, const float* data, const float* weight, float* out, int threads,
                          Workspace*) {

@@ -5,6 +5,7 @@
 
 #include <exception>
 #include <initializer_list>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -22,6 +23,9 @@ mxnet::ext::MXReturnValue guarded(const char* op, F f) {
   try {
     f();
     return mxnet::ext::MX_SUCCESS;
+  } catch (const std::bad_alloc&) {
+    set_mxnet_error(std::string(op) + ": not enough memory for the arrays of this layer");
+    return mxnet::ext::MX_FAIL;
   } catch (const std::exception& e) {
     const std::string what = e.what(), prefix = std::string(op) + ": ";
     set_mxnet_error(what.compare(0, prefix.size(), prefix) == 0 ? what : prefix + what);

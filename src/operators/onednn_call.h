@@ -1,9 +1,11 @@
 // One use of oneDNN by an operator: its stream, and memory from the operator's workspace.
 #pragma once
 
+#include <cstring>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <unordered_map>
 
+#include "operators/float_layer.h"
 #include "operators/workspace.h"
 
 namespace bmx {
@@ -19,6 +21,18 @@ inline dnnl::primitive_attr user_scratchpad() {
   attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   return attr;
 }
+
+// Operands of the gradients. oneDNN has bfloat16 kernels for AVX-512 only.
+inline Type operand_type(GradientType type) {
+  return type == GradientType::kBfloat16 && dnnl::get_effective_cpu_isa() >= dnnl::cpu_isa::avx512_core &&
+                 dnnl::get_effective_cpu_isa() != dnnl::cpu_isa::avx2_vnni_2
+             ? Type::bf16
+             : Type::f32;
+}
+
+// Shapes that an operator keeps primitives for: more than networks have for one layer, and an end to growth where
+// every image has a size of its own.
+constexpr size_t kMostPrepared = 16;
 
 // What an array takes up in the workspace.
 inline size_t bytes(const memory::desc& desc) { return Workspace::bytes<char>(desc.get_size()); }
@@ -48,7 +62,11 @@ class Call {
 
   void run(const dnnl::primitive& primitive, const memory::desc& scratchpad,
            std::unordered_map<int, memory> arguments) {
-    arguments.insert({DNNL_ARG_SCRATCHPAD, allocate(scratchpad)});
+    memory scratch = allocate(scratchpad);
+    // oneDNN's bfloat16 gradients of the weight multiply parts of it by zero that they never wrote; what an earlier
+    // operator left there may be NaN.
+    std::memset(scratch.get_data_handle(), 0, scratchpad.get_size());
+    arguments.insert({DNNL_ARG_SCRATCHPAD, scratch});
     primitive.execute(stream_, arguments);
   }
 

@@ -22,8 +22,7 @@ MXReturnValue infer_type(const AttributeMap&, std::vector<int>* in_types, std::v
 }
 
 MXReturnValue infer_shape(const AttributeMap&, std::vector<Shape>* in_shapes, std::vector<Shape>* out_shapes) {
-  out_shapes->at(0) = in_shapes->at(0);
-  return MX_SUCCESS;
+  return guarded("QActivation", [&] { out_shapes->at(0) = in_shapes->at(0); });
 }
 
 MXReturnValue forward(const AttributeMap& attributes, std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs,

@@ -73,14 +73,18 @@ class QConvolution final : public QLayer {
       bits = own;
       if (param_.scaling_mode == ScalingMode::kForward) scale = scale_of(param_, s, floats(*weight));
     }
-    // ((K - step * popcount) + bias) * scale, as one multiplication and one addition a filter.
-    const float step = param_.offset() ? 1.0f : 2.0f, all = static_cast<float>(s.inputs());
-    Buffer<float> multiplier(s.filters), addend(s.filters);
-    for (int64_t f = 0; f < s.filters; ++f) {
-      multiplier[f] = -step * scale;
-      addend[f] = (all + (bias == nullptr ? 0.0f : bias[f])) * scale;
+    Buffer<float> biases, scales;
+    if (bias != nullptr || scale != 1) {
+      biases = Buffer<float>(s.filters);
+      scales = Buffer<float>(s.filters);
+      for (int64_t f = 0; f < s.filters; ++f) {
+        biases[f] = bias == nullptr ? 0.0f : bias[f];
+        scales[f] = scale;
+      }
     }
-    binary_conv(k, s, input, bits, {multiplier.get(), addend.get(), true}, out, threads);
+    const float step = param_.offset() ? 1.0f : 2.0f;
+    binary_conv(k, s, input, bits, {static_cast<float>(s.inputs()), step, biases.get(), scales.get(), true}, out,
+                threads);
   }
 
   void forward_float(const ConvShape& s, const float* data, const float* weight, const float* bias, float* out,

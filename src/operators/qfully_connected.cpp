@@ -1,5 +1,7 @@
 // QFullyConnected: forward of 1/1 bits on packed bits, (D + dot) / 2 = D - popcount(x ^ w) exactly; other bit
 // widths as a float product of the quantized arrays. Backward as QConvolution's.
+#include <algorithm>
+
 #include "kernels/binary_conv.h"
 #include "kernels/buffer.h"
 #include "kernels/float_conv.h"
@@ -68,18 +70,20 @@ class QFullyConnected final : public QLayer {
       pack_rows(k, floats(*weight), s.units, s.inputs, own, threads);
       bits = own;
     }
-    Buffer<float> multiplier(s.units), addend(s.units);
-    for (size_t u = 0; u < s.units; ++u) {
-      multiplier[u] = param_.offset() ? -1.0f : -2.0f;
-      addend[u] = static_cast<float>(s.inputs) + (bias == nullptr ? 0.0f : bias[u]);
+    Buffer<float> scales;
+    if (bias != nullptr) {
+      scales = Buffer<float>(s.units);
+      std::fill(scales.get(), scales.get() + s.units, 1.0f);
     }
-    binary_matmul(k, x, bits, s.rows, s.units, s.depth(), {multiplier.get(), addend.get(), false}, out, threads);
+    const float step = param_.offset() ? 1.0f : 2.0f;
+    binary_matmul(k, x, bits, s.rows, s.units, s.depth(),
+                  {static_cast<float>(s.inputs), step, bias, scales.get(), false}, out, threads);
   }
 
   void forward_float(const Sizes& s, const float* data, const float* weight, const float* bias, float* out,
                      const Resource& resource) {
     const int threads = num_threads();
-    Workspace memory = workspace(quantized_bytes(s) + float_.forward_bytes(s.dense()), resource);
+    Workspace memory = workspace(quantized_bytes(s) + float_.forward_bytes(s.dense(), threads), resource);
     const float *x = quantized_data(s, data, &memory), *w = quantized_weight(s, weight, &memory);
     float_.forward(s.dense(), x, w, out, threads, &memory);
     for (size_t r = 0; bias != nullptr && r < s.rows; ++r) {
@@ -94,7 +98,7 @@ class QFullyConnected final : public QLayer {
     MXTensor& weight = inputs->at(1 + kWeight);
     const float scale = param_.gradient_scale();
     const GradientType type = param_.gradient_type;
-    Workspace memory = workspace(quantized_bytes(s) + float_.backward_bytes(s.dense(), type), resource);
+    Workspace memory = workspace(quantized_bytes(s) + float_.backward_bytes(s.dense(), type, threads), resource);
     const float* used = floats(weight);
     if (param_.binarized_weights_only) {
       float* expanded = memory.take<float>(s.units * s.inputs);

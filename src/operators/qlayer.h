@@ -47,7 +47,7 @@ class QLayer : public mxnet::ext::CustomStatefulOp {
                                   std::to_string(word_bits) + " bits; it must have " + std::to_string(words));
     }
     const void* source = weight->data_ptr;
-    return packed_.get(source, words * word_bits / 8, size,
+    return packed_.get(source, words * word_bits / 8, word_bits, size,
                        [&](uint64_t* target) { convert(source, word_bits, target); });
   }
 

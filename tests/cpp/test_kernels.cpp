@@ -68,9 +68,9 @@ std::vector<float> fast_conv(const Kernels& k, const ConvShape& s, const std::ve
   std::vector<uint64_t> input(bmx::packed_input_words(s)), weights(bmx::packed_weight_words(s));
   bmx::pack_conv_input(k, s, data.data(), pad_bit, input.data(), threads);
   bmx::pack_conv_weight(k, s, weight.data(), weights.data(), threads);
-  std::vector<float> multiplier(s.filters, -2.0f), addend(s.filters, static_cast<float>(s.inputs()));
   std::vector<float> out(s.batch * s.filters * s.out_pixels(), -12345.0f);
-  bmx::binary_conv(k, s, input.data(), weights.data(), {multiplier.data(), addend.data(), true}, out.data(), threads);
+  bmx::binary_conv(k, s, input.data(), weights.data(), {static_cast<float>(s.inputs()), 2, nullptr, nullptr, true},
+                   out.data(), threads);
   return out;
 }
 
@@ -165,24 +165,29 @@ TEST(matmul_equals_its_definition) {
     const size_t depth = (inputs + 63) / 64;
     const std::vector<float> a = random.values(rows * inputs), b = random.values(columns * inputs);
     const bool along_rows = i % 2 == 0;
-    std::vector<float> multiplier, addend;
+    // Biases and scales that are no round numbers: every instruction set must round where the definition does.
+    std::vector<float> bias, scale;
     for (size_t j = 0; j < (along_rows ? rows : columns); ++j) {
-      multiplier.push_back(static_cast<float>(random.between(-2, 2)));
-      addend.push_back(static_cast<float>(random.between(-100, 100)));
+      bias.push_back(i % 3 == 0 ? 0.0f : static_cast<float>(random.between(-1000, 1000)) / 7);
+      scale.push_back(static_cast<float>(random.between(1, 1000)) / 3000);
     }
+    const bool plain = i % 5 == 0;
+    const float all = static_cast<float>(inputs), step = i % 4 < 2 ? 2 : 1;
     for_each_kernels([&](const Kernels& k) {
       std::vector<uint64_t> a_bits(rows * depth), b_bits(columns * depth);
       bmx::pack_rows(k, a.data(), rows, inputs, a_bits.data(), 2);
       bmx::pack_rows(k, b.data(), columns, inputs, b_bits.data(), 1);
       std::vector<float> out(rows * columns);
       bmx::binary_matmul(k, a_bits.data(), b_bits.data(), rows, columns, depth,
-                         {multiplier.data(), addend.data(), along_rows}, out.data(), 1 + i % 3);
+                         {all, step, plain ? nullptr : bias.data(), plain ? nullptr : scale.data(), along_rows},
+                         out.data(), 1 + i % 3);
       for (size_t r = 0; r < rows; ++r) {
         for (size_t c = 0; c < columns; ++c) {
           int different = 0;
           for (size_t x = 0; x < inputs; ++x) different += sign(a[r * inputs + x]) != sign(b[c * inputs + x]);
           const size_t j = along_rows ? r : c;
-          const float expected = multiplier[j] * static_cast<float>(different) + addend[j];
+          const float exact = all - step * static_cast<float>(different);
+          const float expected = plain ? exact : (exact + bias[j]) * scale[j];
           CHECK(out[r * columns + c] == expected, std::string(k.name) + " rows " + std::to_string(rows) + " columns " +
                                                       std::to_string(columns) + " inputs " + std::to_string(inputs));
         }

@@ -2,6 +2,8 @@
 
 import inspect
 import json
+import subprocess
+import sys
 import threading
 
 import mxnet as mx
@@ -11,6 +13,7 @@ import pytest
 from mxnet import gluon
 
 import bmx
+from bmx import operators
 
 CONVOLUTION = {"kernel": (3, 3), "num_filter": 4}
 
@@ -202,7 +205,7 @@ def gradients(symbol, values, grad_req, passes):
 
 
 class TestAccumulation:
-    """MXNet does not tell custom operators to add: see bmx/operators.py."""
+    """MXNet does not tell custom operators to add: see bmx/guards.py."""
 
     @pytest.fixture
     def values(self):
@@ -331,6 +334,25 @@ def test_many_python_threads_get_the_same_result():
     assert not wrong
 
 
+def test_functions_survive_another_librarys_loading(tmp_path):
+    before = mx.nd.QConvolution
+    with pytest.raises(mx.base.MXNetError):
+        mx.library.load(str(tmp_path / "none.so"))
+    mx.base._init_op_module("mxnet", "ndarray", mx.ndarray.register._make_ndarray_function)  # what loading does
+    operators._install_functions()
+    assert mx.nd.QConvolution.__doc__ == before.__doc__
+
+
+@pytest.mark.parametrize("first", ["bmx", "a backward pass"])
+def test_a_backward_pass_before_the_import_is_warned_of(first):
+    backward = (
+        "x = mx.nd.ones(1); x.attach_grad()\nwith mx.autograd.record(): y = x * 2 + x\ny.backward(); y.wait_to_read()\n"
+    )
+    script = "import mxnet as mx\n" + (backward if first != "bmx" else "") + "import bmx\n"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ("import bmx first" in result.stderr) == (first != "bmx")
+
+
 class TestErrors:
     @pytest.mark.parametrize(
         "attributes, message",
@@ -384,6 +406,20 @@ class TestErrors:
             ),
             (lambda: mx.nd.QConvolution(normal(1, 4, 5, 5), normal(4, 4, 3, 3), num_filter=4), "kernel must be given"),
             (lambda: mx.nd.QConvolution(normal(1, 4, 5, 5), **CONVOLUTION), "missing: weight"),
+            (
+                lambda: mx.nd.QConvolution(normal(1, 4, 5, 5), normal(4, 4, 3, 3), normal(4), **CONVOLUTION),
+                "a bias is given, but no_bias is True, the default; pass no_bias=False",
+            ),
+            (
+                lambda: mx.nd.QConvolution(normal(1, 4, 5, 5), normal(4, 4, 3, 3), data=normal(1), **CONVOLUTION),
+                "data is given twice",
+            ),
+            (
+                lambda: mx.nd.QConvolution(
+                    normal(1, 1, 2, 2, 2), normal(1, 1, 1, 1, 1), kernel=(1, 1, 1), num_filter=1, pad=(1048575,) * 3
+                ),
+                "more than 2^40 elements",
+            ),
             (lambda: mx.nd.QActivation(normal(3).astype("float16")), "data must be float32; cast it with astype"),
             (lambda: mx.nd.QActivation(normal(3).astype("float64")), "data must be float32; cast it with astype"),
             (

@@ -14,7 +14,9 @@ class BatchNorm(gluon_nn.BatchNorm):
     """Gluon's BatchNorm, with its parameters and results, computed by bmx's operator on the CPU.
 
     MXNet's own is fast in oneDNN's layouts, which binary layers do not use. Other axes than 1 and the composed path
-    take MXNet's. The moving moments change in the forward pass of training, not in the backward pass.
+    take MXNet's. The moving moments change in the forward pass of training, not in the backward pass. Each pass draws a
+    number from MXNet's random stream, as a Dropout does (it is how the operator learns whether MXNet trains), so that
+    other random layers of a network draw other numbers than beside MXNet's BatchNorm.
 
     Examples
     --------

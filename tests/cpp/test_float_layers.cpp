@@ -1,0 +1,148 @@
+// The float side of the layers, on oneDNN or plain as built, against definitions in double precision. The workspace is
+// filled with NaN first: nothing may depend on what an earlier operator left in it.
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "kernels/quantize.h"
+#include "operators/float_layer.h"
+#include "test.h"
+
+namespace {
+
+using bmx::ConvShape;
+using bmx::GradientType;
+
+struct Poisoned {
+  std::vector<char> memory;
+  bmx::Workspace workspace;
+
+  explicit Poisoned(size_t bytes)
+      : memory(bytes + 64, static_cast<char>(0xff)), workspace(bytes, [this](int) { return memory.data(); }) {}
+};
+
+std::vector<float> tame(test::Random* random, size_t count) {
+  std::vector<float> v(count);
+  for (float& x : v) x = static_cast<float>(random->between(-64, 64)) / 64;  // exact in bfloat16
+  return v;
+}
+
+// Calls f(index in out, value of the padded quantized data, its index or -1 for padding, index in weight).
+template <class F>
+void for_each_product(const ConvShape& s, const std::vector<float>& data, float pad, F f) {
+  for (int64_t n = 0; n < s.batch; ++n) {
+    for (int64_t o = 0; o < s.filters; ++o) {
+      for (int64_t p = 0; p < s.out_pixels(); ++p) {
+        const int64_t at[3] = {p / s.out(2) / s.out(1), p / s.out(2) % s.out(1), p % s.out(2)};
+        for (int64_t i = 0; i < s.inputs(); ++i) {
+          const int64_t tap[3] = {i / s.kernel[2] / s.kernel[1] % s.kernel[0], i / s.kernel[2] % s.kernel[1],
+                                  i % s.kernel[2]};
+          int64_t index = n * s.channels + o / s.group_filters() * s.group_channels() + i / s.taps();
+          bool inside = true;
+          for (int axis = 0; axis < 3; ++axis) {
+            const int64_t x = at[axis] * s.stride[axis] - s.pad[axis] + tap[axis] * s.dilate[axis];
+            inside = inside && x >= 0 && x < s.in[axis];
+            index = index * s.in[axis] + x;
+          }
+          f((n * s.filters + o) * s.out_pixels() + p, inside ? data[index] : pad, inside ? index : -1,
+            o * s.inputs() + i);
+        }
+      }
+    }
+  }
+}
+
+void check_close(const std::vector<float>& got, const std::vector<double>& expected, const std::string& what) {
+  for (size_t i = 0; i < got.size(); ++i) {
+    CHECK(std::fabs(got[i] - expected[i]) <= 1e-4 * (1 + std::fabs(expected[i])),
+          what + " at " + std::to_string(i) + ": " + std::to_string(got[i]) + " for " + std::to_string(expected[i]));
+  }
+}
+
+std::vector<float> quantized(const std::vector<float>& x, int bits) {
+  std::vector<float> y;
+  for (float v : x) y.push_back(bmx::quantize_activation(v, bits));
+  return y;
+}
+
+}  // namespace
+
+TEST(float_convolutions_equal_their_definition_in_both_types) {
+  test::Random random(31);
+  for (int i = 0; i < 150; ++i) {
+    ConvShape s;
+    s.batch = random.between(0, 2);
+    s.groups = random.between(1, 2);
+    s.channels = s.groups * random.between(1, i % 3 == 0 ? 40 : 6);
+    s.filters = s.groups * random.between(1, i % 3 == 0 ? 20 : 6);
+    for (int axis = i % 4 == 0 ? 0 : 1; axis < 3; ++axis) {
+      s.kernel[axis] = random.between(1, 3);
+      s.stride[axis] = random.between(1, 3);
+      s.dilate[axis] = random.between(1, 2);
+      s.pad[axis] = random.between(0, 3);
+      const int64_t least = s.dilate[axis] * (s.kernel[axis] - 1) + 1 - 2 * s.pad[axis];
+      s.in[axis] = std::max<int64_t>(1, least) + random.between(0, 4);
+    }
+    const int bits = i % 2 == 0 ? 1 : 32;
+    const float pad = bits == 1 ? (i % 4 < 2 ? 1.0f : -1.0f) : 0.0f;
+    const std::vector<float> raw = tame(&random, s.batch * s.channels * s.in_pixels()), data = quantized(raw, bits);
+    const std::vector<float> weight = tame(&random, s.filters * s.inputs());
+    const std::vector<float> grad = tame(&random, s.batch * s.filters * s.out_pixels());
+    std::vector<double> out(grad.size()), data_grad(raw.size()), weight_grad(weight.size());
+    for_each_product(s, data, pad, [&](size_t o, float x, int64_t d, size_t w) {
+      out[o] += static_cast<double>(x) * weight[w];
+      if (d >= 0) data_grad[d] += static_cast<double>(grad[o]) * weight[w];
+      weight_grad[w] += static_cast<double>(grad[o]) * x;
+    });
+    const int threads = 1 + i % 2;
+    bmx::FloatConvolution layer;
+    {
+      Poisoned p(layer.forward_bytes(s, threads));
+      std::vector<float> got(grad.size());
+      layer.forward(s, {raw.data(), bits, pad}, weight.data(), got.data(), threads, &p.workspace);
+      check_close(got, out, "forward");
+    }
+    for (GradientType type : {GradientType::kFloat32, GradientType::kBfloat16}) {
+      Poisoned p(layer.backward_bytes(s, type, threads));
+      std::vector<float> dx(raw.size(), 1e9f), dw(weight.size(), 1e9f);
+      layer.backward(s, grad.data(), {raw.data(), bits, pad}, weight.data(), dx.data(), dw.data(), type, threads,
+                     &p.workspace);
+      check_close(dx, data_grad, "gradient of the data");
+      check_close(dw, weight_grad, "gradient of the weight");
+    }
+  }
+}
+
+TEST(float_dense_layers_equal_their_definition_in_both_types) {
+  test::Random random(37);
+  for (int i = 0; i < 60; ++i) {
+    const bmx::DenseShape s{random.between(0, 9), random.between(1, 40), random.between(1, 70)};
+    const std::vector<float> data = tame(&random, s.rows * s.inputs), weight = tame(&random, s.units * s.inputs),
+                             grad = tame(&random, s.rows * s.units);
+    std::vector<double> out(grad.size()), data_grad(data.size()), weight_grad(weight.size());
+    for (int64_t r = 0; r < s.rows; ++r) {
+      for (int64_t u = 0; u < s.units; ++u) {
+        for (int64_t x = 0; x < s.inputs; ++x) {
+          out[r * s.units + u] += static_cast<double>(data[r * s.inputs + x]) * weight[u * s.inputs + x];
+          data_grad[r * s.inputs + x] += static_cast<double>(grad[r * s.units + u]) * weight[u * s.inputs + x];
+          weight_grad[u * s.inputs + x] += static_cast<double>(grad[r * s.units + u]) * data[r * s.inputs + x];
+        }
+      }
+    }
+    const int threads = 1 + i % 2;
+    bmx::FloatDense layer;
+    {
+      Poisoned p(layer.forward_bytes(s, threads));
+      std::vector<float> got(grad.size());
+      layer.forward(s, data.data(), weight.data(), got.data(), threads, &p.workspace);
+      check_close(got, out, "forward");
+    }
+    for (GradientType type : {GradientType::kFloat32, GradientType::kBfloat16}) {
+      Poisoned p(layer.backward_bytes(s, type, threads));
+      std::vector<float> dx(data.size(), 1e9f), dw(weight.size(), 1e9f);
+      layer.backward(s, grad.data(), data.data(), weight.data(), dx.data(), dw.data(), type, threads, &p.workspace);
+      check_close(dx, data_grad, "gradient of the data");
+      check_close(dw, weight_grad, "gradient of the weight");
+    }
+  }
+}
