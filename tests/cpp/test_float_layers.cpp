@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <thread>
 
 #include "kernels/quantize.h"
 #include "operators/float_layer.h"
@@ -145,4 +146,37 @@ TEST(float_dense_layers_equal_their_definition_in_both_types) {
       check_close(dw, weight_grad, "gradient of the weight");
     }
   }
+}
+
+TEST(many_threads_share_one_layer) {
+  test::Random random(41);
+  ConvShape s;
+  s.batch = 2;
+  s.channels = 20;
+  s.filters = 9;
+  s.in = {1, 7, 7};
+  s.kernel = {1, 3, 3};
+  s.pad = {0, 1, 1};
+  const std::vector<float> data = tame(&random, s.batch * s.channels * s.in_pixels());
+  const std::vector<float> weight = tame(&random, s.filters * s.inputs());
+  const std::vector<float> grad = tame(&random, s.batch * s.filters * s.out_pixels());
+  bmx::FloatConvolution layer;
+  auto run = [&](GradientType type) {
+    Poisoned p(layer.backward_bytes(s, type, 1));
+    std::vector<float> dx(data.size()), dw(weight.size());
+    layer.backward(s, grad.data(), {data.data(), 1, 1.0f}, weight.data(), dx.data(), dw.data(), type, 1, &p.workspace);
+    dx.insert(dx.end(), dw.begin(), dw.end());
+    return dx;
+  };
+  const GradientType types[] = {GradientType::kFloat32, GradientType::kBfloat16};
+  const std::vector<float> expected[] = {run(types[0]), run(types[1])};
+  std::vector<int> wrong(8);
+  std::vector<std::thread> threads;
+  for (int& mine : wrong) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 20; ++i) mine += run(types[i % 2]) != expected[i % 2];
+    });
+  }
+  for (std::thread& t : threads) t.join();
+  for (int count : wrong) CHECK(count == 0, "a thread got another result");
 }

@@ -319,29 +319,25 @@ class TestAccumulation:
 
 @pytest.mark.parametrize(
     "attributes",
-    [{}, {"act_bit": 4, "weight_bit": 2}, {"grad_dtype": "bfloat16"}, {"binarized_weights_only": True}],
+    [{}, {"act_bit": 4, "weight_bit": 2}, {"binarized_weights_only": True}],
     ids=lambda attributes: next(iter(attributes), "binary"),
 )
 def test_many_python_threads_get_the_same_result(attributes):
+    """Forward passes: MXNet itself, with its own Convolution too, does not stand gradients in several threads."""
     weight = np.random.normal(size=(8, 64, 3, 3)).astype(np.float32)
     if "binarized_weights_only" in attributes:
         weight = oracle.pack_convolution(weight, 32)
     x, w = normal(2, 64, 9, 9), mx.nd.array(weight)
 
-    def train():
-        data = x.copy()
-        data.attach_grad()
-        with mx.autograd.record():
-            out = mx.nd.QConvolution(data, w, kernel=(3, 3), num_filter=8, pad=(1, 1), **attributes)
-        out.backward()
-        return out.asnumpy(), data.grad.asnumpy()
+    def run():
+        return mx.nd.QConvolution(x, w, kernel=(3, 3), num_filter=8, pad=(1, 1), **attributes).asnumpy()
 
-    expected = train()
+    expected = run()
     wrong = []
 
     def work():
-        for _ in range(10):
-            if not all(map(np.array_equal, train(), expected)):
+        for _ in range(20):
+            if not np.array_equal(run(), expected):
                 wrong.append(1)
 
     threads = [threading.Thread(target=work) for _ in range(6)]
