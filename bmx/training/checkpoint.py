@@ -98,7 +98,7 @@ class Checkpoint:
         symbol = mx.sym.softmax(net(mx.sym.var("data")), name="softmax")
         auxiliary = set(symbol.list_auxiliary_states())
         arrays = {
-            ("aux:" if param.name in auxiliary else "arg:") + param.name: param.data().as_in_context(mx.cpu())
+            ("aux:" if param.name in auxiliary else "arg:") + param.name: param.list_data()[0].as_in_context(mx.cpu())
             for param in net.collect_params().values()
         }
         write_atomically(f"{self.prefix}-symbol.json", symbol.save)
@@ -136,10 +136,20 @@ class Checkpoint:
             raise Error(f"{self.resume_file}: from another network or optimizer, see {name}; resume with the same ones")
         for name, target in targets.items():
             saved[name].copyto(target)
+        optimizer = trainer._optimizer
         for i, param in enumerate(trainer._params):
-            param.set_data(param.data())  # from the first context to all
-            trainer._optimizer._index_update_count[i] = updates
-        trainer._optimizer.num_update = updates
+            if param.grad_req != "null":
+                param.set_data(param.list_data()[0])  # from the first device to all
+                for updater in trainer._updaters[1:]:
+                    source = trainer._updaters[0].states[i]
+                    updater.states[i] = optimizer.create_state_multi_precision(i, param.list_data()[0])
+                    updater.states_synced[i] = True
+                    for array, target in zip(_flatten(source), _flatten(updater.states[i])):
+                        array.copyto(target)
+        for device in range(len(trainer._updaters)):
+            counts = optimizer._all_index_update_counts.setdefault(device, {})
+            counts.update(dict.fromkeys(range(len(trainer._params)), updates))
+        optimizer.num_update = updates
         self._newest = progress["epoch"] + (progress["batch"] > 0)
         return progress
 
@@ -201,11 +211,13 @@ def _training_state(net: mx.gluon.HybridBlock, trainer: mx.gluon.Trainer) -> Dic
     updater = trainer._updaters[0]
     for i, param in enumerate(trainer._params):
         name = param.name[len(net.prefix) :] if param.name.startswith(net.prefix) else param.name
-        arrays[f"param:{name}"] = param.data()
-        if param.grad_req == "null":
+        arrays[f"param:{name}"] = param.list_data()[0]
+        if param.grad_req == "null":  # averages of BatchNorm, which every device has of its own
+            for device, array in enumerate(param.list_data()[1:], 1):
+                arrays[f"param:{name}:{device}"] = array
             continue
         if i not in updater.states:  # before the first step
-            updater.states[i] = trainer._optimizer.create_state_multi_precision(i, param.data())
+            updater.states[i] = trainer._optimizer.create_state_multi_precision(i, param.list_data()[0])
             updater.states_synced[i] = True
         for j, state in enumerate(_flatten(updater.states[i])):
             arrays[f"state:{name}:{j}"] = state

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import functools
 import math
 import signal
 import threading
 import time
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 import mxnet as mx
 import numpy as np
@@ -17,6 +18,7 @@ from mxnet import autograd, gluon
 from ..errors import Error
 from .checkpoint import Checkpoint
 from .data import Batches
+from .workers import Workers
 
 
 def fit(
@@ -28,21 +30,26 @@ def fit(
     prefix: Optional[str] = None,
     resume: bool = False,
     settings: Optional[Dict[str, Any]] = None,
-    loss: Optional[Callable] = None,
+    objective: Optional[Callable] = None,
     seed: int = 0,
     log: Callable[[str], Any] = functools.partial(print, flush=True),
+    keep_best: bool = False,
+    contexts: Sequence[mx.Context] = (),
+    workers: Optional[Workers] = None,
+    callbacks: Sequence[Callable[[List[Dict[str, Any]]], Any]] = (),
 ) -> List[Dict[str, Any]]:
     """Train a classifier; after each epoch print its validation accuracy and write a checkpoint.
 
     A run that is stopped, by Ctrl-C or by `epochs`, and resumed ends with the same parameters, bit for bit, as one
     that was not stopped: parameters, optimizer state, the place in the epoch and the history are in the checkpoint, and
-    random numbers follow from `seed`, epoch and batch.
+    random numbers follow from `seed`, epoch and batch. Two things are not in it: what gradient compression has left
+    over for later steps, and the running averages of BatchNorm of all workers but the first.
 
     Parameters
     ----------
     net : mxnet.gluon.HybridBlock
         Network with one input and class scores (before a softmax) as output, initialized, its shapes known or not.
-    train, validation : Batches
+    train, validation : Batches, RecordBatches or FolderBatches
         What to train on, and what to measure the accuracy on.
     optimizer : mxnet.optimizer.Optimizer
         Its learning-rate scheduler counts steps (batches), from 1.
@@ -54,18 +61,27 @@ def fit(
         Whether to go on from the checkpoint at `prefix` instead of beginning.
     settings : dict of str to str or number, optional
         What else must be the same in a resumed run, by name (batch size, learning rate, data set).
-    loss : callable, optional
-        ``(scores, labels) -> losses of the images``; default: softmax cross entropy.
+    objective : callable, optional
+        ``(net, images, labels, numpy.random.RandomState) -> losses of the images``, such as :class:`Objective`;
+        default: softmax cross entropy.
     seed : int, default 0
-        Seed of MXNet's random numbers (dropout, stochastic rounding).
+        Seed of MXNet's random numbers (dropout, stochastic rounding) and of the objective's.
     log : callable, optional
         Takes each line of output; default: prints it.
+    keep_best : bool, default False
+        Whether to keep the parameters of the epoch with the highest accuracy too, as ``<prefix>-best-NNNN.params``.
+    contexts : sequence of mxnet.Context, optional
+        Devices that share each batch, in equal parts; the network is initialized on them. Default: the current context.
+    workers : Workers, optional
+        The processes that train together. All call this function; the first one validates, logs and writes.
+    callbacks : sequence of callable, optional
+        Each is called after every epoch with the history up to it, see below.
 
     Returns
     -------
     list of dict
-        For each epoch ``epoch`` (1 is the first), ``loss`` (mean over the images), ``accuracy`` (0 to 1, validation),
-        ``seconds`` and ``images_per_second`` of training.
+        For each epoch ``epoch`` (1 is the first), ``loss`` (mean over this worker's images), ``accuracy`` (0 to 1,
+        validation), ``learning_rate``, ``seconds`` and ``images_per_second`` of training (of all workers).
 
     Raises
     ------
@@ -77,90 +93,155 @@ def fit(
     """
     if resume and prefix is None:
         raise Error("resume needs the prefix of the run to go on with")
-    loss = loss or gluon.loss.SoftmaxCrossEntropyLoss()
+    workers = workers or Workers()
+    if resume and workers.asynchronous:
+        raise Error("dist_async keeps the optimizer's state on the servers, so a run with it cannot be resumed")
+    contexts = list(contexts) or [mx.current_context()]
+    if train.batch_size % len(contexts):
+        raise Error(
+            f"batch size {train.batch_size}; allowed with {len(contexts)} devices: multiples of {len(contexts)}"
+        )
+    objective = objective or _cross_entropy
     settings = {**(settings or {}), "optimizer": type(optimizer).__name__, "seed": seed}
-    net(next(iter(validation.epoch(0)))[0])  # gives parameters of unknown shape their shape and first values
-    trainer = gluon.Trainer(net.collect_params(), optimizer, kvstore=None)
+    images = next(iter(validation.epoch(0)))[0]
+    try:
+        for ctx in contexts:
+            net(images.as_in_context(ctx))  # gives parameters of unknown shape their shape and first values
+    except (ValueError, mx.MXNetError) as error:
+        shape = "x".join(map(str, images.shape[1:]))
+        raise Error(f"the network cannot take images of {shape}: {_reason(error)}") from None
+    trainer = workers.trainer(net.collect_params(), optimizer)
+    first = workers.rank == 0
     checkpoint = Checkpoint(prefix) if prefix else None
     run = {"epoch": 0, "batch": 0, "loss": 0.0, "seconds": 0.0, "history": [], "settings": settings}
+    images_of_a_step = train.batch_size * (1 if workers.asynchronous else workers.count)
+    if not workers.distributed:  # gives all devices the averages of BatchNorm of the first one, as only the start may
+        workers.start(trainer, images_of_a_step)
     if resume:
         run = checkpoint.restore(net, trainer, settings)
-        log(f"resuming {_place(run)}")
+        if first:
+            log(f"resuming {_place(run)}")
+    if workers.distributed:  # gives all workers what the first one has restored
+        workers.start(trainer, images_of_a_step)
 
     with _deferred_interrupt() as interrupted:
         while run["epoch"] < epochs:
-            _train_epoch(net, trainer, loss, train, run, interrupted)
-            if run["batch"] == len(train):
-                _finish_epoch(run, len(train) * train.batch_size, accuracy(net, validation))
-                row = run["history"][-1]
-                log(
-                    f"epoch {row['epoch']:{len(str(epochs))}}/{epochs}  loss {row['loss']:.4f}  validation accuracy "
-                    f"{row['accuracy']:.2%}  {row['seconds']:.1f} s  {row['images_per_second']:.0f} img/s"
-                )
-            if checkpoint:
+            stop = _train_epoch(net, trainer, objective, train, run, interrupted, contexts, workers)
+            done = run["batch"] == len(train)
+            if done:
+                measured = accuracy(net, validation, contexts[0]) if first else 0.0
+                row = _finish_epoch(run, len(train) * train.batch_size, workers.count, measured, trainer)
+                if first:
+                    log(_line(run["history"], epochs))
+            if first and checkpoint:
                 checkpoint.save(net, trainer, run)
-                if run["batch"] == 0 and row["accuracy"] >= max(r["accuracy"] for r in run["history"]):
+                if done and keep_best and row["accuracy"] >= max(other["accuracy"] for other in run["history"]):
                     checkpoint.save_best(net, row["epoch"])
-            if interrupted:
-                log(f"interrupted {_place(run)}")
+            if first and done:
+                for callback in callbacks:
+                    callback(run["history"])
+            if stop:
+                if first:
+                    log(f"interrupted {_place(run)}")
                 raise KeyboardInterrupt
     return run["history"]
 
 
-def accuracy(net: gluon.HybridBlock, batches: Batches) -> float:
+def accuracy(net: gluon.HybridBlock, batches: Batches, ctx: Optional[mx.Context] = None) -> float:
     """Return the fraction of images, 0 to 1, whose highest score is that of their label."""
     hits = total = 0
     for images, labels in batches.epoch(0):
-        hits += int((net(images).asnumpy().argmax(axis=1) == labels.asnumpy()).sum())
+        scores = net(images if ctx is None else images.as_in_context(ctx))
+        hits += int((scores.asnumpy().argmax(axis=1) == labels.asnumpy()).sum())
         total += len(labels)
     return hits / total
 
 
-def _train_epoch(net, trainer, loss, train: Batches, run: Dict[str, Any], interrupted: List[int]) -> None:
-    """Train the rest of the epoch that `run` is in, or until an interrupt; count what was done in `run`."""
+def _cross_entropy(net, images, labels, random):
+    return gluon.loss.SoftmaxCrossEntropyLoss()(net(images), labels)
+
+
+def _train_epoch(
+    net: gluon.HybridBlock,
+    trainer: gluon.Trainer,
+    objective: Callable,
+    train: Batches,
+    run: Dict[str, Any],
+    interrupted: List[int],
+    contexts: List[mx.Context],
+    workers: Workers,
+) -> bool:
+    """Train the rest of the epoch that `run` is in, or until an interrupt, which is what is returned.
+
+    Counts what was done in `run`.
+    """
     epoch = run["epoch"] + 1
     start = time.time() - run["seconds"]
-    previous = None
+    previous: List[mx.nd.NDArray] = []
+    stop = False
 
-    def count(total: Optional[mx.nd.NDArray]) -> None:
-        if total is None:
-            return
-        run["loss"] += float(total.asscalar())
+    def count(totals: List[mx.nd.NDArray]) -> None:
+        run["loss"] += sum(float(total.asscalar()) for total in totals)
         if not math.isfinite(run["loss"]):
             raise _diverged(f"the loss is {run['loss']}", trainer, run)
 
-    with _progress_bar(train, epoch, run["batch"]) as bar:
+    with _progress_bar(train, epoch, run["batch"]) if workers.rank == 0 else contextlib.nullcontext(_NoBar()) as bar:
         for images, labels in train.epoch(epoch, start=run["batch"]):
-            step = np.random.SeedSequence([run["settings"]["seed"], epoch, run["batch"]])
-            mx.random.seed(int(step.generate_state(1)[0]))
+            words = [run["settings"]["seed"], epoch, run["batch"]] + ([workers.rank] if workers.rank else [])
+            seeds = np.random.SeedSequence(words).generate_state(2)
+            mx.random.seed(int(seeds[0]))
+            random = np.random.RandomState(seeds[1])
+            parts = list(zip(*(gluon.utils.split_and_load(array, contexts) for array in (images, labels))))
             with autograd.record():
-                losses = loss(net(images), labels)
-            losses.backward()
-            trainer.step(len(images))
+                losses = [objective(net, *part, random) for part in parts]
+            autograd.backward(losses)
+            trainer.step(len(images) * (1 if workers.asynchronous else workers.count))
             run["batch"] += 1
             count(previous)  # one step late, so that MXNet computes while Python prepares
-            previous = losses.sum()
+            previous = [loss.sum() for loss in losses]
             bar.update(len(images))
-            if interrupted:
+            stop = workers.agree(bool(interrupted))
+            if stop:
                 break
     count(previous)
     for param in net.collect_params().values():  # binary layers hide them from the loss: the sign of NaN is +1
-        if not mx.nd.all_finite(param.data()).asscalar():
+        if not mx.nd.all_finite(param.list_data()[0]).asscalar():
             raise _diverged(f"{param.name} has values that are not finite", trainer, run)
     run["seconds"] = time.time() - start
+    return stop
 
 
-def _finish_epoch(run: Dict[str, Any], images: int, validation_accuracy: float) -> None:
-    """Turn the sums of an epoch into its row of the history, and go to the next one."""
+def _finish_epoch(
+    run: Dict[str, Any], images: int, workers: int, validation_accuracy: float, trainer: gluon.Trainer
+) -> Dict[str, Any]:
+    """Turn the sums of an epoch into its row of the history, which is returned, and go to the next one."""
     row = {
         "epoch": run["epoch"] + 1,
         "loss": run["loss"] / images,
         "accuracy": validation_accuracy,
+        "learning_rate": float(trainer.learning_rate),
         "seconds": run["seconds"],
-        "images_per_second": images / run["seconds"],
+        "images_per_second": images * workers / run["seconds"],
     }
     run["history"].append(row)
     run.update(epoch=row["epoch"], batch=0, loss=0.0, seconds=0.0)
+    return row
+
+
+def _line(history: List[Dict[str, Any]], epochs: int) -> str:
+    """Say in a line how the last epoch went, and how long the other ones will take at its speed."""
+    row = history[-1]
+    left = round(row["seconds"] * (epochs - row["epoch"]))
+    return (
+        f"epoch {row['epoch']:{len(str(epochs))}}/{epochs}  loss {row['loss']:.4f}  validation accuracy "
+        f"{row['accuracy']:.2%}  {row['seconds']:.1f} s  {row['images_per_second']:.0f} img/s"
+        + (f"  {datetime.timedelta(seconds=left)} left" if left else "")
+    )
+
+
+def _reason(error: Exception) -> str:
+    """Return the last line that is not empty: MXNet's messages begin with where in its sources they come from."""
+    return [line.strip() for line in str(error).splitlines() if line.strip()][-1]
 
 
 def _place(run: Dict[str, Any]) -> str:

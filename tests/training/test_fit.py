@@ -261,3 +261,116 @@ def test_training_needs_neither_tqdm_nor_matplotlib(root):
     """
     folder = os.path.dirname(__file__)
     subprocess.run([sys.executable, "-c", script, folder, str(root)], check=True, stdin=subprocess.DEVNULL)
+
+
+def test_the_best_epoch_is_kept(tmp_path):
+    """The accuracies of four epochs are made up: the best one is the second."""
+    scores = iter([0.2, 0.9, 0.5, 0.7])
+
+    def made_up(net, batches, ctx=None):
+        return next(scores)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["bmx.training.fit"], "accuracy", made_up)
+        run(network(), 4, prefix=str(tmp_path / "net"), keep_best=True)
+    assert sorted(path.name for path in tmp_path.glob("net-best*")) == ["net-best-0002.params", "net-best-symbol.json"]
+    begun = network()
+    run(begun, 2)
+    saved = mx.nd.load(str(tmp_path / "net-best-0002.params"))
+    for array, expected in zip(saved.values(), parameters(begun)):
+        np.testing.assert_array_equal(array.asnumpy(), expected)
+
+
+def test_callbacks_get_the_history():
+    lengths = []
+    history = run(network(), 3, callbacks=[lambda rows: lengths.append(len(rows))])
+    assert lengths == [1, 2, 3] and history[0]["learning_rate"] > history[2]["learning_rate"] > 0
+
+
+def on_two_devices():
+    contexts = [mx.cpu(0), mx.cpu(1)]
+    mx.random.seed(11)
+    net = nn.HybridSequential()
+    with net.name_scope():
+        net.add(nn.Dense(8, in_units=16), nn.BatchNorm(), nn.Activation("relu"), nn.Dense(2, in_units=8))
+    net.initialize(mx.init.Xavier(), ctx=contexts)
+    return net, contexts
+
+
+@pytest.mark.parametrize("batch", [3, 8])
+def test_run_on_two_devices_resumes_exactly(tmp_path, batch):
+    """Two CPU contexts stand for two GPUs."""
+    prefix = str(tmp_path / "net")
+
+    def train(epochs, interrupt=False, **options):
+        net, contexts = on_two_devices()
+        batches, validation = problem()
+
+        class PressesCtrlC(Batches):
+            def epoch(self, number, start=0):
+                for i, item in enumerate(super().epoch(number, start)):
+                    if interrupt and number == 2 and i == batch - 1:
+                        os.kill(os.getpid(), signal.SIGINT)
+                    yield item
+
+        batches = PressesCtrlC(batches.images, batches.labels, batches.batch_size, train=True)
+        history = []
+        try:
+            history = fit(net, batches, validation, adam(), epochs, contexts=contexts, log=str, **options)
+        except KeyboardInterrupt:
+            assert interrupt
+        return history, [[array.asnumpy() for array in param.list_data()] for param in net.collect_params().values()]
+
+    history, whole = train(3)
+    train(3, interrupt=True, prefix=prefix)
+    resumed_history, resumed = train(3, prefix=prefix, resume=True)
+    assert history[-1]["accuracy"] > 0.7 and without_times(history) == without_times(resumed_history)
+    for before, after in zip(whole, resumed):
+        for a, b in zip(before, after):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_two_devices_equal_one():
+    """Without BatchNorm, which has averages of its own on each device."""
+    results = []
+    for contexts in ([mx.cpu(0)], [mx.cpu(0), mx.cpu(1)]):
+        mx.random.seed(11)
+        net = nn.HybridSequential()
+        net.add(nn.Dense(8, activation="tanh", in_units=16), nn.Dense(2, in_units=8))
+        net.initialize(mx.init.Xavier(), ctx=contexts)
+        fit(net, *problem(), mx.optimizer.SGD(learning_rate=0.1), 2, contexts=contexts, log=str)
+        results.append([param.list_data()[0].asnumpy() for param in net.collect_params().values()])
+    for a, b in zip(*results):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_devices_share_a_batch_equally():
+    with pytest.raises(bmx.Error, match="batch size 8; allowed with 3 devices: multiples of 3"):
+        run(network(), 1, contexts=[mx.cpu(i) for i in range(3)])
+
+
+def test_images_that_do_not_fit_the_network():
+    net = nn.Dense(2, in_units=9)
+    net.initialize()
+    with pytest.raises(bmx.Error, match="the network cannot take images of 1x4x4: "):
+        run(net, 1)
+
+
+def test_binary_optimizer_and_bop_resume_exactly(tmp_path):
+    def binary():
+        net = nn.HybridSequential()
+        with net.name_scope():
+            net.add(bmx.gluon.nn.QDense(8, in_units=16), nn.BatchNorm(), nn.Dense(2, in_units=8))
+        mx.random.seed(3)
+        net.initialize(mx.init.Xavier())
+        return net
+
+    def optimizer():
+        return bmx.optimizer.BinaryOptimizer(adam(), binary="bop", clip=1)
+
+    whole, begun, resumed = binary(), binary(), binary()
+    expected = run(whole, 3, optimizer=optimizer())
+    run(begun, 1, prefix=str(tmp_path / "net"), optimizer=optimizer())
+    found = run(resumed, 3, prefix=str(tmp_path / "net"), optimizer=optimizer(), resume=True)
+    assert without_times(found) == without_times(expected)
+    assert_equal_parameters(whole, resumed)

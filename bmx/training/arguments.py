@@ -1,0 +1,174 @@
+"""The command line that the training programs in ``example/`` share."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, Callable, NamedTuple, Optional, Tuple
+
+import mxnet as mx
+
+from ..errors import Error
+from .augment import LEVELS
+from .cifar import cifar10, cifar100
+from .data import synthetic
+from .imagenet import imagenet
+from .mnist import fashion_mnist, load_mnist
+from .schedule import MODES
+from .workers import KINDS
+
+
+class _Known(NamedTuple):
+    """A data set: ``load(folder)`` and its number of classes; synthetic takes a shape, imagenet is not in memory."""
+
+    load: Callable[..., Any]
+    classes: Optional[int]
+    kind: str  # of augmentation
+
+
+DATASETS = {
+    "mnist": _Known(load_mnist, 10, "digits"),
+    "fashion-mnist": _Known(fashion_mnist, 10, "clothes"),
+    "cifar10": _Known(cifar10, 10, "photographs"),
+    "cifar100": _Known(cifar100, 100, "photographs"),
+    "synthetic": _Known(synthetic, 10, "photographs"),
+    "imagenet": _Known(imagenet, None, "photographs"),
+}
+
+
+def parser(text: str, **defaults: Any) -> argparse.ArgumentParser:
+    """Return the parser of a program.
+
+    Parameters
+    ----------
+    text : str
+        Its docstring: a sentence, and after an empty line examples.
+    **defaults
+        What differs from the defaults here, such as ``dataset="cifar10"``.
+    """
+    head, _, examples = text.partition("\n\n")
+    result = argparse.ArgumentParser(
+        description=head, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    _add_what(result.add_argument_group("what is trained"))
+    _add_how(result.add_argument_group("how"))
+    _add_run(result.add_argument_group("the run"))
+    _add_where(result.add_argument_group("where"))
+    result.set_defaults(**defaults)
+    for action in result._actions:
+        if action.default not in (None, False, (), argparse.SUPPRESS) and "default:" not in action.help:
+            action.help += " (default: %(default)s)"
+    return result
+
+
+def _add_what(group: Any) -> None:
+    add = group.add_argument
+    add("--model", default="resnet18_e1", metavar="NAME", help="a network of bmx.models.get_model")
+    add("--bits", type=int, default=1, metavar="N", help="of the weights, 1 to 32")
+    add("--bits-a", type=int, metavar="N", help="of the activations, 1 to 32 (default: as --bits)")
+    add("--clip-threshold", type=float, metavar="T", help="the gradient of a sign is 0 where abs(x) > T (default: 1)")
+    add("--activation-method", metavar="NAME", help="of 1 bit: det_sign, sign_approx_sign, swish_sign, round")
+    add("--weight-quantization", metavar="NAME", help="of 1 bit: det_sign, ...; of 2 bits: dorefa, twn (ternary)")
+    add("--approximation", metavar="NAME", help="scaling of 1-bit convolutions: binet (of weights), xnor (of both)")
+    add("--grad-bit", type=int, metavar="N", help="of the gradients between layers, 1 to 32 (default: 32)")
+    add("--no-thumbnail", action="store_true", help="the network's first layers for large images, also for small ones")
+    add("--dataset", default="cifar10", metavar="NAME", help=", ".join(DATASETS))
+    add("--data-dir", metavar="DIR", help="folder with its files (default: Gluon's, ~/.mxnet/datasets/NAME)")
+    add("--shape", type=_shape, default=(3, 32, 32), metavar="C,H,W", help="of synthetic images (default: 3,32,32)")
+    add("--limit", type=int, metavar="N", help="train on the first N images, test on the first N test images")
+    add("--classes", type=int, default=1000, metavar="N", help="of imagenet")
+    add("--image-size", type=int, default=224, metavar="N", help="of imagenet")
+
+
+def _add_how(group: Any) -> None:
+    add = group.add_argument
+    add("--epochs", type=int, default=20, metavar="N", help="number of the last epoch")
+    add("--batch-size", type=int, default=100, metavar="N", help="images of a step, for each worker")
+    add("--optimizer", default="adam", metavar="NAME", help="adam, radam, sgd, another one of MXNet's, or "
+        "bop, with adam for what has more than 1 bit")  # fmt: skip
+    add("--clip-weights", type=float, metavar="C", help="clip the 1-bit weights to -C..C after each step")
+    add("--momentum", type=float, default=0.9, help="of sgd and nag")
+    add("--wd", type=float, default=0.0, help="weight decay")
+    add("--lr", type=float, default=0.002, help="learning rate after the warm-up")
+    add("--lr-schedule", default="cosine", choices=MODES, help=", ".join(MODES))
+    add("--lr-steps", type=_numbers, default=(), metavar="E,E", help="of step: epochs after which the rate falls")
+    add("--lr-factor", type=float, default=0.1, metavar="F", help="of step: what it is multiplied by")
+    add("--warmup-epochs", type=float, default=0.0, metavar="N", help="in which the learning rate rises from 0")
+    add("--augmentation", default="low", choices=LEVELS, help=", ".join(LEVELS))
+    add("--small-epochs", type=int, default=0, metavar="N", help="epochs at first on 3/4 of height and width: faster")
+    add("--mixup", type=float, default=0.0, metavar="ALPHA", help="mix pairs of images, by Beta(ALPHA, ALPHA)")
+    add("--label-smoothing", type=float, default=0.0, metavar="P", help="part of a label for all classes alike")
+    add("--teacher", metavar="PREFIX-NNNN.params", help="checkpoint of a network to distil from")
+    add("--temperature", type=float, default=4.0, help="of the distillation")
+    add("--teacher-weight", type=float, default=0.5, help="0 to 1; the labels have the rest")
+    add("--grad-dtype", choices=("float32", "bfloat16"), help="of gradients of binary layers (default: float32, or "
+        "the environment variable BMX_GRAD_DTYPE)")  # fmt: skip
+    add("--seed", type=int, default=0, help="of all random numbers")
+
+
+def _add_run(group: Any) -> None:
+    add = group.add_argument
+    add("--prefix", help="of the files written (default: runs/DATASET-MODEL-BITSbit)")
+    add("--resume", action="store_true", help="go on from the checkpoint of the same prefix")
+    add("--tensorboard", metavar="DIR", help="write curves for TensorBoard there; needs tensorboardX")
+    add("--dry-run", action="store_true", help="print the network, make two steps, write nothing")
+
+
+def _add_where(group: Any) -> None:
+    add = group.add_argument
+    add("--gpus", type=_gpus, default=(), metavar="0,1", help="GPUs that share each batch, on MXNet's own operators; "
+        "needs a GPU build of MXNet, and none was at hand to test this with")  # fmt: skip
+    add("--threads", type=int, default=4, metavar="N", help="that decode images of imagenet")
+    add("--kv-store", default="local", metavar="KIND", help=", ".join(KINDS) + "; see docs/distributed.md")
+    add("--gradient-compression", default="none", metavar="KIND", help="none, 2bit: between machines")
+    add("--threshold", type=float, default=0.5, help="of the gradient compression")
+
+
+def _numbers(text: str) -> Tuple[float, ...]:
+    return tuple(float(number) for number in text.split(","))
+
+
+def _gpus(text: str) -> Tuple[int, ...]:
+    return tuple(int(number) for number in text.split(","))
+
+
+def _shape(text: str) -> Tuple[int, ...]:
+    channels, height, width = map(int, text.split(","))
+    if min(channels, height, width) < 1:
+        raise ValueError
+    return channels, height, width
+
+
+_shape.__name__ = "shape"
+_numbers.__name__, _gpus.__name__ = "list of epochs", "list of GPUs"  # argparse: "invalid list of GPUs value"
+
+
+def check(args: argparse.Namespace) -> None:
+    """Complete the arguments, and check those that nothing else checks before much time has gone by.
+
+    Raises
+    ------
+    bmx.Error
+        If one is not allowed.
+    """
+    for name in ("epochs", "batch_size", "limit", "threads", "classes"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise Error(f"--{name.replace('_', '-')} is {value}; allowed: 1 or more")
+    if args.dataset == "imagenet" and (args.limit or args.small_epochs):
+        raise Error("--limit and --small-epochs are for data sets in memory, not for imagenet")
+    if not args.lr > 0:
+        raise Error(f"--lr is {args.lr:g}; allowed: more than 0")
+    if not 0 <= args.seed < 2**32:
+        raise Error(f"--seed is {args.seed}; allowed: 0 to 4294967295")
+    if args.dataset not in DATASETS:
+        raise Error(f"no data set {args.dataset!r}; there are {', '.join(DATASETS)}")
+    if args.optimizer.lower() not in mx.optimizer.Optimizer.opt_registry:
+        known = ", ".join(sorted(mx.optimizer.Optimizer.opt_registry))
+        raise Error(f"no optimizer {args.optimizer!r}; there are {known}")
+    if args.gpus and mx.context.num_gpus() <= max(args.gpus):
+        raise Error(
+            f"--gpus {','.join(map(str, args.gpus))}: MXNet sees {mx.context.num_gpus()} GPUs; this needs them, and a "
+            "GPU build of MXNet"
+        )
+    args.bits_a = args.bits if args.bits_a is None else args.bits_a
+    args.prefix = args.prefix or f"runs/{args.dataset}-{args.model}-{args.bits}bit"

@@ -1,0 +1,264 @@
+"""The training programs in ``example/``: a run as the command line describes it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+import mxnet as mx
+
+from .. import models
+from ..errors import Error
+from ..gluon import nn
+from ..optimizer import BinaryOptimizer, FlipRatio
+from ..summary import summary
+from .arguments import DATASETS, check, parser
+from .augment import augmentation
+from .checkpoint import Checkpoint
+from .data import Batches
+from .fit import fit
+from .imagenet import imagenet
+from .objective import Objective, teacher
+from .plot import plot_curves
+from .schedule import learning_rates
+from .workers import Workers
+
+
+def main(text: str, arguments: Optional[List[str]] = None, **defaults: Any) -> int:
+    """Run a training program: parse the command line, train, say in one line what went wrong; return the exit status.
+
+    Parameters
+    ----------
+    text, **defaults
+        As of :func:`parser`.
+    arguments : list of str, optional
+        Default: the command line's.
+    """
+    args = parser(text, **defaults).parse_args(arguments)
+    workers = None
+    try:
+        check(args)
+        workers = Workers(args.kv_store, args.gradient_compression, args.threshold)
+        history = run(args, workers)
+    except KeyboardInterrupt:
+        if (workers is None or workers.rank == 0) and os.path.exists(Checkpoint(args.prefix).resume_file):
+            again = shlex.join([arg for arg in sys.argv if arg != "--resume"])
+            launch = f"bmx launch -n {workers.count} -s ... -- " if workers and workers.distributed else ""
+            print(f"go on with: {launch}python {again} --resume", file=sys.stderr)
+        return 130
+    except BaseException as error:
+        if workers is not None:
+            workers.leave()
+        if not isinstance(error, Error):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if history and workers.rank == 0 and not args.dry_run:
+        best = max(history, key=lambda row: row["accuracy"])
+        print(
+            f"test accuracy {history[-1]['accuracy']:.2%}, at best {best['accuracy']:.2%} in epoch {best['epoch']}; "
+            f"network: {Checkpoint(args.prefix).params_file(history[-1]['epoch'])}"
+        )
+    return 0
+
+
+def run(args: argparse.Namespace, workers: Workers) -> List[Dict[str, Any]]:
+    """Train as the checked arguments say; return the history.
+
+    Raises
+    ------
+    bmx.Error
+        If they do not fit each other, the data or the checkpoint.
+    KeyboardInterrupt
+        On Ctrl-C, see :func:`bmx.training.fit`.
+    """
+    if args.grad_dtype:
+        os.environ["BMX_GRAD_DTYPE"] = args.grad_dtype  # read when an operator is made: at the first pass
+    say = (lambda line: print(line, flush=True)) if workers.rank == 0 else (lambda line: None)
+    contexts = [mx.gpu(number) for number in args.gpus] or [mx.cpu()]
+    classes = DATASETS[args.dataset].classes or args.classes
+    net = _network(args, classes, contexts)  # before the data, which take longer to be found wrong
+    train, test, source = _batches(args, workers)
+    objective = Objective(
+        classes,
+        args.label_smoothing,
+        args.mixup,
+        teacher(args.teacher, contexts) if args.teacher else None,
+        args.temperature,
+        args.teacher_weight,
+    )
+    say(f"{args.model}, {args.bits} bit weights, {args.bits_a} bit activations, on {source}")
+    options = {"objective": objective, "seed": args.seed, "log": say, "contexts": contexts, "workers": workers}
+    if args.dry_run:
+        images = next(iter(test.epoch(0)))[0]
+        say(str(summary(net, images.shape[1:])))
+        history = fit(net, _First(train, 2), _First(test, 1), _optimizer(args, len(train), workers), 1, **options)
+        say("dry run: nothing was written")
+        return history
+    callbacks = []
+    if workers.rank == 0:
+        callbacks.append(_curves(args))
+        if args.tensorboard:
+            callbacks.append(_tensorboard(args.tensorboard, net))
+    return fit(
+        net,
+        train,
+        test,
+        _optimizer(args, len(train), workers),
+        args.epochs,
+        prefix=args.prefix,
+        resume=args.resume,
+        settings=_settings(args, source, workers),
+        keep_best=True,
+        callbacks=callbacks,
+        **options,
+    )
+
+
+def _network(args: argparse.Namespace, classes: int, contexts: List[mx.Context]) -> mx.gluon.HybridBlock:
+    mx.random.seed(args.seed)
+    options = {"bits": args.bits, "bits_a": args.bits_a, "classes": classes}
+    side = {"imagenet": args.image_size, "synthetic": args.shape[1]}.get(args.dataset, 32)
+    small = {"thumbnail": True} if side <= 64 and not args.no_thumbnail else {}
+    for name in ("clip_threshold", "activation_method", "weight_quantization", "approximation", "grad_bit"):
+        if getattr(args, name) is not None and args.model.lower() == "lenet":
+            raise Error(f"lenet has layers of its own, which --{name.replace('_', '-')} does not change")
+    with nn.set_binary_layer_config(
+        bits=args.bits,
+        bits_a=args.bits_a,
+        grad_cancel=args.clip_threshold,
+        activation=args.activation_method,
+        weight_quantization=args.weight_quantization,
+        approximation=args.approximation,
+        grad_bit=args.grad_bit,
+    ):
+        try:
+            net = models.get_model(args.model, **options, **small)
+        except Error as error:
+            if "no option 'thumbnail'" not in str(error):
+                raise
+            net = models.get_model(args.model, **options)  # a network for small images, or for large ones only
+    net.initialize(mx.init.Xavier(), ctx=contexts)
+    net.hybridize(static_alloc=True)
+    return net
+
+
+def _batches(args: argparse.Namespace, workers: Workers) -> Tuple[Any, Any, str]:
+    """Return what to train on, what to test on, and a phrase about them."""
+    part = (workers.rank, workers.count)
+    if args.dataset == "imagenet":
+        folder = args.data_dir or os.path.join(mx.base.data_dir(), "datasets", "imagenet")
+        threads = args.threads
+        train, test = imagenet(folder, args.batch_size, args.image_size, args.augmentation, args.seed, threads, part)
+        found = len(getattr(train, "classes", ()))
+        if found > args.classes:
+            raise Error(f"--classes is {args.classes}; {folder} has {found}")
+        return train, test, f"{train.count} training and {test.count} validation images from {folder}"
+    known = DATASETS[args.dataset]
+    data = known.load(args.shape if args.dataset == "synthetic" else args.data_dir)
+    images, labels = data.train_images[: args.limit], data.train_labels[: args.limit]
+    norm = {"mean": data.mean, "std": data.std}
+    augment = augmentation(args.augmentation, known.kind)
+    train = Batches(
+        images,
+        labels,
+        args.batch_size,
+        train=True,
+        augment=augment,
+        seed=args.seed,
+        small_epochs=args.small_epochs,
+        part=part,
+        **norm,
+    )
+    test = Batches(data.test_images[: args.limit], data.test_labels[: args.limit], 200, **norm)
+    return train, test, data.source
+
+
+def _optimizer(args: argparse.Namespace, batches: int, workers: Workers) -> mx.optimizer.Optimizer:
+    if workers.asynchronous:
+        batches *= workers.count  # a server counts the steps of all
+    schedule = learning_rates(
+        args.lr_schedule, args.lr, args.epochs, batches, args.warmup_epochs, args.lr_steps, args.lr_factor
+    )
+    options = {"learning_rate": args.lr, "lr_scheduler": schedule, "wd": args.wd}
+    if args.optimizer.lower() in ("sgd", "nag", "signum", "lars", "dcasgd"):
+        options["momentum"] = args.momentum
+    if args.optimizer.lower() == "bop":
+        return BinaryOptimizer("adam", options, binary="bop", clip=args.clip_weights)
+    if args.clip_weights is not None:
+        return BinaryOptimizer(args.optimizer, options, clip=args.clip_weights)
+    return mx.optimizer.create(args.optimizer, **options)
+
+
+def _settings(args: argparse.Namespace, source: str, workers: Workers) -> Dict[str, Any]:
+    """What a resumed run must have as the one before: all that changes what is computed, but the number of epochs."""
+    names = (
+        *("model", "bits", "bits_a", "clip_threshold", "activation_method", "weight_quantization", "approximation"),
+        *("grad_bit", "grad_dtype", "dataset", "shape"),
+        *("batch_size", "limit", "lr", "lr_schedule", "lr_steps", "lr_factor"),
+        *("warmup_epochs", "momentum", "wd", "augmentation", "small_epochs", "mixup", "label_smoothing", "teacher"),
+        *("temperature", "teacher_weight", "kv_store", "gradient_compression", "threshold", "clip_weights"),
+    )
+    settings = {name.replace("_", " "): getattr(args, name) for name in names}
+    settings.update({name: list(value) for name, value in settings.items() if isinstance(value, tuple)})  # as in JSON
+    return {**settings, "workers": workers.count, "data": source}
+
+
+def _curves(args: argparse.Namespace) -> Callable[[List[Dict[str, Any]]], None]:
+    """Return a callback that draws the epochs so far."""
+
+    def draw(history: List[Dict[str, Any]]) -> None:
+        plot_curves(f"{args.prefix}.png", history, title=f"{args.model}, {args.bits} bit, {args.dataset}")
+
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        print(f"no curves in {args.prefix}.png: they need matplotlib (pip install 'bmx-mxnet[examples]')")
+        return lambda history: None
+    return draw
+
+
+def _tensorboard(folder: str, net: mx.gluon.HybridBlock) -> Callable[[List[Dict[str, Any]]], None]:
+    """Return a callback for TensorBoard: the newest row, and how many 1-bit weights have changed their sign."""
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        raise Error("--tensorboard needs tensorboardX: pip install 'bmx-mxnet[tensorboard]'") from None
+    try:
+        writer = SummaryWriter(folder)
+    except OSError as error:
+        raise Error(f"--tensorboard {folder}: cannot be written ({error.strerror})") from None
+    try:
+        flips = FlipRatio(net)
+    except Error:  # no 1-bit weights
+        flips = None
+
+    def write(history: List[Dict[str, Any]]) -> None:
+        row = history[-1]
+        for name in ("loss", "accuracy", "learning_rate", "images_per_second"):
+            writer.add_scalar(name, row[name], row["epoch"])
+        if flips is not None:
+            writer.add_scalar("flip_ratio", flips().total, row["epoch"])
+        writer.flush()
+
+    return write
+
+
+class _First:
+    """The first batches of others."""
+
+    def __init__(self, batches: Any, count: int):
+        self.batches, self.count, self.batch_size = batches, min(count, len(batches)), batches.batch_size
+
+    def __len__(self) -> int:
+        return self.count
+
+    def epoch(self, number: int, start: int = 0):
+        """Yield them, from batch `start` on."""
+        for place, batch in enumerate(self.batches.epoch(number, start), start):
+            if place >= self.count:
+                return
+            yield batch

@@ -1,0 +1,287 @@
+"""Batches of photographs in files: RecordIO, which MXNet decodes in C++, and folders of images, one for each class."""
+
+from __future__ import annotations
+
+import math
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Iterator, List, Tuple
+
+import mxnet as mx
+import numpy as np
+
+from ..errors import Error
+from .augment import LEVELS, jitter_colours
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+
+
+class RecordBatches:
+    """Batches from a RecordIO file, as MXNet's tools/im2rec.py writes it, through ``mx.io.ImageRecordIter``.
+
+    Order and augmentation of an epoch follow from `seed` and its number, for a given number of threads.
+
+    Parameters
+    ----------
+    path : str
+        The file, NAME.rec. NAME.idx beside it makes counting the images fast.
+    batch_size : int
+        Images of a batch.
+    size : int, default 224
+        Height and width that the network gets.
+    train : bool, default False
+        Whether to shuffle, to augment and to drop the last incomplete batch. Without, the central part of each image is
+        taken, whose shorter side is first made size·8/7 long.
+    augment : {'none', 'low', 'medium', 'high'}, default 'low'
+        low: a random part of that size, mirrored or not; medium: a random part of 8 to 100 % of the area; high: with
+        changed brightness, contrast and saturation too.
+    seed : int, default 0
+    threads : int, default 4
+        Threads that decode.
+    part : (int, int), default (0, 1)
+        Number of this worker and number of workers; each reads its part of the file.
+
+    Raises
+    ------
+    bmx.Error
+        If the file is missing, damaged or too small, or a parameter is not allowed.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        batch_size: int,
+        size: int = 224,
+        train: bool = False,
+        augment: str = "low",
+        seed: int = 0,
+        threads: int = 4,
+        part: Tuple[int, int] = (0, 1),
+    ):
+        _check(augment, size)
+        self.path, self.batch_size, self.size, self.train, self.seed = path, batch_size, size, train, seed
+        self.augment, self.threads, self.part = augment, threads, part if train else (0, 1)
+        self.count = _count_records(path)
+        if batch_size < 1 or len(self) < 1:
+            raise Error(f"batch size {batch_size}; allowed with {path}: 1 to {self.count // self.part[1]}")
+
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+        batches = self.count / (self.batch_size * self.part[1])
+        return math.floor(batches) if self.train else math.ceil(batches)
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Tuple[mx.nd.NDArray, mx.nd.NDArray]]:
+        """Yield the (images, labels) of epoch `number` from batch `start` on."""
+        batches = self._open(number)
+        for place in range(len(self)):
+            try:
+                batch = batches.next()
+            except StopIteration:
+                raise Error(f"{self.path}: ended after {place} of {len(self)} batches; make it again") from None
+            except mx.MXNetError as error:
+                raise Error(f"{self.path}: cannot be decoded: {str(error).strip().splitlines()[-1]}") from None
+            if place >= start:
+                wanted = self.batch_size - (0 if self.train else batch.pad)
+                yield batch.data[0][:wanted], batch.label[0][:wanted]
+
+    def _open(self, number: int) -> mx.io.DataIter:
+        options = {
+            "path_imgrec": self.path,
+            "data_shape": (3, self.size, self.size),
+            "batch_size": self.batch_size,
+            "preprocess_threads": self.threads,
+            "num_parts": self.part[1],
+            "part_index": self.part[0],
+            "resize": self.size * 8 // 7,
+            **{f"mean_{channel}": 255 * value for channel, value in zip("rgb", MEAN)},
+            **{f"std_{channel}": 255 * value for channel, value in zip("rgb", STD)},
+        }
+        if self.train:
+            seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0] >> 1)
+            options.update(shuffle=True, seed=seed, seed_aug=seed, shuffle_chunk_seed=seed)
+            if self.augment != "none":
+                options.update(rand_crop=self.augment == "low", rand_mirror=True)
+            if LEVELS.index(self.augment) >= 2:
+                options.update(resize=-1, random_resized_crop=True, min_random_area=0.08, max_random_area=1.0)
+                options.update(min_aspect_ratio=3 / 4, max_aspect_ratio=4 / 3)
+            if self.augment == "high":
+                options.update(brightness=0.4, contrast=0.4, saturation=0.4, pca_noise=0.1)
+        try:
+            return mx.io.ImageRecordIter(**options)
+        except mx.MXNetError as error:
+            raise Error(f"{self.path}: cannot be read: {str(error).strip().splitlines()[-1]}") from None
+
+
+class FolderBatches:
+    """Batches from a folder with a folder of images (jpg, png, bmp) for each class, in the order of their names.
+
+    The same numbers as :class:`RecordBatches`, decoded and cut here; order and augmentation of an epoch follow from
+    `seed` and its number.
+
+    Parameters
+    ----------
+    folder : str
+    batch_size, size, train, augment, seed, threads, part
+        As of :class:`RecordBatches`.
+
+    Raises
+    ------
+    bmx.Error
+        If there are no such folders or images, one cannot be decoded, or a parameter is not allowed.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        batch_size: int,
+        size: int = 224,
+        train: bool = False,
+        augment: str = "low",
+        seed: int = 0,
+        threads: int = 4,
+        part: Tuple[int, int] = (0, 1),
+    ):
+        _check(augment, size)
+        self.batch_size, self.size, self.train, self.seed = batch_size, size, train, seed
+        self.augment, self.threads, self.part = augment, threads, part if train else (0, 1)
+        self.classes, self.files = _images_in(Path(folder))
+        if batch_size < 1 or len(self) < 1:
+            raise Error(f"batch size {batch_size}; allowed with {folder}: 1 to {len(self.files) // self.part[1]}")
+
+    __len__ = RecordBatches.__len__
+
+    @property
+    def count(self) -> int:
+        """Number of images."""
+        return len(self.files)
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Tuple[mx.nd.NDArray, mx.nd.NDArray]]:
+        """Yield the (images, labels) of epoch `number` from batch `start` on; the next batch is decoded meanwhile."""
+        order = np.arange(self.count)
+        if self.train:
+            np.random.RandomState([self.seed, number]).shuffle(order)
+
+        def submit(batch: int) -> list:
+            place = batch * self.part[1] + self.part[0]
+            rows = order[place * self.batch_size : (place + 1) * self.batch_size]
+            return [pool.submit(self._load, int(row), number) for row in rows]
+
+        with ThreadPoolExecutor(self.threads) as pool:
+            following = submit(start)
+            for batch in range(start, len(self)):
+                current, following = following, submit(batch + 1) if batch + 1 < len(self) else []
+                images, labels = zip(*(future.result() for future in current))
+                yield mx.nd.array(np.stack(images)), mx.nd.array(np.array(labels, np.float32))
+
+    def _load(self, row: int, epoch: int) -> Tuple[np.ndarray, int]:
+        """Return an image, normalized, of shape (3, size, size), and its class."""
+        path, label = self.files[row]
+        try:
+            image = mx.image.imread(path)
+        except (mx.MXNetError, OSError) as error:
+            raise Error(f"{path}: cannot be decoded: {str(error).strip().splitlines()[-1]}") from None
+        random = np.random.RandomState([self.seed, epoch, row])
+        level = LEVELS.index(self.augment) if self.train else 0
+        if level >= 2:
+            left, top, width, height = _random_area(image.shape[1], image.shape[0], random)
+            image = mx.image.fixed_crop(image, left, top, width, height, (self.size, self.size), 2)
+        else:
+            image = mx.image.resize_short(image, self.size * 8 // 7, 2)
+            height, width = image.shape[:2]
+            room = np.array([height - self.size, width - self.size])
+            top, left = random.randint(0, room + 1) if level else room // 2
+            image = mx.image.fixed_crop(image, int(left), int(top), self.size, self.size)
+        pixels = image.asnumpy().transpose(2, 0, 1).astype(np.float32) / 255
+        if level and random.randint(2):
+            pixels = pixels[:, :, ::-1]
+        if level == 3:
+            pixels = jitter_colours(0.4)(pixels[None], random)[0]
+        mean, std = (np.array(values, np.float32).reshape(3, 1, 1) for values in (MEAN, STD))
+        return (pixels - mean) / std, label
+
+
+def imagenet(folder: str, batch_size: int, size: int, augment: str, seed: int, threads: int, part: Tuple[int, int]):
+    """Return batches to train on and to validate with: of train.rec and val.rec in `folder`, or its train/ and val/.
+
+    Raises
+    ------
+    bmx.Error
+        If neither is there, or as by the two classes.
+    """
+    root = Path(folder)
+    for make, names in ((RecordBatches, ("train.rec", "val.rec")), (FolderBatches, ("train", "val"))):
+        if all((root / name).exists() for name in names):
+            options = {"size": size, "augment": augment, "seed": seed, "threads": threads, "part": part}
+            train, val = (make(str(root / name), batch_size, train=name == names[0], **options) for name in names)
+            if make is FolderBatches and train.classes != val.classes:
+                other = sorted(set(train.classes) ^ set(val.classes))[0]
+                raise Error(f"{root}: the class {other} is not in both of train/ and val/")
+            return train, val
+    raise Error(
+        f"no images in {root}: put there train.rec and val.rec, which MXNet's tools/im2rec.py makes, or the folders "
+        "train and val with a folder of images for each class"
+    )
+
+
+def _check(augment: str, size: int) -> None:
+    if augment not in LEVELS:
+        raise Error(f"augmentation {augment!r}; allowed: {', '.join(LEVELS)}")
+    if size < 1:
+        raise Error(f"image size {size}; allowed: 1 or more")
+
+
+def _count_records(path: str) -> int:
+    """Number of records: from the lines of the index file, else by walking through the file from header to header."""
+    index = os.path.splitext(path)[0] + ".idx"
+    try:
+        if os.path.exists(index):
+            with open(index, "rb") as file:
+                return sum(1 for line in file if line.strip())
+        return _walk(path)
+    except OSError as error:
+        raise Error(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _walk(path: str) -> int:
+    """Count records: magic number, 3 bits of the kind of part and 29 of the length, data padded to 4 bytes."""
+    count, end = 0, os.path.getsize(path)
+    with open(path, "rb") as file:
+        while file.tell() < end:
+            magic, word = (int(value) for value in np.frombuffer(file.read(8).ljust(8, b"\0"), "<u4"))
+            length = (word & (2**29 - 1)) + 3 & ~3
+            if magic != 0xCED7230A or file.tell() + length > end:
+                raise Error(f"{path}: not a whole RecordIO file; make it again with tools/im2rec.py")
+            count += word >> 29 in (0, 1)  # a whole record, or the first part of one
+            file.seek(length, os.SEEK_CUR)
+    return count
+
+
+def _images_in(folder: Path) -> Tuple[List[str], List[Tuple[str, int]]]:
+    try:
+        classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+        files = [
+            (str(path), label)
+            for label, name in enumerate(classes)
+            for path in sorted((folder / name).iterdir())
+            if path.suffix.lower() in SUFFIXES
+        ]
+    except OSError as error:
+        raise Error(f"{folder}: cannot be read ({error.strerror})") from None
+    if not files:
+        raise Error(f"{folder}: no images; put a folder of .jpg or .png files for each class into it")
+    return classes, files
+
+
+def _random_area(width: int, height: int, random: np.random.RandomState) -> Tuple[int, int, int, int]:
+    """Return left, top, width and height of 8 to 100 % of the area, at a ratio of 3:4 to 4:3, if that is possible."""
+    for _ in range(10):
+        area = random.uniform(0.08, 1) * width * height
+        ratio = math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return int(random.randint(0, width - w + 1)), int(random.randint(0, height - h + 1)), w, h
+    side = min(width, height)
+    return (width - side) // 2, (height - side) // 2, side, side

@@ -1,0 +1,135 @@
+"""Photographs in RecordIO files and in folders: the same batches for the same seed, and errors that name the file."""
+
+import io
+
+import mxnet as mx
+import numpy as np
+import pytest
+from PIL import Image
+
+import bmx
+from bmx.training import FolderBatches, RecordBatches
+from bmx.training.imagenet import imagenet
+
+COLOURS = [(200, 30, 30), (30, 200, 30), (30, 30, 200)]
+
+
+def photograph(number, kind="PNG"):
+    """An image whose colour says its class, number % 3, and whose brightness its number."""
+    data = io.BytesIO()
+    pixels = np.full((40 + number, 50, 3), COLOURS[number % 3]) - number
+    Image.fromarray(pixels.astype(np.uint8)).save(data, kind)
+    return data.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Both forms of the same twelve images."""
+    for split in ("train", "val"):
+        for number in range(12):
+            path = tmp_path / split / "red green blue".split()[number % 3] / f"{number:02}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(photograph(number))
+        writer = mx.recordio.MXIndexedRecordIO(str(tmp_path / f"{split}.idx"), str(tmp_path / f"{split}.rec"), "w")
+        for number in range(12):
+            writer.write_idx(
+                number, mx.recordio.pack(mx.recordio.IRHeader(0, number % 3, number, 0), photograph(number))
+            )
+        writer.close()
+    return tmp_path
+
+
+def makers(folder):
+    return (
+        lambda **options: RecordBatches(str(folder / "train.rec"), size=32, threads=1, **options),
+        lambda **options: FolderBatches(str(folder / "train"), size=32, threads=2, **options),
+    )
+
+
+def everything(batches, epoch, start=0):
+    images, labels = zip(*((image.asnumpy(), label.asnumpy()) for image, label in batches.epoch(epoch, start)))
+    return np.concatenate(images), np.concatenate(labels)
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["records", "folders"])
+@pytest.mark.parametrize("augment", ["none", "low", "medium", "high"])
+def test_an_epoch_has_every_image_once_and_the_seed_repeats_it(folder, which, augment):
+    def make(seed):
+        return makers(folder)[which](batch_size=5, train=True, augment=augment, seed=seed)
+
+    images, labels = everything(make(0), 1)
+    assert len(make(0)) == 2 and images.shape == (10, 3, 32, 32) and images.dtype == np.float32
+    # The classes are red, green and blue in the RecordIO file, and blue, green, red in the folder.
+    strongest = images.mean((2, 3)).argmax(1)
+    if augment != "high":
+        np.testing.assert_array_equal(strongest if which == 0 else 2 - strongest, labels)
+    np.testing.assert_array_equal(everything(make(0), 1)[0], images)
+    np.testing.assert_array_equal(everything(make(0), 1, start=1)[0], images[5:])
+    assert (everything(make(0), 2)[1] != labels).any() or (everything(make(0), 3)[1] != labels).any()
+    assert (everything(make(1), 1)[1] != labels).any() or (everything(make(2), 1)[1] != labels).any()
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["records", "folders"])
+def test_validation_has_all_images_in_order(folder, which):
+    batches = makers(folder)[which](batch_size=5)
+    images, labels = everything(batches, 0)
+    assert len(batches) == 3 and images.shape == (12, 3, 32, 32)
+    expected = np.arange(12) % 3 if which == 0 else np.repeat([0, 1, 2], 4)
+    np.testing.assert_array_equal(labels, expected)
+
+
+def test_both_forms_give_the_same_images(folder):
+    record, plain = (everything(make(batch_size=4), 0) for make in makers(folder))
+    for number in range(12):
+        row = (2 - number % 3) * 4 + number // 3
+        np.testing.assert_allclose(record[0][number], plain[0][row], atol=1e-5)
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["records", "folders"])
+def test_workers_share_the_images(folder, which):
+    parts = [makers(folder)[which](batch_size=3, train=True, augment="none", part=(rank, 2)) for rank in (0, 1)]
+    brightness = [everything(part, 1)[0].mean((1, 2, 3)) for part in parts]
+    assert [len(part) for part in parts] == [2, 2]
+    different = len({round(float(value), 4) for value in np.concatenate(brightness)})
+    assert different == 12 if which else different >= 10  # MXNet splits a file by bytes, and repeats what is missing
+
+
+def test_records_are_counted_without_the_index(folder):
+    (folder / "train.idx").unlink()
+    assert RecordBatches(str(folder / "train.rec"), batch_size=4, size=32).count == 12
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-7], lambda data: b"no records" * 9, lambda data: b"\0" * 64])
+def test_damaged_record_file_is_named(folder, damage):
+    (folder / "train.idx").unlink()
+    path = folder / "train.rec"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(bmx.Error, match="train.rec: not a whole RecordIO file"):
+        RecordBatches(str(path), batch_size=4)
+
+
+def test_damaged_image_is_named(folder):
+    (folder / "train" / "red" / "00.png").write_bytes(b"no image")
+    with pytest.raises(bmx.Error, match="00.png: cannot be decoded"):
+        everything(makers(folder)[1](batch_size=4), 0)
+
+
+def test_imagenet_takes_what_is_there(folder, tmp_path):
+    options = {"size": 32, "augment": "low", "seed": 0, "threads": 1, "part": (0, 1)}
+    assert isinstance(imagenet(str(folder), 4, **options)[0], RecordBatches)
+    (folder / "val.rec").unlink()
+    train, val = imagenet(str(folder), 4, **options)
+    assert isinstance(train, FolderBatches) and train.train and not val.train
+    (folder / "val" / "red").rename(folder / "val" / "pink")
+    with pytest.raises(bmx.Error, match="the class pink is not in both"):
+        imagenet(str(folder), 4, **options)
+    with pytest.raises(bmx.Error, match="no images in .*: put there train.rec and val.rec, .*, or the folders"):
+        imagenet(str(tmp_path / "empty"), 4, **options)
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["records", "folders"])
+def test_impossible_options(folder, which):
+    with pytest.raises(bmx.Error, match="batch size 13; allowed with .* 1 to 12"):
+        makers(folder)[which](batch_size=13, train=True)
+    with pytest.raises(bmx.Error, match="augmentation 'much'; allowed: none, low"):
+        makers(folder)[which](batch_size=3, augment="much")

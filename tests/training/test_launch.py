@@ -1,0 +1,196 @@
+"""Several processes on this machine, through MXNet's parameter server on loopback."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import bmx
+from bmx.training.launch import environment, instructions, launch
+from bmx.training.workers import Workers
+
+# Trains a network with a convolution and two binary layers; what ends badly is said by the first argument.
+PROGRAM = """if True:
+    import os, signal, sys
+    import mxnet as mx, numpy as np
+    import bmx
+    from bmx.gluon import nn
+    from bmx.training import Batches, fit
+    from bmx.training.workers import Workers
+
+    ends, kind, optimizer, batch_size, compression, prefix = sys.argv[1:]
+    workers = Workers(kind, compression, threshold=0.05)
+    random = np.random.RandomState(3)
+    labels = np.arange(48, dtype=np.float32) % 2
+    images = (random.randn(48, 1, 4, 4) + labels.reshape(-1, 1, 1, 1) - 0.5).astype(np.float32)
+
+    class MyBatches(Batches):
+        def epoch(self, number, start=0):
+            for i, batch in enumerate(super().epoch(number, start)):
+                if self.train and number == 2 and i == 1 and workers.rank == 1:
+                    if ends == "killed":
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    if ends == "fails":
+                        sys.exit(3)
+                    if ends == "interrupted":
+                        os.kill(os.getpid(), signal.SIGINT)
+                yield batch
+
+    mx.random.seed(0 if workers.rank == 0 else 99)  # only the first worker's parameters count
+    net = nn.HybridSequential(prefix="net_")
+    with net.name_scope():
+        net.add(nn.Conv2D(8, 3, padding=1, in_channels=1), nn.activated_conv(8, 3, padding=1, in_channels=8))
+        net.add(nn.QDense(8, in_units=128), nn.Dense(2, in_units=8))
+    net.initialize(mx.init.Xavier())
+    net.hybridize()
+    train = MyBatches(images, labels, int(batch_size), train=True, part=(workers.rank, workers.count))
+    optimizer = mx.optimizer.create(optimizer, learning_rate=0.01)
+    try:
+        fit(net, train, Batches(images, labels, 16), optimizer, 2, prefix=prefix, workers=workers)
+    except KeyboardInterrupt:
+        pass
+    except BaseException:
+        workers.leave()
+        raise
+    arrays = {name: param.data().asnumpy() for name, param in net.collect_params().items()}
+    np.savez(f"{prefix}.{workers.rank}.npz", **arrays)
+"""
+LIMIT = 60  # seconds
+
+
+@pytest.fixture
+def train(root, tmp_path, monkeypatch):
+    """Run the program, by itself or as several workers; returns the parameters of each at the end."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("PYTHONPATH", str(root))
+
+    def run(name, workers, kind, optimizer="sgd", batch_size=4, compression="none", ends="well", separately=False):
+        prefix = str(tmp_path / name)
+        command = [sys.executable, "-c", PROGRAM, ends, kind, optimizer, str(batch_size), compression, prefix]
+        if separately:
+            launch_separately(command, workers)
+        elif workers:
+            assert launch(command, workers, servers=1, timeout=LIMIT) == 0
+        else:
+            subprocess.run(command, check=True, stdin=subprocess.DEVNULL, timeout=LIMIT)
+        return [dict(np.load(f"{prefix}.{rank}.npz")) for rank in range(max(1, workers))]
+
+    return run
+
+
+def test_two_workers_hold_the_same_weights_which_are_those_of_one_with_the_joined_batch(train):
+    first, second = train("two", 2, "dist_sync")
+    (alone,) = train("one", 0, "local", batch_size=8)
+    for name in alone:
+        np.testing.assert_array_equal(first[name], second[name])
+        np.testing.assert_allclose(first[name], alone[name], rtol=1e-3, atol=1e-5)
+
+
+def test_compressed_gradients_leave_the_workers_equal(train):
+    first, second = train("two", 2, "dist_sync", compression="2bit")
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name])
+        assert np.isfinite(first[name]).all()
+
+
+def launch_separately(command, workers):
+    """Start each process with a `bmx launch --role` of its own, as on several hosts."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    own = [sys.executable, "-m", "bmx.cli", "launch", "-n", str(workers), "-s", "1", "--scheduler", address]
+    own += ["--timeout", str(LIMIT), "--role"]
+    roles = [["scheduler"], ["server"], *[["worker", "--", *command]] * workers]
+    processes = [subprocess.Popen([*own, *role], stdin=subprocess.DEVNULL) for role in roles]
+    assert [process.wait(LIMIT) for process in processes] == [0] * len(roles)
+
+
+def test_servers_know_the_optimizers_of_bmx(train):
+    """With dist_async the servers make the steps."""
+    for weights in train("two", 2, "dist_async", optimizer="radam", separately=True):
+        assert all(np.isfinite(value).all() for value in weights.values())
+
+
+def test_an_interrupt_of_one_worker_stops_all_after_the_same_step(train, tmp_path):
+    first, second = train("two", 2, "dist_sync", ends="interrupted")
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name])
+    assert (tmp_path / "two.resume").exists()
+
+
+@pytest.mark.parametrize("ends, reason", [("killed", "was killed by SIGKILL"), ("fails", "failed with exit status 3")])
+def test_a_worker_that_ends_early_stops_the_others(train, ends, reason, capfd, monkeypatch):
+    monkeypatch.setattr("bmx.training.launch.PATIENCE", 1)
+    start = time.monotonic()
+    with pytest.raises(bmx.Error, match=rf"worker \(process \d+\) {reason}; the others have been stopped"):
+        train("two", 2, "dist_sync", ends=ends)
+    assert time.monotonic() - start < LIMIT / 2
+    left = subprocess.run(["ps", "-eo", "ppid,args"], capture_output=True, text=True).stdout
+    assert not [line for line in left.splitlines() if line.split()[0] == str(os.getpid()) and "serve(" in line]
+
+
+def test_sigterm_stops_all(root, tmp_path):
+    """What Slurm and Kubernetes send."""
+    started = tmp_path / "started"
+    worker = f"import os, pathlib, time; pathlib.Path({str(started)!r}).write_text(str(os.getpid())); time.sleep(60)"
+    command = [sys.executable, "-m", "bmx.cli", "launch", "-n", "1", "-s", "1", "--", sys.executable, "-c", worker]
+    process = subprocess.Popen(command, cwd=root, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not (started.exists() and started.read_text()):
+        time.sleep(0.05)
+    process.terminate()
+    assert "DMLC_NUM_WORKER=1" in process.communicate(timeout=30)[1] and process.returncode == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(started.read_text()), 0)
+
+
+def test_time_limit():
+    with pytest.raises(bmx.Error, match=r"worker \(process \d+\) not done after 0.3 s; stopped"):
+        launch([sys.executable, "-c", "import time; time.sleep(60)"], 1, 1, port=1, role="worker", timeout=0.3)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"workers": 0}, "0 workers; allowed: 1 or more"),
+        ({"servers": -1}, "-1 servers; allowed: 1 or more"),
+        ({"command": []}, "no program to start"),
+        ({"role": "worker"}, "need the scheduler's port"),
+        ({"role": "boss"}, "role 'boss'; allowed: scheduler, server, worker"),
+        ({"command": ["no-such-program"], "role": "worker", "port": 1}, "no-such-program: cannot be started"),
+    ],
+)
+def test_impossible_launches(arguments, message):
+    with pytest.raises(bmx.Error, match=message):
+        launch(**{"command": ["true"], "workers": 1, "servers": 1, **arguments})
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("dist",), "KVStore 'dist'; allowed: local, device, dist_sync, dist_async"),
+        (("dist_sync", "1bit"), "gradient compression '1bit'; allowed: none, 2bit"),
+        (("dist_sync", "2bit", 0), "threshold of the gradient compression is 0; allowed: more than 0"),
+        (("local", "2bit"), "KVStore local sends nothing"),
+        (("dist_sync",), "DMLC_ROLE is not set.*bmx launch"),
+    ],
+)
+def test_impossible_workers(arguments, message):
+    with pytest.raises(bmx.Error, match=message):
+        Workers(*arguments)
+
+
+def test_environment_and_instructions():
+    assert environment(2, 1, "10.0.0.1", 9091, "server") == {
+        "DMLC_ROLE": "server",
+        "DMLC_PS_ROOT_URI": "10.0.0.1",
+        "DMLC_PS_ROOT_PORT": "9091",
+        "DMLC_NUM_WORKER": "2",
+        "DMLC_NUM_SERVER": "1",
+    }
+    text = instructions(["python", "train.py", "--lr", "0.1"], 2, 1, "10.0.0.1", 9091)
+    assert "export DMLC_PS_ROOT_URI=10.0.0.1\n" in text
+    assert "bmx launch -n 2 -s 1 --scheduler 10.0.0.1:9091 --role worker -- python train.py --lr 0.1" in text
