@@ -4,14 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-CPP_SOURCES = $(shell find src tests benchmark -name '*.cpp' -o -name '*.h')
+CPP_SOURCES = $(shell find src tests benchmark fuzz -name '*.cpp' -o -name '*.h')
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 # As in pyproject.toml's [build-system]; pip itself must know editable installs and extras that name the package.
 BUILD_REQUIRES := "pip>=21.3" "setuptools>=70.1" "cmake>=3.18" ninja mxnet==1.9.1 "numpy>=1.19,<1.24" \
   "onednn-devel-cpu-gomp==2023.2.0; platform_system == 'Linux' and platform_machine == 'x86_64'"
 
-.PHONY: help demo test test-cpp test-python sanitize lint format bench build clean distclean
+.PHONY: help demo test test-cpp test-python sanitize fuzz lint format bench build clean distclean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -26,7 +26,7 @@ test: build ## all tests, C++ and Python
 
 test-cpp: $(INSTALLED)
 	@cmake -S . -B build/cmake -DBMX_TESTS=ON >/dev/null
-	@cmake --build build/cmake --target bmx_tests
+	@cmake --build build/cmake --target bmx_tests bmx_engine_tests
 	ctest --test-dir build/cmake --output-on-failure
 
 test-python: build
@@ -36,13 +36,19 @@ test-python: build
 # beyond our reach is left out.
 cached = $(shell sed -n 's/^$(1):[A-Z]*=//p' build/cmake/CMakeCache.txt)
 PRELOAD = $(shell $(CXX) -print-file-name=libasan.so) $(shell $(CXX) -print-file-name=libubsan.so)
-sanitize: build ## C++ tests and operator tests under AddressSanitizer and UndefinedBehaviorSanitizer
+sanitize: build ## C++ tests and operator tests under Address-, UndefinedBehavior- and ThreadSanitizer
+	@cmake -S . -B build/thread-sanitize -G Ninja -DBMX_THREAD_SANITIZE=ON -DBMX_TESTS=ON -DBMX_USE_ONEDNN=OFF >/dev/null
+	@cmake --build build/thread-sanitize --target bmx_engine_tests
+	build/thread-sanitize/bmx_engine_tests concurrent
 	@cmake -S . -B build/sanitize -G Ninja -DBMX_SANITIZE=ON -DBMX_TESTS=ON -DMXNET_DIR=$(call cached,MXNET_DIR) \
 	  -Ddnnl_DIR=$(call cached,dnnl_DIR) >/dev/null
-	@cmake --build build/sanitize --target bmx_tests bmx bmx_mxnet
+	@cmake --build build/sanitize --target bmx_tests bmx_engine_tests bmx bmx_mxnet
 	ctest --test-dir build/sanitize --output-on-failure
 	LD_PRELOAD="$(PRELOAD)" ASAN_OPTIONS=detect_leaks=0 BMX_LIBRARY_DIR=build/sanitize \
 	  $(BIN)/python -m pytest -q -p no:cacheprovider -m "not overruns_in_mxnet" tests/operators
+
+fuzz: $(INSTALLED) ## strange .bmx files for FUZZ_SECONDS (60) under sanitizers; needs clang
+	fuzz/run
 
 bench: build ## binary convolutions beside their arithmetic limit and MXNet's float ones
 	@cmake -S . -B build/cmake -DBMX_BENCHMARK=ON >/dev/null

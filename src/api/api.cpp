@@ -1,26 +1,14 @@
-// The C API: a thin layer that turns exceptions into status codes and messages.
-#include <exception>
-#include <string>
-
+// The C API: a thin layer that turns exceptions into status codes and messages. (Its models and sessions: engine.cpp.)
 #include "bmx.h"
+
+#include "api/guarded.h"
 #include "kernels/isa.h"
 
-namespace {
+namespace bmx::api {
 
 thread_local std::string last_error;
 
-template <class F>
-int guarded(F f) {
-  try {
-    f();
-    return 0;
-  } catch (const std::exception& e) {
-    last_error = e.what();
-    return 1;
-  }
-}
-
-}  // namespace
+}  // namespace bmx::api
 
 extern "C" {
 
@@ -29,9 +17,9 @@ const char* bmx_version(void) { return BMX_VERSION; }
 int bmx_word_bits(void) { return BMX_WORD_BITS; }
 
 int bmx_isa(const char** name) {
-  return guarded([&] { *name = bmx::kernels().name; });
+  return bmx::api::guarded([&] { *name = bmx::kernels().name; });
 }
 
-const char* bmx_last_error(void) { return last_error.c_str(); }
+const char* bmx_last_error(void) { return bmx::api::last_error.c_str(); }
 
 }  // extern "C"

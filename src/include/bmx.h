@@ -1,9 +1,26 @@
-/* The C API of libbmx.
+/* The C API of libbmx: runs compiled networks, .bmx files (docs/format.md), on one image or many.
  *
- * Functions that can fail return 0 on success, otherwise another number, and bmx_last_error() has the reason.
+ *   bmx_model* model;
+ *   bmx_session* session;
+ *   if (bmx_model_load("lenet.bmx", &model) != 0 || bmx_session_new(model, 1, &session) != 0) {
+ *     fprintf(stderr, "%s\n", bmx_last_error());
+ *     exit(1);
+ *   }
+ *   const float* inputs[1] = {pixels};   // 1 x 28 x 28 floats, as bmx_model_input says
+ *   float* outputs[1] = {scores};        // room for 10 floats
+ *   if (bmx_session_run(session, 1, inputs, outputs) != 0) ...
+ *   bmx_session_free(session);
+ *   bmx_model_free(model);
+ *
+ * Functions that return int return 0 on success, otherwise another number, and bmx_last_error() has the reason; what
+ * they would have written is then untouched. A model may be used by any number of threads at once, a session by one at
+ * a time. Link with -lbmx.
  */
 #ifndef BMX_H_
 #define BMX_H_
+
+#include <stddef.h>
+#include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -15,18 +32,92 @@ extern "C" {
 #define BMX_API __attribute__((visibility("default")))
 #endif
 
+/* --- The library ------------------------------------------------------------------------------------------------ */
+
 /* "major.minor.patch" */
 BMX_API const char* bmx_version(void);
 
 /* Bits of the words of packed files that the converter writes by default: 32 or 64, as built. */
 BMX_API int bmx_word_bits(void);
 
-/* Sets *name to the kernels in use ("avx512", "avx2", "portable"); fails if BMX_ISA names kernels that this
- * machine does not run. The string lives as long as the library. */
+/* Sets *name to the kernels in use ("avx512", "avx2", "portable"); fails if the environment variable BMX_ISA names
+ * kernels that this machine does not run. The string lives as long as the library. */
 BMX_API int bmx_isa(const char** name);
 
-/* Why the last call of this thread failed; "" if none did. Valid until the thread's next failing call. */
+/* Why the last call of this thread failed, in one line; "" if none did. Valid until the thread's next failing call. */
 BMX_API const char* bmx_last_error(void);
+
+/* --- Models ----------------------------------------------------------------------------------------------------- */
+
+/* A compiled network: weights and steps. Never changes. */
+typedef struct bmx_model bmx_model;
+
+/* Maps a .bmx file into memory and checks it, in milliseconds. The file must not be changed or shortened while the
+ * model lives; to exchange it, write another and rename it. */
+BMX_API int bmx_model_load(const char* path, bmx_model** model);
+
+/* The same from memory that holds a whole .bmx file, which is copied. */
+BMX_API int bmx_model_from_memory(const void* bytes, size_t size, bmx_model** model);
+
+/* Frees a model, when the last of its sessions is freed too. NULL is allowed. */
+BMX_API void bmx_model_free(bmx_model* model);
+
+/* An input or output of a network. */
+typedef struct bmx_array {
+  const char* name;
+  int dims;         /* 1 to 4, without the batch */
+  int64_t shape[4]; /* as in MXNet: channels, height, width; unused ones are 0 */
+  int64_t size;     /* numbers of one image: the product of the shape */
+} bmx_array;
+
+/* A step of a network, for profiles. */
+typedef struct bmx_step {
+  const char* name; /* the layer's */
+  const char* kind; /* "CONV", "POOL", ... as in docs/format.md */
+  int64_t macs;     /* multiply-adds of one image */
+  int64_t bytes;    /* of tensors and weights that it reads and writes for one image */
+} bmx_step;
+
+/* Strings that these and the following functions give live as long as the model. */
+BMX_API const char* bmx_model_name(const bmx_model* model);
+BMX_API int bmx_model_num_inputs(const bmx_model* model);
+BMX_API int bmx_model_num_outputs(const bmx_model* model);
+BMX_API int bmx_model_num_steps(const bmx_model* model);
+
+/* Input, output or step number `index`, from 0; they fail if there is none. */
+BMX_API int bmx_model_input(const bmx_model* model, int index, bmx_array* input);
+BMX_API int bmx_model_output(const bmx_model* model, int index, bmx_array* output);
+BMX_API int bmx_model_step(const bmx_model* model, int index, bmx_step* step);
+
+/* --- Sessions --------------------------------------------------------------------------------------------------- */
+
+/* A model together with memory for the tensors of an image. Threads that run a model at the same time need a session
+ * each; all of them share the model's weights. */
+typedef struct bmx_session bmx_session;
+
+/* `threads` (1 to 1024): how many share the work of a run. With 1, nothing but the calling thread runs. */
+BMX_API int bmx_session_new(const bmx_model* model, int threads, bmx_session** session);
+
+/* NULL is allowed. */
+BMX_API void bmx_session_free(bmx_session* session);
+
+/* Runs the network on `batch` >= 0 images.
+ *
+ * inputs[i] has the `batch` images of input i one after the other, each bmx_array.size floats in the order of its
+ * shape; outputs[i] has room for those of output i. Where the batch is at least as large as the number of threads, each
+ * thread takes whole images and has its own memory; otherwise they share each step.
+ *
+ * Fails if another thread is running this session. */
+BMX_API int bmx_session_run(bmx_session* session, int64_t batch, const float* const* inputs, float* const* outputs);
+
+/* Bytes of memory that a session has for tensors. */
+BMX_API int64_t bmx_session_bytes(const bmx_session* session);
+
+/* From now on (1), or no longer (0), measures each step. Steps then wait for each other, which costs a little. */
+BMX_API int bmx_session_profile(bmx_session* session, int on);
+
+/* Seconds that step `index` took since bmx_session_profile(session, 1), in all images together. */
+BMX_API int bmx_session_seconds(const bmx_session* session, int index, double* seconds);
 
 #ifdef __cplusplus
 }

@@ -2,21 +2,10 @@
 #include "kernels/elementwise.h"
 #include "kernels/float_gemm_tile.h"
 #include "kernels/gemm_tile.h"
+#include "kernels/popcount.h"
 
 namespace bmx {
 namespace {
-
-// Counts bits in parallel inside the word (Hacker's Delight, section 5-1): no instruction beyond the
-// baseline needed, and vectorisable, unlike a call of a library's table look-up.
-inline uint64_t popcount(uint64_t x) {
-  x -= (x >> 1) & 0x5555555555555555u;
-  x = (x & 0x3333333333333333u) + ((x >> 2) & 0x3333333333333333u);
-  x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu;
-  x += x >> 8;
-  x += x >> 16;
-  x += x >> 32;
-  return x & 0x7f;
-}
 
 struct Portable {
   static constexpr int kLanes = 4;

@@ -1,0 +1,148 @@
+#include "engine/bound_step.h"
+
+#include <algorithm>
+
+#include "engine/plain_steps.h"
+
+namespace bmx::engine {
+namespace {
+
+constexpr int kFilterChunk = 64;  // threads share filters in these
+
+// The largest share of a thread, compared with an even one.
+double imbalance(int64_t items, int parts) {
+  return static_cast<double>((items + parts - 1) / parts * parts) / static_cast<double>(items);
+}
+
+// Filters where pixels are few or weights are most of what is read: each thread then reads its weights only.
+bool split_filters(const Program& program, const Step& step, int parts) {
+  if (step.kind != Kind::kConv || step.conv.groups != 1) return false;
+  const double pixels = imbalance(int64_t{step.height} * step.width, parts);
+  const double filters = imbalance((step.conv.filters + kFilterChunk - 1) / kFilterChunk, parts);
+  if (filters < 0.9 * pixels) return true;
+  const Tensor& in = program.tensors[step.in];
+  const int64_t filter_bits = in.bytes_of(in.channels) * step.window.kernel_h * step.window.kernel_w;
+  return filters <= 1.02 * pixels && filter_bits * step.conv.filters > in.pixels() * in.pixel_bytes();
+}
+
+int64_t items_of(const Program& program, const Step& step) {
+  if (step.kind == Kind::kFill) {
+    const Tensor& t = program.tensors[step.out];
+    return int64_t{t.height} + t.above + t.below;
+  }
+  return step.kind == Kind::kCopy ? copy_items(step.axes) : int64_t{step.height} * step.width;
+}
+
+nhwc::View view(const Tensor& t, uint8_t* arena) {
+  return {arena + t.offset, t.height, t.width, t.channels, t.row_stride, t.pixel_stride};
+}
+
+}  // namespace
+
+Share share_of(const Program& program, const Step& step, int part, int parts) {
+  const int64_t items = items_of(program, step);
+  const int32_t filters = step.conv.filters;
+  if (split_filters(program, step, parts)) {
+    const int64_t chunks = (filters + kFilterChunk - 1) / kFilterChunk;
+    const auto end = [&](int64_t p) { return std::min<int64_t>(filters, p * chunks / parts * kFilterChunk); };
+    return {0, items, static_cast<int32_t>(end(part)), static_cast<int32_t>(end(part + 1))};
+  }
+  const auto end = [&](int64_t p) { return items / parts * p + items % parts * p / parts; };
+  return {end(part), end(part + 1), 0, filters};
+}
+
+void BoundStep::bind(const Program& program, const Step& step, uint8_t* arena) {
+  kernels_ = &nhwc::kernels();
+  step_ = &step;
+  const int tensor = step.kind == Kind::kFill ? step.out : step.in;
+  if (tensor != kNone) tensor_ = &program.tensors[tensor];
+  if (step.in != kNone) in_ = view(program.tensors[step.in], arena);
+  if (step.out != kNone) out_ = view(program.tensors[step.out], arena);
+  if (step.kind == Kind::kLoad) array_size_ = program.inputs[step.array].size;
+  if (step.kind == Kind::kStore) array_size_ = program.outputs[step.array].size;
+  bind_epilogue(program, step, arena);
+  conv_ = step.conv;
+  conv_.in = in_;
+  conv_.window = step.window;
+  conv_.height = step.height, conv_.width = step.width;
+  conv_.epilogue = &epilogue_;
+  pool_ = {in_, step.window, step.height, step.width, step.mode, &epilogue_};
+}
+
+void BoundStep::bind_epilogue(const Program& program, const Step& step, uint8_t* arena) {
+  const Epilogue& e = step.epilogue;
+  ops_.clear();
+  for (const Operation& operation : e.ops) {
+    nhwc::EpilogueOp op = operation.op;
+    if (operation.tensor != kNone) {
+      const Tensor& t = program.tensors[operation.tensor];
+      op.tensor = view(t, arena);
+      if (t.pixels() == 1) op.tensor.row_stride = op.tensor.pixel_stride = 0;
+      op.one_channel = t.channels == 1 && step.channels != 1;
+    }
+    ops_.push_back(op);
+  }
+  epilogue_ = e.stores;
+  epilogue_.ops = ops_.data();
+  epilogue_.num_ops = static_cast<int>(ops_.size());
+  if (e.f32 != kNone) epilogue_.f32 = view(program.tensors[e.f32], arena);
+  if (e.bits != kNone) epilogue_.bits = view(program.tensors[e.bits], arena);
+  if (e.u8 != kNone) epilogue_.u8 = view(program.tensors[e.u8], arena);
+  if (e.count_bits != kNone) epilogue_.count_bits = view(program.tensors[e.count_bits], arena);
+}
+
+void BoundStep::run_conv(const nhwc::Conv& conv, const Share& s) const {
+  if (s.first >= s.last || s.first_filter >= s.last_filter) return;
+  const nhwc::Kernels& k = *kernels_;
+  const auto run = step_->arithmetic == Arithmetic::kBinary
+                       ? k.conv_binary
+                       : (step_->arithmetic == Arithmetic::kFloat ? k.conv_f32 : k.conv_u8);
+  run(conv, s.first, s.last, s.first_filter, s.last_filter);
+}
+
+void BoundStep::run_pool(const nhwc::Pool& pool, const Share& s) const { kernels_->pool(pool, s.first, s.last); }
+
+void BoundStep::run(const Share& s, const Images& images, int64_t image) const {
+  if (s.first >= s.last) return;
+  const nhwc::Kernels& k = *kernels_;
+  switch (step_->kind) {
+    case Kind::kLoad: {
+      const float* in = images.inputs[step_->array] + image * array_size_;
+      k.load(in, step_->height, step_->width, step_->channels, epilogue_, s.first, s.last);
+      break;
+    }
+    case Kind::kStore:
+      store(in_, images.outputs[step_->array] + image * array_size_, s.first, s.last);
+      break;
+    case Kind::kFill:
+      fill(*tensor_, out_.data, s.first, s.last);
+      break;
+    case Kind::kConv:
+      run_conv(conv_, s);
+      break;
+    case Kind::kDepthwise:
+      k.depthwise(conv_, s.first, s.last);
+      break;
+    case Kind::kPool:
+      run_pool(pool_, s);
+      break;
+    case Kind::kPoolBits:
+      k.pool_bits(in_, step_->window, out_, step_->flips, s.first, s.last);
+      break;
+    case Kind::kMap:
+      if (tensor_->type == nhwc::Type::kU8) {
+        k.map_u8(in_, tensor_->scale, tensor_->zero_point, epilogue_, s.first, s.last);
+      } else {
+        k.map_f32(in_, epilogue_, s.first, s.last);
+      }
+      break;
+    case Kind::kSoftmax:
+      softmax(in_, out_, s.first, s.last);
+      break;
+    case Kind::kCopy:
+      copy(step_->axes, in_.data, out_.data, s.first, s.last);
+      break;
+  }
+}
+
+}  // namespace bmx::engine

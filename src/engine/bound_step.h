@@ -1,0 +1,53 @@
+// A step with all pointers into one arena: what is left to do is to call its kernel.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/program.h"
+
+namespace bmx::engine {
+
+// A share of a step: its items (pixels of the result; of a FILL rows; of a COPY numbers but for the last axis) and, of
+// a convolution, filters.
+struct Share {
+  int64_t first, last;
+  int32_t first_filter, last_filter;
+};
+
+// Share `part` of `parts`, which together are the whole step.
+Share share_of(const Program& program, const Step& step, int part, int parts);
+
+// The arrays that a program hands over, one image after the other in each.
+struct Images {
+  const float* const* inputs;
+  float* const* outputs;
+};
+
+class BoundStep {
+ public:
+  // `arena` starts at a multiple of 64.
+  void bind(const Program& program, const Step& step, uint8_t* arena);
+  void run(const Share& share, const Images& images, int64_t image) const;
+
+  // For callers that change where a convolution stores and a pooling reads (banded_pool.h).
+  const nhwc::Conv& conv() const { return conv_; }
+  const nhwc::Pool& pool() const { return pool_; }
+  void run_conv(const nhwc::Conv& conv, const Share& share) const;
+  void run_pool(const nhwc::Pool& pool, const Share& share) const;
+
+ private:
+  void bind_epilogue(const Program& program, const Step& step, uint8_t* arena);
+
+  const nhwc::Kernels* kernels_ = nullptr;
+  const Step* step_ = nullptr;
+  const Tensor* tensor_ = nullptr;  // that a FILL fills or a MAP reads
+  int64_t array_size_ = 0;          // of LOAD and STORE
+  nhwc::View in_, out_;
+  nhwc::Conv conv_{};
+  nhwc::Pool pool_{};
+  nhwc::Epilogue epilogue_;
+  std::vector<nhwc::EpilogueOp> ops_;
+};
+
+}  // namespace bmx::engine

@@ -1,0 +1,35 @@
+// Sums and products of sizes that stay at the largest number instead of overflowing: nothing that large ever fits.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+
+namespace bmx::engine {
+
+constexpr int64_t kHuge = std::numeric_limits<int64_t>::max();
+
+// Of numbers >= 0.
+inline int64_t times(int64_t a, int64_t b) {
+  int64_t product;
+  return __builtin_mul_overflow(a, b, &product) ? kHuge : product;
+}
+template <class... More>
+int64_t times(int64_t a, int64_t b, More... more) {
+  return times(times(a, b), more...);
+}
+
+inline int64_t plus(int64_t a, int64_t b) {
+  int64_t sum;
+  return __builtin_add_overflow(a, b, &sum) ? kHuge : sum;
+}
+template <class... More>
+int64_t plus(int64_t a, int64_t b, More... more) {
+  return plus(plus(a, b), more...);
+}
+
+inline int64_t round_up(int64_t n, int64_t multiple) {
+  const int64_t rest = n % multiple;
+  return rest == 0 ? n : plus(n, multiple - rest);
+}
+
+}  // namespace bmx::engine

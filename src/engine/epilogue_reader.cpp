@@ -1,0 +1,99 @@
+// The part of StepFields that reads epilogues: operations and stores.
+#include "engine/checked.h"
+#include "engine/file.h"
+#include "engine/step_fields.h"
+
+namespace bmx::engine {
+namespace {
+
+constexpr int kFunctions = 17;
+constexpr int kMostOperations = 64;
+enum Store : uint32_t { kF32 = 1, kBits = 2, kU8 = 4, kCountBits = 8 };
+
+}  // namespace
+
+void StepFields::epilogue() {
+  const int count = between(0, kMostOperations, "number of operations");
+  for (int i = 0; i < count; ++i) step_.epilogue.ops.push_back(operation());
+  stores();
+  for (const Operation& op : step_.epilogue.ops) {
+    if (op.tensor != kNone) check_operand(at(op.tensor));
+  }
+}
+
+Operation StepFields::operation() {
+  using O = nhwc::Operation;
+  Operation operation;
+  nhwc::EpilogueOp& op = operation.op;
+  op.operation = static_cast<O>(between(1, 7, "an operation"));
+  switch (op.operation) {
+    case O::kAffine:
+      op.a = per_channel<float>("scale");
+      op.b = per_channel<float>("bias");
+      break;
+    case O::kAdd:
+    case O::kMultiply:
+      operation.tensor = tensor("an operand", nhwc::Type::kF32);
+      break;
+    case O::kPRelu:
+      op.a = per_channel<float>("slope");
+      break;
+    case O::kClip:
+      op.low = f32();
+      op.high = f32();
+      break;
+    case O::kFunction:
+      op.function = static_cast<nhwc::Function>(between(1, kFunctions, "a function"));
+      break;
+    case O::kNorm:
+      op.a = per_channel<float>("mean");
+      op.b = per_channel<float>("scale");
+      op.c = per_channel<float>("bias");
+      break;
+  }
+  return operation;
+}
+
+void StepFields::stores() {
+  Epilogue& e = step_.epilogue;
+  const uint32_t which = u32();
+  if (which == 0 || which > 15) throw Refusal("its stores are " + text(which) + "; allowed: 1 to 15");
+  if ((which & kCountBits) != 0) {
+    const bool binary = step_.kind == Kind::kConv && step_.arithmetic == Arithmetic::kBinary;
+    if (!binary || which != kCountBits || !e.ops.empty()) {
+      throw Refusal("only a binary convolution without operations and other stores compares counts");
+    }
+  }
+  if ((which & kF32) != 0) e.f32 = stored(nhwc::Type::kF32);
+  if ((which & kBits) != 0) {
+    e.bits = stored(nhwc::Type::kBit);
+    e.stores.threshold = per_channel<float>("threshold");
+    e.stores.sign = per_channel<uint32_t>("sign");
+  }
+  if ((which & kU8) != 0) {
+    e.u8 = stored(nhwc::Type::kU8);
+    e.stores.inverse_scale = f32();
+    e.stores.zero_point = at(e.u8).zero_point;
+  }
+  if ((which & kCountBits) != 0) {
+    e.count_bits = stored(nhwc::Type::kBit);
+    e.stores.count_threshold = per_channel<int32_t>("threshold");
+    e.stores.flip = data<uint8_t>(round_up((int64_t{step_.channels} + 7) / 8, 64), "flip");
+  }
+}
+
+int StepFields::stored(nhwc::Type type) {
+  const int index = tensor("what it stores", type);
+  give(at(index));
+  return index;
+}
+
+void StepFields::check_operand(const Tensor& t) const {
+  const bool same_pixels = t.height == step_.height && t.width == step_.width;
+  const bool same_channels = t.channels == step_.channels;
+  if ((same_pixels && (same_channels || t.channels == 1)) || (t.pixels() == 1 && same_channels)) return;
+  throw Refusal(quoted(t) + " is " + shape(t.height, t.width, t.channels) + ", which does not go with " +
+                shape(step_.height, step_.width, step_.channels));
+}
+
+}  // namespace bmx::engine

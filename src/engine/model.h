@@ -1,0 +1,27 @@
+// A compiled network in memory: read once, never changed, shared by all sessions.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "engine/bytes.h"
+#include "engine/program.h"
+
+namespace bmx::engine {
+
+class Model {
+ public:
+  // Both throw std::runtime_error, whose text names the file and what is wrong with it.
+  static std::shared_ptr<const Model> load(const std::string& path);
+  static std::shared_ptr<const Model> copy(const void* bytes, size_t size);
+
+  const Program& program() const { return program_; }
+
+ private:
+  Model(Bytes bytes, const std::string& source);
+
+  const Bytes bytes_;
+  Program program_;
+};
+
+}  // namespace bmx::engine

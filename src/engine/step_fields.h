@@ -1,0 +1,72 @@
+// The fields of one step, read in order, and the checks that steps of several kinds need.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "engine/program.h"
+#include "engine/step_reader.h"
+
+namespace bmx::engine {
+
+constexpr uint32_t kAbsent = 0xFFFFFFFF;  // a tensor or data that a step does without
+constexpr int64_t kPadding = 32;          // arrays of one number a channel are padded to a multiple of this
+
+std::string text(int64_t number);
+std::string quoted(const Tensor& t);
+std::string shape(int64_t height, int64_t width, int64_t channels);
+
+class StepFields {
+ public:
+  StepFields(const Program& program, Part fields, Part data, Step* step)
+      : program_(program), fields_(fields), data_(data), step_(*step) {}
+
+  uint32_t u32();
+  float f32();
+  int32_t between(int64_t low, int64_t high, const char* what);
+  bool done() const { return fields_.size == 0; }
+
+  // The number of a tensor, of any type or of this one.
+  int tensor(const char* what);
+  int tensor(const char* what, nhwc::Type type);
+  const Tensor& at(int index) const { return program_.tensors[index]; }
+
+  // `count` numbers, whose place is the next field or `place`. Counts as read by the step.
+  template <class T>
+  const T* data(int64_t count, const char* what) {
+    return data_at<T>(u32(), count, what);
+  }
+  template <class T>
+  const T* data_at(uint32_t place, int64_t count, const char* what) {
+    return reinterpret_cast<const T*>(bytes_at(place, count, sizeof(T), what));
+  }
+  // One number a channel of what comes out.
+  template <class T>
+  const T* per_channel(const char* what) {
+    return data<T>(padded_channels(), what);
+  }
+
+  void window(int64_t lowest_pad);
+
+  // Takes the size of a tensor that the step gives, for the step if it has none yet; all must be the same.
+  void give(const Tensor& t);
+
+  // Operations and stores. The channels of the step are known, height and width may be.
+  void epilogue();
+
+ private:
+  int64_t padded_channels() const;
+  const uint8_t* bytes_at(uint32_t place, int64_t count, int64_t size, const char* what);
+  Operation operation();
+  void stores();
+  int stored(nhwc::Type type);
+  void check_operand(const Tensor& t) const;
+
+  const Program& program_;
+  Part fields_;
+  const Part data_;
+  Step& step_;
+};
+
+}  // namespace bmx::engine

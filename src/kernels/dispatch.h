@@ -1,0 +1,92 @@
+// The choice between instruction sets, for every table of kernels.
+#pragma once
+
+#include <array>
+#include <cstdlib>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#if (BMX_AARCH64 || BMX_ARM32) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#elif BMX_AARCH64 && defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
+
+namespace bmx {
+
+#if BMX_X86_64
+inline bool cpu_has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+
+inline bool cpu_has_avx512() {
+  return cpu_has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512vpopcntdq");
+}
+
+inline bool cpu_has_avx512_vnni() { return cpu_has_avx512() && __builtin_cpu_supports("avx512vnni"); }
+#elif BMX_AARCH64
+// Dot products of bytes.
+inline bool cpu_has_dot() {
+#if defined(__ARM_FEATURE_DOTPROD)
+  return true;
+#elif defined(__linux__)
+  return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#elif defined(__APPLE__)
+  int32_t has = 0;
+  size_t size = sizeof(has);
+  return sysctlbyname("hw.optional.arm.FEAT_DotProd", &has, &size, nullptr, 0) == 0 && has != 0;
+#else
+  return false;
+#endif
+}
+#elif BMX_ARM32
+inline bool cpu_has_neon() {
+#if defined(__ARM_NEON)
+  return true;
+#elif defined(__linux__)
+  return (getauxval(AT_HWCAP) & HWCAP_NEON) != 0;
+#else
+  return false;
+#endif
+}
+#endif
+
+// Tables of one kind that this machine runs, fastest first.
+template <class Kernels>
+class Variants {
+ public:
+  void add(const Kernels& kernels) {
+    variants_[count_] = &kernels;
+    names_[count_++] = kernels.name;
+  }
+
+  const Kernels* find(const char* name) const {
+    for (size_t i = 0; i < count_; ++i) {
+      if (std::strcmp(names_[i], name) == 0) return variants_[i];
+    }
+    return nullptr;
+  }
+
+  // Ends with nullptr.
+  const char* const* names() const { return names_.data(); }
+
+  // The fastest, or those that the environment variable BMX_ISA names.
+  const Kernels& choose() const {
+    const char* wanted = std::getenv("BMX_ISA");
+    if (wanted == nullptr || *wanted == '\0') return *variants_[0];
+    if (const Kernels* found = find(wanted)) return *found;
+    std::string allowed;
+    for (size_t i = 0; i < count_; ++i) allowed += (i == 0 ? "" : ", ") + std::string(names_[i]);
+    throw std::runtime_error("BMX_ISA is '" + std::string(wanted) + "'; this machine runs " + allowed);
+  }
+
+ private:
+  static constexpr size_t kMax = 4;
+  std::array<const Kernels*, kMax> variants_{};
+  std::array<const char*, kMax + 1> names_{};
+  size_t count_ = 0;
+};
+
+}  // namespace bmx

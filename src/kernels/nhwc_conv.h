@@ -1,0 +1,230 @@
+// The convolutions of the engine, one driver for the three arithmetics.
+//
+// A tile is Rows pixels x N accumulators, vectors of filters side by side, that stay in registers. Each step broadcasts
+// an element of every pixel (a word of bits, a float, four bytes) against the next vectors of the weights. The filters
+// of a tile stay the same while it moves over the pixels: their weights stay in the first-level cache.
+//
+// An arithmetic (Isa::Binary, Isa::Float, Isa::Int8) provides:
+//   kRows, kAccumulators  the largest tile
+//   kSingle               accumulators of a tile for a single pixel: as many sums at once as hide their latency
+//   kElement              bytes of an element of the input
+//   kBlock                filters of a block of weights; a block has 64 bytes an element
+//   kPerVector            accumulators that make one vector of results (kLanes filters)
+//   kChunk                how many steps a Partial can take before it must be folded into a Sum (0: never)
+//   Partial, Sum, Weight, Element   and the operations used below
+#pragma once
+
+#include "kernels/nhwc_epilogue.h"
+
+namespace bmx::nhwc {
+
+template <class Isa, class Arithmetic>
+class ConvDriver {
+ public:
+  ConvDriver(const Conv& c, int64_t first, int64_t last) : c_(c), first_(first), last_(last) {
+    const Window& w = c.window;
+    const int32_t channels = c.in.channels / c.groups;
+    taps_ = c.run ? 1 : w.kernel_w;
+    const int64_t elements = Arithmetic::elements(channels, c.run ? w.kernel_w : 1);
+    runs_ = w.kernel_h * taps_;
+    length_ = elements * Arithmetic::kElement;
+    tap_step_ = w.dilate_x * c.in.pixel_stride - length_;
+    row_step_ = w.dilate_y * c.in.row_stride - (taps_ - 1) * w.dilate_x * c.in.pixel_stride - length_;
+    block_ = 64 * runs_ * elements;
+    // Output pixels in the input.
+    origin_ = c.in;
+    origin_.data += -w.pad_y * c.in.row_stride - w.pad_x * c.in.pixel_stride;
+    origin_.row_stride *= w.stride_y;
+    origin_.pixel_stride *= w.stride_x;
+  }
+
+  void run(int32_t first_filter, int32_t last_filter) {
+    if (first_ >= last_) return;
+    const int32_t group_filters = c_.filters / c_.groups;
+    const int64_t group_weights = (group_filters + Arithmetic::kBlock - 1) / Arithmetic::kBlock * block_;
+    const int64_t group_bytes = Arithmetic::channel_bytes(c_.in.channels / c_.groups);
+    for (int32_t g = 0; g < c_.groups; ++g) {
+      weights_ = c_.weights + g * group_weights;
+      start_ = c_.start == nullptr ? nullptr : c_.start + int64_t{g} * ((group_filters + 31) / 32 * 32);
+      group_filter_ = g * group_filters;
+      const int32_t last = c_.groups > 1 ? group_filters : last_filter;
+      if (last_ - first_ == 1) {
+        filters<Arithmetic::kSingle>(first_filter, last);
+      } else {
+        filters<Arithmetic::kAccumulators>(first_filter, last);
+      }
+      origin_.data += group_bytes;
+    }
+  }
+
+ private:
+  static constexpr int kLanes = Isa::kLanes;
+  static constexpr int kPerVector = Arithmetic::kPerVector;
+  static constexpr int kFilters = kLanes / kPerVector;  // of an accumulator
+  static constexpr int kRows = Arithmetic::kRows;
+
+  // Where the weights of a filter, the first of an accumulator, begin.
+  BMX_INLINE int64_t weight_offset(int32_t filter) const {
+    return filter / Arithmetic::kBlock * block_ + filter % Arithmetic::kBlock * (64 / Arithmetic::kBlock);
+  }
+
+  template <int N>
+  void filters(int32_t filter, int32_t last) {
+    for (; last - filter >= N * kFilters; filter += N * kFilters) pixels<N, true>(filter, N * kFilters);
+    if constexpr (N > kPerVector) {
+      filters<N / 2>(filter, last);
+    } else if (filter < last) {
+      if constexpr (kPerVector > 1) {
+        if (last - filter <= kFilters) return pixels<1, false>(filter, last - filter);
+      }
+      pixels<kPerVector, false>(filter, last - filter);
+    }
+  }
+
+  // Tiles of kRows pixels, of one less where that comes out even, and single ones.
+  template <int N, bool Full>
+  void pixels(int32_t filter, int32_t count) {
+    const Channels channels = Channels::of(group_filter_ + filter, count, c_.filters);
+    int32_t y = static_cast<int32_t>(first_ / c_.width), x = static_cast<int32_t>(first_ % c_.width);
+    if constexpr (N > Arithmetic::kAccumulators) return tile<1, N, Full>(y, x, filter, channels);
+    int64_t left = last_ - first_;
+    const int64_t tiles = (left + kRows - 1) / kRows, less = tiles * kRows - left;
+    const int64_t smaller = less <= tiles ? less : 0;
+    for (; left >= kRows && left > smaller * (kRows - 1); left -= kRows) tile<kRows, N, Full>(y, x, filter, channels);
+    if (smaller > 0) {
+      for (; left > 0; left -= kRows - 1) tile<kRows - 1, N, Full>(y, x, filter, channels);
+    }
+    for (; left > 0; --left) tile<1, N, Full>(y, x, filter, channels);
+  }
+
+  template <int Rows, int N>
+  using Partials = typename Arithmetic::Partial[Rows][N];
+  template <int Rows, int N>
+  using Sums = typename Arithmetic::Sum[Rows][N];
+
+  // The elements from `at` to `end` behind each of `a`, which are bytes.
+  template <int Rows, int N>
+  BMX_INLINE void multiply(const uint8_t* const (&a)[Rows], int64_t& at, int64_t end, const uint8_t*& w,
+                           Partials<Rows, N>& acc) const {
+    for (; at < end; at += Arithmetic::kElement, w += 64) {
+      asm("" : "+r"(at));  // one counter for all rows: GCC would make one of each
+      typename Arithmetic::Weight b[N];
+#pragma GCC unroll 8
+      for (int i = 0; i < N; ++i) b[i] = Arithmetic::weight(w + weight_offset(i * kFilters));
+#pragma GCC unroll 8
+      for (int r = 0; r < Rows; ++r) {
+        const auto x = Arithmetic::broadcast(a[r] + at);
+#pragma GCC unroll 8
+        for (int i = 0; i < N; ++i) acc[r][i] = Arithmetic::madd(acc[r][i], x, b[i]);
+      }
+    }
+  }
+
+  template <int Rows, int N>
+  BMX_INLINE void accumulate(const uint8_t* const (&a)[Rows], const uint8_t* w, Sums<Rows, N>& sums) const {
+    int64_t at = 0;
+    int32_t tap = 0;
+    const auto next_run = [&] {  // `at` is behind a run
+      const bool last = ++tap == taps_;
+      at += last ? row_step_ : tap_step_;
+      tap = last ? 0 : tap;
+    };
+    if constexpr (Arithmetic::kChunk == 0) {
+      for (int32_t run = 0; run < runs_; ++run) {
+        multiply<Rows, N>(a, at, at + length_, w, sums);
+        next_run();
+      }
+    } else {
+      Partials<Rows, N> partial;
+      const auto clear = [&] {
+#pragma GCC unroll 8
+        for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 8
+          for (int i = 0; i < N; ++i) partial[r][i] = Arithmetic::zero();
+        }
+      };
+      const auto fold = [&] {
+#pragma GCC unroll 8
+        for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 8
+          for (int i = 0; i < N; ++i) sums[r][i] = Arithmetic::fold(sums[r][i], partial[r][i]);
+        }
+      };
+      clear();
+      constexpr int64_t kChunk = Arithmetic::kChunk * Arithmetic::kElement;
+      int64_t end = length_, room = kChunk;
+      for (int32_t run = 0; run < runs_;) {
+        const int64_t part = end - at < room ? end - at : room;
+        multiply<Rows, N>(a, at, at + part, w, partial);
+        room -= part;
+        if (room == 0) {
+          fold();
+          clear();
+          room = kChunk;
+        }
+        if (at == end) {
+          next_run();
+          end = at + length_;
+          ++run;
+        }
+      }
+      fold();
+    }
+  }
+
+  template <int Rows, int N, bool Full>
+  BMX_INLINE void tile(int32_t& y0, int32_t& x0, int32_t filter, Channels channels) const {
+    constexpr int kVectors = (N + kPerVector - 1) / kPerVector;
+    constexpr bool kMost = Full && N == Arithmetic::kAccumulators && Rows > 1;  // of the tiles are such
+    using Epilogue = EpilogueTile<Isa, Rows, kVectors, Full>;
+    const Pixels<Rows> pixels(y0, x0, c_.width);
+    const uint8_t* a[Rows];
+    pixels.find(origin_, 0, a);
+    Sums<Rows, N> sums;
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 8
+      for (int i = 0; i < N; ++i) sums[r][i] = Arithmetic::start(start_, filter + i * kFilters);
+    }
+    accumulate<Rows, N>(a, weights_ + weight_offset(filter), sums);
+    if constexpr (Arithmetic::kCounts) {
+      typename Isa::Ints counts[Rows][kVectors];
+#pragma GCC unroll 8
+      for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 8
+        for (int v = 0; v < kVectors; ++v) {
+          const int i = v * kPerVector, j = i + kPerVector - 1;
+          counts[r][v] = Arithmetic::counts(sums[r][i], sums[r][j < N ? j : i]);
+        }
+      }
+      if (c_.epilogue->count_bits.data != nullptr) {
+        return Epilogue::run_counts(*c_.epilogue, counts, pixels, channels);
+      }
+      typename Isa::Floats y[Rows][kVectors];
+      const auto all = Isa::splat(c_.all), step = Isa::splat(-c_.step);
+      Epilogue::each([&](int r, int v) { y[r][v] = Isa::fma(Isa::to_floats(counts[r][v]), step, all); });
+      kMost ? Epilogue::run(*c_.epilogue, y, pixels, channels) : Epilogue::run_apart(*c_.epilogue, y, pixels, channels);
+    } else {
+      typename Isa::Floats y[Rows][kVectors];
+      Epilogue::each([&](int r, int v) { y[r][v] = Arithmetic::result(sums[r][v]); });
+      kMost ? Epilogue::run(*c_.epilogue, y, pixels, channels) : Epilogue::run_apart(*c_.epilogue, y, pixels, channels);
+    }
+  }
+
+  const Conv& c_;
+  const int64_t first_, last_;
+  int32_t taps_, runs_, group_filter_ = 0;
+  int64_t length_, tap_step_,
+      row_step_;  // bytes of a run, and from its end to the next, in a kernel row and behind one
+  int64_t block_;
+  View origin_;
+  const uint8_t* weights_ = nullptr;
+  const int32_t* start_ = nullptr;
+};
+
+template <class Isa, class Arithmetic>
+void conv(const Conv& c, int64_t first, int64_t last, int32_t first_filter, int32_t last_filter) {
+  ConvDriver<Isa, Arithmetic>(c, first, last).run(first_filter, last_filter);
+}
+
+}  // namespace bmx::nhwc
