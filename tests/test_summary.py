@@ -9,7 +9,7 @@ import pytest
 import bmx
 from bmx.gluon import nn
 from bmx.models import get_model
-from bmx.summary import Layer, summary
+from bmx.network_summary import Layer, summary
 
 
 def only(symbol, *shape):

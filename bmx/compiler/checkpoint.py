@@ -1,4 +1,4 @@
-"""Loads checkpoints, of bmx, MXNet and BMXNet v1, packed or not, into what MXNet's Module and SymbolBlock take.
+"""Loads checkpoints, of bmx, MXNet and BMXNet v1 and v2, packed or not, into what MXNet's Module and SymbolBlock take.
 
 Files are checked before MXNet sees them (`params_file`, `symbol_file`). Packed weights of any BMXNet v1 file, 32- or
 64-bit words in arrays of any declared shape, become 32-bit words in the shape that the operators infer.
@@ -16,6 +16,7 @@ from . import interchange
 from .layers import QLayer, find_layers, normalize_attributes
 from .params_file import StoredArray, parse_params, read_bytes
 from .symbol_file import Entry, mxnet_message, read_graph, to_symbol
+from .v2 import translate
 
 __all__ = ["checkpoint_arrays", "declared", "load_checkpoint", "packed_weight_shape", "to_ndarray"]
 
@@ -32,7 +33,8 @@ def load_checkpoint(prefix: str, epoch: int) -> Tuple[mx.sym.Symbol, Arrays, Arr
     """Load ``<prefix>-symbol.json`` and ``<prefix>-<epoch>.params``, like `mx.model.load_checkpoint`.
 
     Besides checkpoints of MXNet and bmx it reads every BMXNet v1 file: 32- and 64-bit words, packed arrays of one or
-    more dimensions, JSON of MXNet 0.9 to 1.9, ``scaling_factor``, ``QConvolution_v1``, packed or not.
+    more dimensions, JSON of MXNet 0.9 to 1.9, ``scaling_factor``, ``QConvolution_v1``, packed or not; and BMXNet v2's,
+    whose operators are translated (`v2`).
 
     Parameters
     ----------
@@ -55,6 +57,7 @@ def load_checkpoint(prefix: str, epoch: int) -> Tuple[mx.sym.Symbol, Arrays, Arr
     """
     symbol_path, params_path = f"{prefix}-symbol.json", f"{prefix}-{epoch:04d}.params"
     graph = read_graph(symbol_path)
+    translate(graph)
     data = read_bytes(params_path)
     stored = checkpoint_arrays(data, params_path)
     arrays = _to_ndarrays(data, stored, params_path)

@@ -6,10 +6,9 @@ import argparse
 import sys
 from typing import List, Optional, Tuple
 
-import numpy as np
-
 from .. import library
 from ..errors import Error
+from ..files import load_samples
 from .convert import convert_checkpoint
 
 __all__ = ["main"]
@@ -63,16 +62,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _load_samples(path: str) -> np.ndarray:
-    try:
-        samples = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise Error(f"{path}: cannot be read as a .npy file: {str(error).splitlines()[0]}") from None
-    if not isinstance(samples, np.ndarray) or samples.ndim < 2 or samples.dtype.kind not in "fiu" or not samples.size:
-        raise Error(f"{path}: must hold one array of numbers, a sample in each row")
-    return samples
-
-
 def main(arguments: Optional[List[str]] = None) -> int:
     """Run ``model_converter`` with these arguments (default: the command line's); returns the exit status."""
     options = _parser().parse_args(arguments)
@@ -84,7 +73,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
             verify=not options.no_verify,
             force=options.force,
             data_shape=options.data_shape,
-            data=_load_samples(options.data) if options.data else None,
+            data=load_samples(options.data) if options.data else None,
         )
     except Error as error:
         print(f"model_converter: {error}", file=sys.stderr)

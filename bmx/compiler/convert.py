@@ -27,7 +27,7 @@ from .report import ConversionReport
 from .symbol_file import dump_graph, read_graph
 from .verify import verify_conversion
 
-__all__ = ["convert_checkpoint"]
+__all__ = ["convert_checkpoint", "split_path"]
 
 
 def convert_checkpoint(
@@ -77,7 +77,7 @@ def convert_checkpoint(
     word_bits = library.word_bits() if word_bits is None else word_bits
     if word_bits not in (32, 64):
         raise Error(f"word width is {word_bits!r}; it must be 32 or 64 bits")
-    prefix, epoch = _split(params_path)
+    prefix, epoch = split_path(params_path)
     target = _target_prefix(prefix, output)
     finals = [f"{target}-symbol.json", f"{target}-{epoch}.params"]
     _check_targets(finals, [f"{prefix}-symbol.json", params_path], force)
@@ -111,7 +111,8 @@ def convert_checkpoint(
     return report
 
 
-def _split(params_path: str) -> Tuple[str, str]:
+def split_path(params_path: str) -> Tuple[str, str]:
+    """Prefix and number of ``<prefix>-NNNN.params``; bmx.Error if the file is not named so."""
     match = re.fullmatch(r"(.*[^/\\])-(\d{4}|[1-9]\d{4,8})\.params", os.fspath(params_path))
     if not match:
         raise Error(f"{params_path}: the file must be named <prefix>-NNNN.params, as MXNet's save_checkpoint names it")

@@ -60,17 +60,31 @@ class Verification:
     agreement : float or None
         Share (0 to 1) of samples for which the largest value of the first output is at the same place; None if the
         networks were not run or the first output has no classes.
+    largest_output : float or None
+        The largest finite absolute value that the original network gave; None if it is not known.
+    accuracy_before, accuracy_after : float or None
+        Share of samples that the networks classify as the given labels say; None without labels.
     """
 
     samples: str
     largest_difference: Optional[float] = None
     agreement: Optional[float] = None
+    largest_output: Optional[float] = None
+    accuracy_before: Optional[float] = None
+    accuracy_after: Optional[float] = None
 
     def __str__(self) -> str:
         if self.largest_difference is None:
             return f"not verified: {self.samples}"
         text = f"verified on {self.samples}: largest difference {self.largest_difference:.3g}"
-        return text if self.agreement is None else f"{text}, predictions agree on {100 * self.agreement:.4g} %"
+        if self.largest_output is not None:
+            text += f" of numbers up to {self.largest_output:.3g}"
+        if self.agreement is not None:
+            text += f", predictions agree on {100 * self.agreement:.4g} %"
+        if self.accuracy_before is not None and self.accuracy_after is not None:
+            change = 100 * (self.accuracy_after - self.accuracy_before)
+            text += f", accuracy {100 * self.accuracy_after:.2f} % ({change:+.2f} points)"
+        return text
 
 
 @dataclass

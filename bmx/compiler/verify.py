@@ -17,7 +17,7 @@ from .checkpoint import load_checkpoint
 from .report import Verification
 from .symbol_file import Graph, Node, mxnet_message, parse_graph
 
-__all__ = ["find_sample_shape", "verify_conversion"]
+__all__ = ["find_sample_shape", "only_sample_shape", "verify_conversion"]
 
 Shape = Tuple[int, ...]
 
@@ -197,6 +197,16 @@ def find_sample_shape(network: Network) -> Optional[Shape]:
                 if len(wanted) == tried and len(set(wanted)) == 1:
                     raise network.misfit_error(name, wanted[0])
     return None
+
+
+def only_sample_shape(network: Network) -> Optional[Shape]:
+    """As `find_sample_shape`, but None where images of other sizes fit as well, as they do before a global pooling."""
+    shape = find_sample_shape(network)
+    graph = parse_graph(json.loads(network.symbol.tojson()), "")
+    if shape is None or _declared_shape(graph.variables()[network.data_names[0]]) is not None:
+        return shape
+    shapes = network.infer((1, shape[0], *(size + 32 for size in shape[1:])))
+    return shape if len(shape) == 1 or shapes is None or network.misfits(shapes) else None
 
 
 def _check_fits(network: Network, shape: Shape) -> None:

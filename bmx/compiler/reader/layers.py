@@ -1,0 +1,241 @@
+"""Reads layers with weights, BatchNorm and pooling."""
+
+from __future__ import annotations
+
+import math
+from typing import List, Optional, Tuple
+
+import mxnet as mx
+import numpy as np
+
+from ... import quantization
+from ...errors import Error
+from .. import interchange
+from ..ir import Affine, Clip, Function, Norm, Operation, Shape, Value
+from .builder import pad_to_reach
+from .call import Call, dims_of, operator
+
+Window = Tuple[Tuple[int, int], Tuple[int, int], Tuple[int, int], Tuple[int, int]]
+
+
+@operator("Convolution", "Convolution_v1")
+def convolution(call: Call) -> Value:
+    """A float convolution: its weights are constant, however they were computed."""
+    weight, window = _weight(call)
+    kernel, stride, dilate, pad = window
+    y = call.builder.conv(
+        call.name, call.value(), weight, call.shape, stride=stride, dilate=dilate, pad=pad * 2, groups=_groups(call)
+    )
+    return _add_bias(call, y, default_no_bias=False)
+
+
+@operator("FullyConnected")
+def fully_connected(call: Call) -> Value:
+    """A float dense layer: a convolution whose window is the image."""
+    y = _dense(call, call.value(), call.constant(1, "weight"))
+    return _add_bias(call, y, default_no_bias=False)
+
+
+@operator("QConvolution", "QConvolution_v1")
+def quantized_convolution(call: Call) -> Value:
+    """1/1 bits: a binary convolution, (K + dot) / 2 = K - p for p differing bits, or dot = K - 2 p; else a float one.
+
+    The padding is quantized with the data: 0 is +1 in one bit, -1 is -1, and of more bits both are 0.
+    """
+    act_bit, weight_bit, packed = _bits(call)
+    negative = call.attributes.number("pad_value", 0.0) < 0
+    padding = (-1.0 if negative else 1.0) if act_bit == 1 else 0.0
+    if packed or act_bit == weight_bit == 1:
+        weight = _signs(call, packed, (call.attributes.integer("num_filter"), *_filter_shape(call)))
+        kernel, stride, dilate, pad = _window(call)
+        weight = weight.reshape(*weight.shape[:2], *kernel)
+        y = call.builder.conv(
+            call.name,
+            call.builder.bits(call.value()),
+            weight,
+            call.shape,
+            stride=stride,
+            dilate=dilate,
+            pad=pad * 2,
+            pad_value=padding,
+            groups=_groups(call),
+            **_count(call, weight),
+        )
+        y = _add_bias(call, y, default_no_bias=True)
+        if call.attributes.word("scaling_mode", "none", "none", "forward", "backward") == "forward" and not packed:
+            latent = call.constant(1, "weight")
+            mean = np.abs(latent.astype(np.float64)).sum() / max(latent.size, 1)
+            y = call.builder.affine(f"{call.name}_scale", y, np.float32(mean))
+        return y
+    weight, (kernel, stride, dilate, pad) = _weight(call, weight_bit)
+    x = quantize(call, call.value(), act_bit)
+    if padding:
+        x, pad = call.builder.pad(f"{call.name}_pad", x, pad * 2, padding), (0, 0)
+    y = call.builder.conv(
+        call.name, x, weight, call.shape, stride=stride, dilate=dilate, pad=pad * 2, groups=_groups(call)
+    )
+    return _add_bias(call, y, default_no_bias=True)
+
+
+@operator("QFullyConnected")
+def quantized_fully_connected(call: Call) -> Value:
+    """As QConvolution, without padding."""
+    act_bit, weight_bit, packed = _bits(call)
+    if packed or act_bit == weight_bit == 1:
+        weight = _signs(call, packed, (call.attributes.integer("num_hidden"), _inputs(call)))
+        y = _dense(call, call.builder.bits(call.value()), weight, **_count(call, weight))
+    else:
+        weight = _quantized(call.constant(1, "weight"), weight_bit)
+        y = _dense(call, quantize(call, call.value(), act_bit), weight)
+    return _add_bias(call, y, default_no_bias=True)
+
+
+@operator("QActivation")
+def quantized_activation(call: Call) -> Value:
+    """1 bit: the sign. More: round(clip(x, 0, 1) n) / n, the clip alone for 32."""
+    bits = call.attributes.integer("act_bit", 1)
+    quantization.levels(bits)
+    return call.value() if call.attributes.flag("backward_only", False) else quantize(call, call.value(), bits)
+
+
+def quantize(call: Call, x: Value, bits: int) -> Value:
+    """Quantized activations."""
+    return call.builder.map(f"{call.name}_{bits}bit", x, *_quantizer(bits, x.shape[0]))
+
+
+def _quantizer(bits: int, channels: int) -> List[Operation]:
+    if bits == 1:
+        return [Function("sign1")]
+    steps = np.full(channels, quantization.levels(bits), np.float32)
+    zeros = np.zeros(channels, np.float32)
+    rounding = [Affine(steps, zeros), Function("round"), Affine(1 / steps, zeros)] if bits < 32 else []
+    return [Clip(0.0, 1.0), *rounding]
+
+
+def _bits(call: Call) -> Tuple[int, int, bool]:
+    bits = call.attributes.integer("act_bit", 1), call.attributes.integer("weight_bit", 1)
+    for number in bits:
+        quantization.levels(number)
+    return (*bits, call.attributes.flag("binarized_weights_only", False))
+
+
+def _quantized(weight: np.ndarray, bits: int) -> np.ndarray:
+    return quantization.quantize_weight(mx.nd, mx.nd.array(weight), bits).asnumpy()
+
+
+def _signs(call: Call, packed: bool, shape: Shape) -> np.ndarray:
+    """Weights -1 and +1 of latent or packed ones."""
+    weight = call.constant(1, "weight")
+    weight = interchange.unpack(weight, shape) if packed else weight.reshape(shape)
+    with np.errstate(invalid="ignore"):
+        return np.where(weight < 0, np.int8(-1), np.int8(1))
+
+
+def _count(call: Call, weight: np.ndarray) -> dict:
+    """``all`` and ``step`` of a binary layer."""
+    offset = not call.attributes.flag("no_offset", False)
+    return {"all": float(math.prod(weight.shape[1:])), "step": 1.0 if offset else 2.0}
+
+
+def _groups(call: Call) -> int:
+    return call.attributes.integer("num_group", 1)
+
+
+def _window(call: Call) -> Window:
+    """Kernel, stride, dilation, padding, each (vertical, horizontal)."""
+    dims = dims_of(call.shapes[0])
+    call.attributes.word("layout", "None", "None", ("NCW", "NCHW")[dims - 1])
+    return tuple(call.window(("kernel", "stride", "dilate", "pad"), dims))
+
+
+def _filter_shape(call: Call) -> Shape:
+    dims = dims_of(call.shapes[0])
+    return (call.shapes[0][0] // _groups(call), *call.attributes.integers("kernel")[:dims])
+
+
+def _weight(call: Call, bits: int = 32) -> Tuple[np.ndarray, Window]:
+    """The weight (filters, channels, height, width), of so many bits, and the window."""
+    window = _window(call)
+    weight = call.constant(1, "weight")
+    if bits < 32:
+        weight = _quantized(weight, bits)
+    return weight.reshape(*weight.shape[:2], *window[0]), window
+
+
+def _inputs(call: Call) -> int:
+    if not call.attributes.flag("flatten", True) and len(call.shapes[0]) > 1:
+        raise Error("flatten=False is supported for inputs of one dimension only")
+    return math.prod(call.shapes[0])
+
+
+def _dense(call: Call, x: Value, weight: np.ndarray, **options: object) -> Value:
+    _inputs(call)
+    kernel = (*x.shape, 1, 1)[:3]
+    return call.builder.conv(call.name, x, weight.reshape(-1, *kernel), call.shape, **options)
+
+
+def _add_bias(call: Call, y: Value, default_no_bias: bool) -> Value:
+    if call.attributes.flag("no_bias", default_no_bias):
+        return y
+    return call.builder.affine(f"{call.name}_bias", y, bias=call.constant(2, "bias"))
+
+
+@operator("BatchNorm", "BatchNorm_v1", "_contrib_SyncBatchNorm")
+def batch_norm(call: Call) -> Value:
+    """``(x - mean) * (gamma / sqrt(var + eps)) + beta``, with these roundings.
+
+    MXNet rounds the product where its arrays are plain, and not where oneDNN keeps them in blocks of channels. The
+    engine never does, so a result next to 0 may get another last bit than MXNet's.
+    """
+    gamma, beta, mean, var = _batch_norm_arrays(call)
+    with np.errstate(all="ignore"):
+        scale = gamma / np.sqrt(var + np.float32(call.attributes.number("eps", 1e-3)))
+    return call.builder.map(call.name, call.value(), Norm(mean, scale, beta))
+
+
+@operator("bmx_BatchNorm")
+def bmx_batch_norm(call: Call) -> Value:
+    """``fma(x, scale, offset)``, both computed in double precision, as batch_norm.cpp does."""
+    gamma, beta, mean, var = (array.astype(np.float64) for array in _batch_norm_arrays(call))
+    with np.errstate(all="ignore"):
+        scale = gamma / np.sqrt(var + np.float64(np.float32(call.attributes.number("eps", 1e-3))))
+        offset = beta - mean * scale
+        return call.builder.map(call.name, call.value(), Affine(scale.astype(np.float32), offset.astype(np.float32)))
+
+
+def _batch_norm_arrays(call: Call) -> List[np.ndarray]:
+    axis = call.attributes.integer("axis", 1)
+    if call.axis(axis) != 0:
+        raise Error(f"axis is {axis}; allowed: 1, the channels")
+    names = ("gamma", "beta", "moving mean", "moving variance")
+    arrays = [call.constant(number, name) for number, name in enumerate(names, 1)]
+    if call.attributes.flag("fix_gamma", True):
+        arrays[0] = np.ones_like(arrays[0])
+    return arrays
+
+
+@operator("Pooling", "Pooling_v1")
+def pooling(call: Call) -> Value:
+    """Maximum, average or sum; windows that reach beyond the padding (convention 'full') are cut there."""
+    attributes, x = call.attributes, call.value()
+    dims = dims_of(call.shapes[0])
+    kind = attributes.word("pool_type", "max", "max", "avg", "sum")
+    attributes.word("layout", "None", "None", ("NCW", "NCHW")[dims - 1])
+    if attributes.flag("global_pool", False):
+        kernel, stride, pad = x.shape[1:], (1, 1), (0, 0)
+    else:
+        kernel, stride, pad = call.window(("kernel", "stride", "pad"), dims)
+    if kind == "sum":
+        return sum_pool(call, x, kernel, stride, pad, call.shape)
+    inside = not attributes.flag("count_include_pad", True)
+    mode = "max" if kind == "max" else "avg" if inside else "avg_padded"
+    return call.builder.pool(call.name, x, mode, (kernel, stride, pad), call.shape)
+
+
+def sum_pool(
+    call: Call, x: Value, kernel: Tuple[int, ...], stride: Tuple[int, ...], pad: Tuple[int, ...], shape: Optional[Shape]
+) -> Value:
+    """The sum over windows: a depthwise convolution with weights 1."""
+    reach = pad_to_reach(x.shape[1:], shape[1:], kernel, stride, pad)
+    ones = np.ones((x.shape[0], 1, *kernel), np.float32)
+    return call.builder.conv(call.name, x, ones, shape, stride=tuple(stride), pad=reach, groups=x.shape[0])

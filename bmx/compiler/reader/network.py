@@ -1,0 +1,342 @@
+"""Reads a network: what is constant is computed by MXNet, everything else becomes nodes of the compiler's graph.
+
+Shapes are MXNet's, inferred for batches of 2 and of 3: what depends on the input has the batch as its first size, and
+whatever has not would mix the samples of a batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import warnings
+from typing import Any, Dict, List, Mapping, Sequence, Set, Tuple, Union
+
+import mxnet as mx
+import numpy as np
+
+from ...errors import Error
+from .. import ir
+from ..symbol_file import Entry, Graph, Node, mxnet_message, parse_graph, to_symbol
+from . import elementwise as _elementwise  # noqa: F401  (these register what they read)
+from . import layers as _layers  # noqa: F401
+from . import shapes as _moves  # noqa: F401
+from .builder import Builder
+from .call import OPERATORS, Call, Operand
+
+__all__ = ["Arrays", "Network", "Shapes"]
+
+Arrays = Mapping[str, Any]  # of NDArray or ndarray
+Shapes = Union[Sequence[int], Mapping[str, Sequence[int]]]
+Key = Tuple[int, int]  # id of a node, number of its output
+
+_VERSION = {"mxnet_version": ["int", 10901]}  # MXNet has brought older graphs up to date as it loaded them
+_RANDOM = ("random", "sample", "shuffle")
+
+
+class Network:
+    """A network of MXNet, its parameters and the shapes of its inputs.
+
+    Parameters
+    ----------
+    symbol : mxnet.symbol.Symbol
+        Of MXNet's operators and bmx's.
+    args, aux : mapping of str to NDArray or ndarray
+        Parameters and auxiliary states. Packed weights are 32-bit words, as `load_checkpoint` gives them.
+    data_shape : sequence of int, or mapping of str to that
+        Shape of one sample, without the batch; by name if the network has more than one input.
+    name : str
+        Of the network, also in errors.
+
+    Attributes
+    ----------
+    inputs : dict of str to tuple of int
+        Shapes of one sample.
+    outputs : list of str
+        The names of the outputs.
+    multiplied : dict of Conv to Entry
+        Of each convolution and dense layer that `read` gave, and whose data are a node's output as they are, that.
+
+    Raises
+    ------
+    bmx.Error
+        If a parameter is missing or of another shape than the network's, or shapes cannot be inferred.
+    """
+
+    def __init__(self, symbol: mx.sym.Symbol, args: Arrays, aux: Arrays, data_shape: Shapes, name: str = "network"):
+        self._graph, self._name = parse_graph(json.loads(symbol.tojson()), name), name
+        self._parameters = {key: _to_numpy(array) for key, array in {**args, **aux}.items()}
+        self._check_nodes()
+        self._labels = self._find_labels()
+        self.inputs = self._find_inputs(data_shape)
+        self.outputs = _unique(symbol.list_outputs())
+        self._active = self._find_active()
+        self._label_shapes: Dict[str, ir.Shape] = {}
+        self._shapes, self._second = self._infer_shapes()
+        self.multiplied: Dict[ir.Conv, Entry] = {}
+
+    def read(self) -> ir.Graph:
+        """The network as a graph of the compiler, in which nothing is fused yet.
+
+        Raises
+        ------
+        bmx.Error
+            If a node's operator is not supported, or used in a way that is not; it names the node.
+        """
+        self._constants = self._fold()
+        self._operands: Dict[Key, Operand] = {}
+        self._builder = Builder(self._name)
+        for node in self._graph.nodes:
+            if node.is_variable and node.name in self.inputs:
+                self._operands[id(node), 0] = self._builder.input(node.name, self.inputs[node.name])
+        for node in self._graph.nodes:
+            if id(node) in self._active and not node.is_variable:
+                try:
+                    self._read_node(node)
+                except Error as error:
+                    raise Error(f"{self._name}: node {node.name!r} ({node.op}): {error}") from None
+        for entry, name in zip(self._graph.heads, self.outputs):
+            self._add_output(entry, name)
+        return self._builder.graph
+
+    def run(self, data: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
+        """What MXNet computes for a batch: the outputs by name. Labels are 0."""
+        return dict(zip(self.outputs, self._compute(self._graph.heads, data)))
+
+    def multiplicands(self, data: Mapping[str, np.ndarray]) -> Dict[ir.Conv, np.ndarray]:
+        """What MXNet computes as the data of each float convolution and dense layer that `read` gave, for a batch."""
+        return dict(zip(self.multiplied, self._compute(list(self.multiplied.values()), data)))
+
+    def _compute(self, entries: List[Entry], data: Mapping[str, np.ndarray]) -> List[np.ndarray]:
+        inputs = {name: np.asarray(array, np.float32) for name, array in data.items()}
+        batch = len(next(iter(inputs.values())))
+        given = [entry for entry in entries if entry.node.is_variable]
+        computed = [entry for entry in entries if not entry.node.is_variable]
+        values = {id(entry.node): inputs[entry.node.name] for entry in given}
+        labels = {name: np.zeros((batch, *shape), np.float32) for name, shape in self._label_shapes.items()}
+        results = iter(evaluate(computed, {**self._parameters, **labels, **inputs}, self._name))
+        return [values[id(entry.node)] if entry.node.is_variable else next(results) for entry in entries]
+
+    def _read_node(self, node: Node) -> None:
+        reader = OPERATORS.get(node.op)
+        if reader is None:
+            raise Error("this operator is not supported by the compiler")
+        used = [index for index in range(self._used_outputs(node)) if (id(node), index) in self._shapes]
+        results = {index: self._sample_shape(Entry(node, index)) for index in used}
+        entries = [entry for entry in node.inputs if entry.node not in self._labels]
+        call = Call(
+            node,
+            [self._operand(entry) for entry in entries],
+            [self._shape_of_input(entry) for entry in entries],
+            [results[index] for index in used],
+            self._builder,
+        )
+        count = len(self._builder.graph.nodes)
+        result = reader(call)
+        for made in self._builder.graph.nodes[count:]:
+            if isinstance(made, ir.Conv) and made.source is call.inputs[0]:
+                self.multiplied[made] = entries[0]
+        values = result if isinstance(result, list) else [result]
+        for index in used:
+            if index >= len(values):
+                raise Error(f"its output {index} is not supported")
+            self._operands[id(node), index] = values[index]
+
+    def _used_outputs(self, node: Node) -> int:
+        uses = [entry.index for user in self._graph.nodes for entry in user.inputs if entry.node is node]
+        uses += [entry.index for entry in self._graph.heads if entry.node is node]
+        return max(uses, default=0) + 1
+
+    def _operand(self, entry: Entry) -> Operand:
+        key = (id(entry.node), entry.index)
+        return self._operands[key] if key in self._operands else self._constants[key]
+
+    def _shape_of_input(self, entry: Entry) -> ir.Shape:
+        if id(entry.node) in self._active:
+            return self._sample_shape(entry)
+        return self._constants[id(entry.node), entry.index].shape
+
+    def _sample_shape(self, entry: Entry) -> ir.Shape:
+        """MXNet's shape of one sample."""
+        key = (id(entry.node), entry.index)
+        first, second = self._shapes[key], self._second[key]
+        if len(first) < 2 or first[0] != 2 or second[0] != 3 or first[1:] != second[1:]:
+            raise Error(f"{entry.node.name!r} has the shape {first} for a batch of 2: it mixes the samples of a batch")
+        if not all(first):
+            raise Error(f"{entry.node.name!r} has the shape {first}, which is empty or unknown")
+        return tuple(first[1:])
+
+    def _add_output(self, entry: Entry, name: str) -> None:
+        value = self._operands.get((id(entry.node), entry.index))
+        if not isinstance(value, ir.Value):
+            raise Error(f"{self._name}: the output {name!r} does not depend on the network's input")
+        shape = self._sample_shape(entry)
+        self._builder.graph.outputs[name] = self._builder.reshape(f"{value.name}_{len(shape)}d", value, shape)
+
+    # --- what is in the graph ------------------------------------------------------------------------------------
+
+    def _check_nodes(self) -> None:
+        for node in self._graph.nodes:
+            if node.subgraphs:
+                raise Error(f"{self._name}: node {node.name!r} ({node.op}): control flow is not supported")
+
+    def _find_labels(self) -> Set[Node]:
+        """Variables that only say what the outputs should be."""
+        labels = set()
+        for node in self._graph.nodes:
+            judges = node.op.endswith("Output") or node.op == "Softmax"
+            if judges and len(node.inputs) > 1 and node.inputs[1].node.is_variable:
+                labels.add(node.inputs[1].node)
+        return labels
+
+    def _find_inputs(self, data_shape: Shapes) -> Dict[str, ir.Shape]:
+        """Shapes of one sample by name, in the order of the network."""
+        variables = [node for node in self._graph.nodes if node.is_variable and node not in self._labels]
+        names = [node.name for node in variables if node.name not in self._parameters]
+        given = dict(data_shape) if isinstance(data_shape, Mapping) else None
+        if given is None:
+            if len(names) != 1:
+                raise Error(
+                    f"{self._name}: no values are stored of {_list(names)}; give the shapes of inputs by name if there "
+                    "are more than one, otherwise parameters are missing"
+                    if names
+                    else f"{self._name}: the network has no input: every variable has a stored value"
+                )
+            given = {names[0]: data_shape}
+        missing = [name for name in names if name not in given]
+        if missing:
+            raise Error(f"{self._name}: {missing[0]!r} has neither a stored value nor a shape as an input")
+        unknown = [name for name in given if name not in [node.name for node in variables]]
+        if unknown:
+            raise Error(f"{self._name}: there is no input {unknown[0]!r}; there are {_list(names)}")
+        for name, shape in given.items():
+            if not shape or not all(isinstance(n, (int, np.integer)) and n > 0 for n in shape) or len(shape) > 3:
+                raise Error(
+                    f"{self._name}: the shape of {name!r} is {tuple(shape)}; it must be that of one sample, 1 to 3 "
+                    "positive sizes such as (3, 224, 224)"
+                )
+        return {node.name: tuple(map(int, given[node.name])) for node in variables if node.name in given}
+
+    def _find_active(self) -> Set[int]:
+        """The nodes that depend on an input."""
+        active: Set[int] = set()
+        for node in self._graph.nodes:
+            if node.name in self.inputs if node.is_variable else any(id(e.node) in active for e in node.inputs):
+                active.add(id(node))
+        return active
+
+    def _infer_shapes(self) -> List[Dict[Key, Tuple[int, ...]]]:
+        """MXNet's shapes of everything that depends on an input, for batches of 2 and of 3."""
+        entries = [entry for node in self._graph.nodes for entry in node.inputs] + self._graph.heads
+        entries = [entry for entry in entries if not entry.node.is_variable and id(entry.node) in self._active]
+        entries = list({(id(entry.node), entry.index): entry for entry in entries}.values())
+        symbol = to_symbol(Graph(self._graph.nodes, entries, "attrs", _VERSION), self._name) if entries else None
+        result = []
+        for batch in (2, 3):
+            inputs = {name: (batch, *shape) for name, shape in self.inputs.items()}
+            shapes = {(id(node), 0): inputs[node.name] for node in self._graph.nodes if node.name in inputs}
+            if symbol is not None:
+                found = self._infer(symbol, inputs)
+                shapes.update({(id(entry.node), entry.index): shape for entry, shape in zip(entries, found)})
+            result.append(shapes)
+        return result
+
+    def _infer(self, symbol: mx.sym.Symbol, inputs: Dict[str, ir.Shape]) -> List[ir.Shape]:
+        """Shapes of a symbol's outputs."""
+        arguments = symbol.list_arguments()
+        known = {**{key: array.shape for key, array in self._parameters.items()}, **inputs}
+        known = {name: known[name] for name in arguments if name in known}
+        try:
+            # MXNet prints before it raises, and warns of what it could not infer
+            with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                given, outputs, states = symbol.infer_shape(**known)
+        except mx.base.MXNetError as error:
+            raise Error(f"{self._name}: the shapes do not fit together: {mxnet_message(error)}") from None
+        if outputs is None:
+            raise Error(f"{self._name}: MXNet cannot infer the shapes from those of {_list(list(inputs))}")
+        for name, shape in zip(symbol.list_auxiliary_states(), states):
+            if name in self._parameters and self._parameters[name].shape != tuple(shape):
+                raise Error(
+                    f"{self._name}: the array {name!r} has the shape {self._parameters[name].shape}; the network needs "
+                    f"{tuple(shape)}"
+                )
+        labels = {node.name for node in self._labels}
+        self._label_shapes = {name: shape[1:] for name, shape in zip(arguments, given) if name in labels}
+        return [tuple(shape) for shape in outputs]
+
+    def _fold(self) -> Dict[Key, np.ndarray]:
+        """Values of what does not depend on an input: the parameters, and what MXNet computes of them."""
+        constants: Dict[Key, np.ndarray] = {}
+        wanted: Dict[Key, Entry] = {}
+        for node in self._graph.nodes:
+            if id(node) not in self._active or node.is_variable:
+                continue
+            for entry in node.inputs:
+                if id(entry.node) in self._active or entry.node in self._labels:
+                    continue
+                if entry.node.is_variable:
+                    constants[id(entry.node), 0] = self._parameters[entry.node.name]
+                else:
+                    wanted[id(entry.node), entry.index] = entry
+        values = evaluate(list(wanted.values()), self._parameters, self._name)
+        constants.update(zip(wanted, values))
+        return constants
+
+
+def evaluate(entries: List[Entry], parameters: Mapping[str, np.ndarray], name: str) -> List[np.ndarray]:
+    """What MXNet computes for outputs of nodes, given all variables."""
+    if not entries:
+        return []
+    needed: Set[int] = {id(entry.node) for entry in entries}
+    order: List[Node] = []
+    stack = [entry.node for entry in entries]
+    while stack:
+        node = stack.pop()
+        order.append(node)
+        for source in node.inputs:
+            if id(source.node) not in needed:
+                needed.add(id(source.node))
+                stack.append(source.node)
+        if any(word in node.op for word in _RANDOM):
+            raise Error(f"{name}: node {node.name!r} ({node.op}): random numbers are not supported")
+    nodes = _sorted(order)
+    symbol = to_symbol(Graph(nodes, entries, "attrs", _VERSION), name)
+    arrays = []
+    for key in symbol.list_inputs():
+        if key not in parameters:
+            raise Error(f"{name}: the array {key!r} is missing")
+        arrays.append(mx.nd.array(parameters[key], dtype=parameters[key].dtype))
+    try:
+        outputs = mx.nd.CachedOp(symbol)(*arrays)
+        outputs = outputs if isinstance(outputs, list) else [outputs]
+        return [output.asnumpy() for output in outputs]
+    except mx.base.MXNetError as error:
+        raise Error(f"{name}: MXNet cannot compute the constants: {mxnet_message(error)}") from None
+
+
+def _sorted(nodes: List[Node]) -> List[Node]:
+    """Inputs first."""
+    done: Dict[int, Node] = {}
+    stack = list(nodes)
+    while stack:
+        node = stack[-1]
+        waiting = [entry.node for entry in node.inputs if id(entry.node) not in done]
+        if waiting and id(node) not in done:
+            stack += waiting
+        else:
+            done.setdefault(id(stack.pop()), node)
+    return list(done.values())
+
+
+def _to_numpy(array: Any) -> np.ndarray:
+    return array.asnumpy() if isinstance(array, mx.nd.NDArray) else np.asarray(array)
+
+
+def _unique(names: List[str]) -> List[str]:
+    """The names, equal ones with a number."""
+    return [name if name not in names[:i] else f"{name}_{i}" for i, name in enumerate(names)]
+
+
+def _list(names: List[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")

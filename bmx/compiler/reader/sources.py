@@ -1,0 +1,80 @@
+"""Where networks come from: files and Gluon."""
+
+from __future__ import annotations
+
+import os
+from typing import Optional
+
+import mxnet as mx
+
+from ...errors import Error
+from ...gluon.nn import path
+from ..checkpoint import load_checkpoint
+from ..convert import split_path
+from ..verify import Network as Files
+from ..verify import only_sample_shape
+from .network import Network, Shapes
+
+__all__ = ["open_block", "open_checkpoint"]
+
+
+def open_checkpoint(params_path: str, data_shape: Optional[Shapes] = None) -> Network:
+    """Load a checkpoint: of bmx, of MXNet, or of BMXNet v1 or v2, packed or not.
+
+    Parameters
+    ----------
+    params_path : str
+        ``<prefix>-NNNN.params``; ``<prefix>-symbol.json`` must be beside it.
+    data_shape : sequence of int, or mapping of str to that, optional
+        Shape of one sample, without the batch. By default it is derived from the symbol and the weights, if there is
+        one input and no other shape would do.
+
+    Raises
+    ------
+    bmx.Error
+        If a file is missing, damaged or of another kind, or the shape does not fit or cannot be derived.
+    """
+    prefix, epoch = split_path(params_path)
+    if data_shape is None:
+        files = Files(prefix, int(epoch))
+        data_shape = only_sample_shape(files) if len(files.data_names) == 1 else None
+        if data_shape is None:
+            raise Error(
+                f"{params_path}: the shape of a sample does not follow from the network; give it with --data-shape "
+                "(data_shape)"
+            )
+    symbol, args, aux = load_checkpoint(prefix, int(epoch))
+    return Network(symbol, args, aux, data_shape, os.path.basename(prefix))
+
+
+def open_block(net: mx.gluon.HybridBlock, data_shape: Shapes, name: Optional[str] = None) -> Network:
+    """Trace a Gluon network, with the parameters that it has now.
+
+    Parameters
+    ----------
+    net : mxnet.gluon.HybridBlock
+        With initialized parameters, whose shapes are known: it must have been called once.
+    data_shape : sequence of int, or mapping of str to that
+        Shape of one sample, without the batch. With names, the network is called with inputs of these, in their order.
+
+    Raises
+    ------
+    bmx.Error
+        If it is no HybridBlock, or parameters are not initialized.
+    """
+    name = name or getattr(net, "name", "") or type(net).__name__.lower()
+    if not isinstance(net, mx.gluon.HybridBlock):
+        raise Error(f"{type(net).__name__} is not a HybridBlock of Gluon, which the compiler could trace")
+    names = list(data_shape) if isinstance(data_shape, dict) else ["data"]
+    with path("operators"):
+        traced = net(*map(mx.sym.var, names))
+    symbol = traced if isinstance(traced, mx.sym.Symbol) else mx.sym.Group(list(traced))
+    arrays = {}
+    for parameter in net.collect_params().values():
+        try:
+            arrays[parameter.name] = parameter.list_data()[0]
+        except (RuntimeError, mx.gluon.parameter.DeferredInitializationError):
+            raise Error(
+                f"{name}: the parameter {parameter.name!r} has no value yet; initialize the network and call it once"
+            ) from None
+    return Network(symbol, arrays, {}, data_shape, name)

@@ -1,0 +1,194 @@
+"""What a program does, step by step, as data and as a table: `bmx inspect`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import List, Tuple
+
+from . import packing
+from .steps import (
+    Add,
+    Affine,
+    Bits,
+    Bytes,
+    Clip,
+    Conv,
+    Copy,
+    CountBits,
+    Depthwise,
+    Fill,
+    Floats,
+    Function,
+    Load,
+    Multiply,
+    Norm,
+    Pool,
+    PoolBits,
+    PRelu,
+    Program,
+    Softmax,
+    Step,
+    Store,
+    Tensor,
+    Window,
+)
+
+_ARITHMETIC = {"bit": "binary", "f32": "float", "u8": "int8"}
+_EPILOGUE = {Affine: "affine", Add: "add", Multiply: "multiply", PRelu: "prelu", Norm: "norm"}
+_DTYPES = {Floats: "f32", Bits: "bit", Bytes: "u8", CountBits: "bit"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One step.
+
+    Attributes
+    ----------
+    name, kind : str
+        Of the step; the kind as docs/format.md names it.
+    what : str
+        For example ``binary conv 3x3/2 64->128``.
+    inputs, outputs : list of str
+        Shape and type of each tensor, for example ``56x56x64 bit``; of the epilogue's too.
+    weights : int
+        Bytes in the file of weights and numbers of channels, those that steps share counted with each.
+    macs : int
+        Multiply-adds for one image.
+    memory : int
+        Bytes of the tensors that it stores to, borders included.
+    """
+
+    name: str
+    kind: str
+    what: str
+    inputs: List[str]
+    outputs: List[str]
+    weights: int
+    macs: int
+    memory: int
+
+
+def describe(program: Program) -> List[Row]:
+    """One row a step."""
+    return [_row(step, program) for step in program.steps]
+
+
+def table(program: Program) -> str:
+    """The rows as text, with totals; what ``str(program)`` gives."""
+    rows = describe(program)
+    lines = [("step", "what", "in", "out", "weights", "MACs", "memory")]
+    for row in rows:
+        numbers = [f"{number:,}" if number else "" for number in (row.weights, row.macs, row.memory)]
+        lines.append((row.name, row.what, " ".join(row.inputs), " ".join(row.outputs), *numbers))
+    totals = [
+        f"{total:,}" for total in (sum(row.weights for row in rows), sum(row.macs for row in rows), program.arena)
+    ]
+    lines.append((f"{len(rows)} steps", "", "", "", *totals))
+    widths = [max(len(line[column]) for line in lines) for column in range(7)]
+    text = [
+        "  ".join(
+            f"{cell:>{width}}" if column > 3 else f"{cell:<{width}}"
+            for column, (cell, width) in enumerate(zip(line, widths))
+        )
+        for line in lines
+    ]
+    ports = [
+        f"{kind} {port.name}: {'x'.join(map(str, port.shape))}"
+        for kind, ports in (("input", program.inputs), ("output", program.outputs))
+        for port in ports
+    ]
+    return "\n".join([program.name, *ports, *(line.rstrip() for line in text)])
+
+
+def _row(step: Step, program: Program) -> Row:
+    inputs = [_shape(tensor) for tensor in step.reads()]
+    if isinstance(step, Load):
+        inputs.insert(0, "x".join(map(str, program.inputs[step.input].image)) + " f32")
+    memory = sum(_bytes(tensor) for tensor in step.writes()) if not isinstance(step, Fill) else 0
+    what = " | ".join([_what(step), *(_operation(operation) for operation in getattr(step, "epilogue", ()))])
+    outputs = [_shape(tensor) for tensor in step.writes()]
+    return Row(step.name, _kind(step), what, inputs, outputs, _weights(step), _macs(step), memory)
+
+
+def _kind(step: Step) -> str:
+    return "POOL_BITS" if isinstance(step, PoolBits) else type(step).__name__.upper()
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) + f" {tensor.dtype}"
+
+
+def _bytes(tensor: Tensor) -> int:
+    above, left, below, right = tensor.border
+    return (tensor.height + above + below) * (tensor.width + left + right) * tensor.pixel_bytes
+
+
+def _what(step: Step) -> str:
+    if isinstance(step, Conv):
+        groups = f" in {step.groups} groups" if step.groups > 1 else ""
+        channels = f"{step.source.channels}->{step.filters}"
+        return f"{_ARITHMETIC[step.source.dtype]} conv {_window(step.window)} {channels}{groups}"
+    if isinstance(step, Depthwise):
+        return f"float depthwise conv {_window(step.window)} {step.source.channels}"
+    if isinstance(step, (Pool, PoolBits)):
+        mode = step.mode if isinstance(step, Pool) else "max"
+        return f"{mode} pool {_window(step.window)}" + (" of bits" if isinstance(step, PoolBits) else "")
+    if isinstance(step, Fill):
+        return f"border {'x'.join(map(str, step.tensor.border))} of {step.tensor.border_value}"
+    if isinstance(step, Copy):
+        return f"copy {'x'.join(str(loop[0]) for loop in step.loops)}"
+    return {Load: "input", Store: "output", Softmax: "softmax"}.get(type(step), "map")
+
+
+def _window(window: Window) -> str:
+    """For example 3x3/2, or 3x3/2x1 dilated 2."""
+
+    def pair(sizes: Tuple[int, int]) -> str:
+        return str(sizes[0]) if sizes[0] == sizes[1] else f"{sizes[0]}x{sizes[1]}"
+
+    text = f"{window.kernel[0]}x{window.kernel[1]}"
+    text += f"/{pair(window.stride)}" if tuple(window.stride) != (1, 1) else ""
+    return text + (f" dilated {pair(window.dilate)}" if tuple(window.dilate) != (1, 1) else "")
+
+
+def _operation(operation: object) -> str:
+    if isinstance(operation, Function):
+        return operation.name
+    if isinstance(operation, Clip):
+        return (
+            "relu" if (operation.low, operation.high) == (0, math.inf) else f"clip {operation.low:g} {operation.high:g}"
+        )
+    return _EPILOGUE[type(operation)]
+
+
+def _weights(step: Step) -> int:
+    size = 0
+    if isinstance(step, Conv):
+        size += packing.weight_bytes(step.source.dtype, step.weight.shape, step.groups, step.run)
+        if step.source.dtype == "u8":
+            size += 4 * step.groups * packing.padded(step.filters // step.groups, packing.CHANNELS)
+    if isinstance(step, Depthwise):
+        size += len(packing.pack_depthwise(step.weight))
+    if isinstance(step, PoolBits) and step.flip is not None:
+        size += len(packing.pack_words(step.flip))
+    for operation in getattr(step, "epilogue", ()):
+        arrays = {Affine: 2, Norm: 3, PRelu: 1}.get(type(operation), 0)
+        size += arrays * packing.channels_bytes("f32", _channels(step))
+    for store in getattr(step, "stores", ()):
+        if isinstance(store, Bits):
+            size += 2 * packing.channels_bytes("f32", _channels(step))
+        if isinstance(store, CountBits):
+            size += packing.channels_bytes("i32", _channels(step)) + packing.channels_bytes("flip", _channels(step))
+    return size
+
+
+def _channels(step: Step) -> int:
+    return step.stores[0].tensor.channels
+
+
+def _macs(step: Step) -> int:
+    if not isinstance(step, (Conv, Depthwise)):
+        return 0
+    height, width, _ = step.stores[0].tensor.shape
+    return height * width * step.weight.size

@@ -1,0 +1,81 @@
+"""The .bmx file: a program to bytes and back, as docs/format.md has it, byte for byte.
+
+Encoding is deterministic: equal arrays and names are stored once, in the order of their first use. What is decoded must
+have zeros wherever the format says so behind the last channel, filter or element.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Union
+
+from ..errors import Error
+from ..files import write_atomically
+from .check import check
+from .decoder import parse
+from .encoder import assemble
+from .steps import Program
+
+__all__ = ["decode", "encode", "write"]
+
+
+def encode(program: Program) -> bytes:
+    """The bytes of a program's .bmx file.
+
+    Raises
+    ------
+    bmx.Error
+        If the program is not one that the format allows; the message names the step or tensor.
+    """
+    check(program)
+    return assemble(program)
+
+
+def write(program: Program, path: Union[str, os.PathLike]) -> int:
+    """Write a program's file, whole or not at all: a temporary file in the same folder is renamed.
+
+    Returns
+    -------
+    int
+        Size of the file in bytes.
+
+    Raises
+    ------
+    bmx.Error
+        If the program is not valid or the file cannot be written.
+    """
+    content = encode(program)
+
+    def write_to(name: str) -> None:
+        with open(name, "wb") as file:
+            file.write(content)
+
+    write_atomically(os.fspath(path), write_to)
+    return len(content)
+
+
+def decode(source: Union[bytes, bytearray, memoryview, str, os.PathLike]) -> Program:
+    """Read and check a .bmx file.
+
+    Parameters
+    ----------
+    source : bytes or path
+        The file's content or its path.
+
+    Raises
+    ------
+    bmx.Error
+        If the file cannot be read, or anything in it is not what the format allows.
+    """
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        content, where = bytes(source), "compiled network"
+    else:
+        where = os.fspath(source)
+        try:
+            with open(where, "rb") as file:
+                content = file.read()
+        except OSError as error:
+            raise Error(f"{where}: cannot be read: {error.strerror or error}") from None
+    program = parse(content, where)
+    check(program, where)
+    return program

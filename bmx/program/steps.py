@@ -1,0 +1,388 @@
+"""What a compiled network consists of: tensors with their places in memory, and the steps that compute it.
+
+The classes are those of docs/format.md, which says what each step computes, with weights and numbers of channels in
+their logical form, as NumPy arrays: `packing` has the layouts of the file. Steps and operations refer to tensors as
+objects; a tensor's number in the file is its place in `Program.tensors`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import List, Optional, Tuple, Union
+
+import numpy as np
+
+FUNCTIONS = (
+    *("round", "tanh", "sigmoid", "softplus", "softsign", "exp", "log", "sqrt", "square", "abs", "sign1", "gelu"),
+    *("elu", "selu", "reciprocal", "negate", "signum"),
+)
+"""The functions of an epilogue; the number of one in the file is its place here, from 1."""
+
+DTYPES = ("f32", "bit", "u8")
+"""The types of tensors; the number of one in the file is its place here, from 0."""
+
+
+@dataclass(eq=False)
+class Tensor:
+    """A tensor of one image, NHWC.
+
+    Attributes
+    ----------
+    name : str
+    dtype : {'f32', 'bit', 'u8'}
+    height, width, channels : int
+    border : (int, int, int, int)
+        Rows above, columns left, rows below, columns right.
+    border_value : int
+        What the border holds: 0 (f32), a bit or a byte.
+    offset : int
+        Of pixel (0, 0) in the arena, in bytes.
+    row_stride, pixel_stride : int
+        In bytes.
+    scale, zero_point : float, int
+        Of u8: a byte b means ``scale * (b - zero_point)``.
+    """
+
+    name: str
+    dtype: str
+    height: int
+    width: int
+    channels: int
+    border: Tuple[int, int, int, int] = (0, 0, 0, 0)
+    border_value: int = 0
+    offset: int = 0
+    row_stride: int = 0
+    pixel_stride: int = 0
+    scale: float = 0.0
+    zero_point: int = 0
+
+    @property
+    def shape(self) -> Tuple[int, int, int]:
+        """Height, width, channels."""
+        return self.height, self.width, self.channels
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of the channels of a pixel."""
+        return pixel_bytes(self.dtype, self.channels)
+
+    @property
+    def extent(self) -> Tuple[int, int]:
+        """First byte in the arena, border included, and the one behind the last."""
+        above, left, below, right = self.border
+        first = self.offset - above * self.row_stride - left * self.pixel_stride
+        last_pixel = (self.height - 1 + below) * self.row_stride + (self.width - 1 + right) * self.pixel_stride
+        return first, self.offset + last_pixel + self.pixel_bytes
+
+
+def pixel_bytes(dtype: str, channels: int) -> int:
+    """Bytes of the channels of a pixel.
+
+    Examples
+    --------
+    >>> pixel_bytes("f32", 65), pixel_bytes("bit", 65), pixel_bytes("u8", 65)
+    (260, 16, 65)
+    """
+    return {"f32": 4 * channels, "bit": -(-channels // 64) * 8, "u8": channels}[dtype]
+
+
+@dataclass
+class Window:
+    """Output pixel (y, x) reads input pixels (y * stride - pad + ky * dilate, ...); each pair is (height, width)."""
+
+    kernel: Tuple[int, int] = (1, 1)
+    stride: Tuple[int, int] = (1, 1)
+    dilate: Tuple[int, int] = (1, 1)
+    pad: Tuple[int, int] = (0, 0)  # above, left
+
+
+# --- operations of an epilogue; arrays are float32, one number a channel ---------------------------------------------
+
+
+@dataclass(eq=False)
+class Affine:
+    """``fma(y, scale, bias)``."""
+
+    scale: np.ndarray
+    bias: np.ndarray
+
+
+@dataclass(eq=False)
+class Add:
+    """``y + tensor``."""
+
+    tensor: Tensor
+
+
+@dataclass(eq=False)
+class Multiply:
+    """``y * tensor``."""
+
+    tensor: Tensor
+
+
+@dataclass(eq=False)
+class PRelu:
+    """``y`` where it is positive, else ``y * slope``."""
+
+    slope: np.ndarray
+
+
+@dataclass(eq=False)
+class Clip:
+    """``y`` between two numbers."""
+
+    low: float
+    high: float
+
+
+@dataclass(eq=False)
+class Function:
+    """One of `FUNCTIONS`."""
+
+    name: str
+
+
+@dataclass(eq=False)
+class Norm:
+    """``fma(y - mean, scale, bias)``."""
+
+    mean: np.ndarray
+    scale: np.ndarray
+    bias: np.ndarray
+
+
+Operation = Union[Affine, Add, Multiply, PRelu, Clip, Function, Norm]
+
+
+# --- stores ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class Floats:
+    """``y``."""
+
+    tensor: Tensor
+
+
+@dataclass(eq=False)
+class Bits:
+    """``not (y, its sign flipped where flip) < threshold``."""
+
+    tensor: Tensor
+    threshold: np.ndarray  # float32
+    flip: np.ndarray  # bool
+
+
+@dataclass(eq=False)
+class Bytes:
+    """``clamp(rint(y * inverse_scale) + zero point of the tensor, 0, 255)``."""
+
+    tensor: Tensor
+    inverse_scale: float
+
+
+@dataclass(eq=False)
+class CountBits:
+    """``(p <= threshold) xor flip`` for the p differing bits of a binary convolution."""
+
+    tensor: Tensor
+    threshold: np.ndarray  # int32
+    flip: np.ndarray  # bool
+
+
+StoreKind = Union[Floats, Bits, Bytes, CountBits]
+
+
+# --- steps ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class Step:
+    """What all steps have."""
+
+    name: str
+
+    def reads(self) -> List[Tensor]:
+        """The tensors that it reads, those of the epilogue last."""
+        own = [self.source] if isinstance(getattr(self, "source", None), Tensor) else []
+        return own + [op.tensor for op in getattr(self, "epilogue", ()) if isinstance(op, (Add, Multiply))]
+
+    def writes(self) -> List[Tensor]:
+        """The tensors that it stores to."""
+        if hasattr(self, "stores"):
+            return [store.tensor for store in self.stores]
+        return [self.tensor] if hasattr(self, "tensor") else []
+
+
+@dataclass(eq=False)
+class Load(Step):
+    """Input number `input` of the program through an epilogue."""
+
+    input: int
+    epilogue: List[Operation] = field(default_factory=list)
+    stores: List[StoreKind] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Store(Step):
+    """A tensor (f32) becomes output number `output`."""
+
+    source: Tensor
+    output: int
+
+
+@dataclass(eq=False)
+class Fill(Step):
+    """Writes the border of a tensor."""
+
+    tensor: Tensor
+
+
+@dataclass(eq=False)
+class Conv(Step):
+    """A convolution: binary, float or int8 as the source's type says.
+
+    Attributes
+    ----------
+    weight : ndarray (filters, C / groups, kernel height, kernel width)
+        float32 (f32), or int8: -1 and +1 (bit), or numbers (u8).
+    run : bool
+        Whether the taps of a kernel row are read as one run.
+    all, step : float
+        Binary: the result is ``all - step * p`` for p differing bits.
+    """
+
+    source: Tensor
+    window: Window
+    weight: np.ndarray
+    groups: int = 1
+    run: bool = False
+    all: float = 0.0
+    step: float = 0.0
+    epilogue: List[Operation] = field(default_factory=list)
+    stores: List[StoreKind] = field(default_factory=list)
+
+    @property
+    def filters(self) -> int:
+        """Number of output channels."""
+        return self.weight.shape[0]
+
+
+@dataclass(eq=False)
+class Depthwise(Step):
+    """A convolution with one filter a channel; weight is float32 (channels, kernel height, kernel width)."""
+
+    source: Tensor
+    window: Window
+    weight: np.ndarray
+    epilogue: List[Operation] = field(default_factory=list)
+    stores: List[StoreKind] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Pool(Step):
+    """Pooling of floats; `mode` is 'max', 'avg' or 'avg_padded' (the divisor counts padding)."""
+
+    MODES = ("max", "avg", "avg_padded")
+
+    source: Tensor
+    window: Window
+    mode: str
+    epilogue: List[Operation] = field(default_factory=list)
+    stores: List[StoreKind] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class PoolBits(Step):
+    """The OR of the bits of a window, xor flip (bool, one a channel; None: nowhere)."""
+
+    source: Tensor
+    tensor: Tensor
+    window: Window
+    flip: Optional[np.ndarray] = None
+
+
+@dataclass(eq=False)
+class Map(Step):
+    """A tensor (f32 or u8) through an epilogue."""
+
+    source: Tensor
+    epilogue: List[Operation] = field(default_factory=list)
+    stores: List[StoreKind] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Softmax(Step):
+    """Softmax over the channels of each pixel."""
+
+    source: Tensor
+    tensor: Tensor
+
+
+@dataclass(eq=False)
+class Copy(Step):
+    """``out[sum(i * stride out)] = in[sum(i * stride in)]``; loops are (size, stride in, stride out), in bytes."""
+
+    source: Tensor
+    tensor: Tensor
+    loops: List[Tuple[int, int, int]]
+
+
+# --- the program ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Port:
+    """An input or output: its name, and its shape in MXNet's order, without the batch."""
+
+    name: str
+    shape: Tuple[int, ...]
+
+    @property
+    def image(self) -> Tuple[int, int, int]:
+        """Its height, width and channels as a tensor."""
+        return image_shape(self.shape)
+
+
+def image_shape(shape: Tuple[int, ...]) -> Tuple[int, int, int]:
+    """Height, width and channels of a shape in MXNet's order, without the batch.
+
+    Examples
+    --------
+    >>> image_shape((10,)), image_shape((3, 20)), image_shape((3, 4, 5)), image_shape((2, 3, 4, 5))
+    ((1, 1, 10), (1, 20, 3), (4, 5, 3), (4, 5, 6))
+    """
+    if len(shape) < 3:
+        return (1, *shape[1:], shape[0]) if len(shape) == 2 else (1, 1, *shape)
+    channels = 1
+    for size in shape[:-2]:
+        channels *= size
+    return shape[-2], shape[-1], channels
+
+
+@dataclass(eq=False)
+class Program:
+    """A compiled network.
+
+    Attributes
+    ----------
+    name : str
+    inputs, outputs : list of Port
+    tensors : list of Tensor
+    steps : list of Step
+    arena : int
+        Bytes of memory for the tensors of one image, a multiple of 64.
+    """
+
+    name: str
+    inputs: List[Port] = field(default_factory=list)
+    outputs: List[Port] = field(default_factory=list)
+    tensors: List[Tensor] = field(default_factory=list)
+    steps: List[Step] = field(default_factory=list)
+    arena: int = 0
+
+    def __str__(self) -> str:
+        from .describe import table  # which needs these classes
+
+        return table(self)

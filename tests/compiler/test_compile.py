@@ -1,0 +1,153 @@
+"""Compiling checkpoints, symbols and Gluon networks: the program, the report, the comparison, the errors."""
+
+import mxnet as mx
+import numpy as np
+import pytest
+from random_networks import arrays_for, difference, fill, network_of, random_numbers, samples_for
+
+from bmx import Error, program
+from bmx.compiler import compile as compiling
+from bmx.compiler.compile import compile_block, compile_checkpoint, compile_network, compile_symbol
+from bmx.models import get_model
+
+x, y = mx.sym.var("data"), mx.sym.var("other")
+
+
+def symbol():
+    """A network of all kinds of layers on images of 8 x 8 pixels."""
+    z = mx.sym.Convolution(x, kernel=(3, 3), num_filter=16, pad=(1, 1), no_bias=True, name="stem")
+    z = mx.sym.BatchNorm(z, fix_gamma=False, name="bn0")
+    body = mx.sym.QConvolution(z, kernel=(3, 3), num_filter=16, pad=(1, 1), pad_value=-1, name="body")
+    z = mx.sym.BatchNorm(body, fix_gamma=False, name="bn1") + z
+    z = mx.sym.Pooling(z, kernel=(2, 2), stride=(2, 2), pool_type="max", name="pool")
+    z = mx.sym.QConvolution(z, kernel=(3, 3), num_filter=8, name="second")
+    return mx.sym.softmax(mx.sym.FullyConnected(z, num_hidden=10, name="output"), name="softmax")
+
+
+@pytest.fixture
+def network():
+    return network_of(symbol(), settled=True, data=(3, 8, 8))
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    args, aux = arrays_for(symbol(), {"data": (3, 8, 8)})
+    args, aux = ({name: mx.nd.array(array) for name, array in arrays.items()} for arrays in (args, aux))
+    mx.model.save_checkpoint(str(tmp_path / "net"), 7, symbol(), args, aux)
+    return str(tmp_path / "net-0007.params")
+
+
+def test_the_program_gives_what_mxnet_gives(network):
+    data = samples_for(network, 5)
+    compiled = compile_network(network, data=data)
+    (found,) = compiling.run_program(compiled.program, data)
+    (wanted,) = network.run(data).values()
+    assert difference(wanted, found) < 1e-5
+    result = compiled.report.verification
+    assert result.largest_difference < 1e-5 and result.agreement == 1 and result.largest_output <= 1
+    assert str(result).startswith("verified on 5 samples of shape 3x8x8: largest difference")
+
+
+def test_the_report_says_what_became_of_each_layer(network):
+    report = compile_network(network, verify=False).report
+    rows = {layer.name: layer for layer in report.layers}
+    assert list(rows) == ["stem", "body", "pool", "second", "output", "softmax"]
+    assert rows["stem"].kind == "float conv 3x3 + scale + threshold"
+    assert rows["body"].kind == "binary conv 3x3 + norm + add + threshold"
+    assert (rows["stem"].bits_in, rows["stem"].bits_out) == ("32", "32+1")
+    assert rows["pool"].kind == "bit max pool 2x2/2"
+    assert (rows["body"].bits_in, rows["body"].bits_out) == ("1", "1")
+    assert rows["second"].kind == "binary conv 3x3" and rows["second"].shape == (8, 2, 2)
+    assert rows["body"].macs == 16 * 16 * 9 * 64 and rows["body"].weight_bytes == 16 * 16 * 9 // 8
+    assert rows["output"].kind == "float dense + scale" and rows["output"].note == "float in the network"
+    assert report.macs == {1: 147456 + 16 * 8 * 9 * 4, 32: 3 * 16 * 9 * 64 + 320}
+    assert report.file_bytes == len(program.encode(compile_network(network, verify=False).program))
+    text = str(report)
+    assert "binary conv 3x3 + norm + add + threshold" in text and "% binary" in text and "not verified" in text
+
+
+def test_int8_is_calibrated_and_its_change_of_accuracy_reported(network):
+    data = samples_for(network, 40)
+    labels = network.run(data)[network.outputs[0]].argmax(axis=1)
+    labels[:10] = (labels[:10] + 1) % 10
+    compiled = compile_network(network, int8="all", data=data, labels=labels)
+    report = compiled.report
+    assert report.macs.keys() == {1, 8} and report.verification.accuracy_before == 0.75
+    assert abs(report.verification.accuracy_after - 0.75) < 0.2
+    assert "points)" in str(report.verification)
+
+
+def test_int8_without_samples_is_an_error(network):
+    with pytest.raises(Error, match="needs sample input"):
+        compile_network(network, int8="all")
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (np.zeros((2, 3, 9, 8)), r"samples of 'data' have the shape \(2, 3, 9, 8\)"),
+        (np.zeros((0, 3, 8, 8)), "must be a batch"),
+        (np.zeros(3), "must be a batch"),
+        ({"input": np.zeros((2, 3, 8, 8))}, "samples for 'input'; the network's inputs are 'data'"),
+    ],
+)
+def test_samples_that_do_not_fit_are_an_error(network, data, message):
+    with pytest.raises(Error, match=message):
+        compile_network(network, data=data)
+
+
+def test_labels_must_be_one_for_each_sample(network):
+    with pytest.raises(Error, match="3 labels for 2 samples"):
+        compile_network(network, data=samples_for(network), labels=[1, 2, 3])
+
+
+def test_a_checkpoint_becomes_a_file(checkpoint, tmp_path):
+    output = tmp_path / "net.bmx"
+    compiled = compile_checkpoint(checkpoint, str(output), data_shape=(3, 8, 8))
+    assert compiled.report.name == "net" and output.stat().st_size == compiled.report.file_bytes
+    assert program.decode(str(output)).inputs[0].shape == (3, 8, 8)
+    with pytest.raises(Error, match="exists already"):
+        compile_checkpoint(checkpoint, str(output), data_shape=(3, 8, 8))
+    compile_checkpoint(checkpoint, str(output), data_shape=(3, 8, 8), verify=False, force=True)
+
+
+def test_the_shape_follows_from_the_samples(checkpoint):
+    compiled = compile_checkpoint(checkpoint, data=np.ones((2, 3, 8, 8)), verify=False)
+    assert compiled.program.inputs[0].shape == (3, 8, 8)
+
+
+def test_the_shape_follows_from_the_network_where_only_one_fits(checkpoint):
+    compiled = compile_checkpoint(checkpoint, verify=False)
+    assert compiled.program.inputs[0].shape[0] == 3
+
+
+def test_several_inputs_are_given_by_name():
+    both = mx.sym.Concat(mx.sym.FullyConnected(x, num_hidden=4), mx.sym.FullyConnected(y, num_hidden=3), dim=1)
+    args, aux = arrays_for(both, {"data": (5,), "other": (6,)})
+    rng = random_numbers(0)
+    data = {"other": rng.standard_normal((3, 6)), "data": rng.standard_normal((3, 5))}
+    shapes = {"data": (5,), "other": (6,)}
+    compiled = compile_symbol(both, args, aux, shapes, data=data, int8="all", name="two")
+    assert compiled.report.verification.largest_difference < 0.2
+    assert compiled.program.name == "two"
+
+
+def test_a_gluon_network_is_compiled_for_a_batch_or_a_shape():
+    net = fill(get_model("lenet"), (1, 28, 28))
+    batch = mx.nd.random.uniform(shape=(4, 1, 28, 28))
+    compiled = compile_block(net, batch, int8="first-last")
+    assert compiled.report.verification.samples == "4 samples of shape 1x28x28"
+    (found,) = compiling.run_program(compile_block(net, (1, 28, 28)).program, {"data": batch.asnumpy()})
+    assert difference(net(batch).asnumpy(), found) < 1e-4
+
+
+def test_what_is_no_gluon_network_is_an_error():
+    with pytest.raises(Error, match="not a HybridBlock"):
+        compile_block(mx.gluon.nn.Sequential(), (1, 28, 28))
+
+
+def test_a_missing_checkpoint_is_an_error(tmp_path):
+    with pytest.raises(Error, match="net-symbol.json"):
+        compile_checkpoint(str(tmp_path / "net-0001.params"))
+    with pytest.raises(Error, match="must be named"):
+        compile_checkpoint(str(tmp_path / "net.params"))

@@ -1,0 +1,39 @@
+"""What `bmx inspect` says about a program."""
+
+from program_graphs import Builder
+
+from bmx import program as bmx
+from bmx.compiler import ir
+from bmx.compiler.lower import lower
+
+
+def network():
+    b = Builder()
+    x = b.conv(b.input((3, 8, 8)), 64, (3, 3), (2, 2), pad=(1, 1, 1, 1), stores=("f32", "bit"))
+    epilogue = [ir.Add(x["f32"]), ir.Clip(0.0, float("inf"))]
+    y = b.conv(x["bit"], 64, pad=(1, 1, 1, 1), pad_value=1.0, epilogue=epilogue, stores=("f32", "bit"))
+    z = b.conv(y["bit"], 64, stores=("count",))["count"]
+    z = b.pool(z, kernel=(2, 2), stride=(1, 1))["bit"]
+    return lower(b.graph([y["f32"], b.conv(z, 10, (1, 1), epilogue=[])["f32"]], "small"))
+
+
+def test_rows_say_what_a_step_is_reads_writes_and_costs():
+    rows = {row.what.split(" |")[0]: row for row in bmx.describe(network())}
+    conv = rows["binary conv 3x3 64->64"]
+    assert conv.kind == "CONV" and conv.macs in (4 * 4 * 64 * 64 * 9, 2 * 2 * 64 * 64 * 9)
+    first = next(row for row in bmx.describe(network()) if row.what.startswith("binary conv 3x3 64->64 | add | relu"))
+    assert first.inputs == ["4x4x64 bit", "4x4x64 f32"] and first.outputs == ["4x4x64 f32", "4x4x64 bit"]
+    assert first.weights == 64 * 9 * 8 + 2 * 64 * 4 and first.memory == 4 * 4 * (64 * 4 + 8)
+    assert rows["float conv 3x3/2 3->64"].weights == 4 * 64 * 27 + 4 * 64 * 4
+    assert rows["max pool 2x2 of bits"].kind == "POOL_BITS"
+    assert rows["border 1x1x1x1 of 1"].memory == 0
+    assert sum(row.kind == "STORE" for row in bmx.describe(network())) == 2
+
+
+def test_the_table_has_a_line_for_each_step_and_totals():
+    program = network()
+    lines = str(program).splitlines()
+    assert lines[:2] == ["small", "input data2: 3x8x8"]
+    assert len(lines) == 1 + 3 + 1 + len(program.steps) + 1
+    assert lines[-1].startswith(f"{len(program.steps)} steps") and lines[-1].endswith(f"{program.arena:,}")
+    assert str(bmx.decode(bmx.encode(program))) == str(program)
