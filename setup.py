@@ -1,5 +1,7 @@
 """Builds libbmx and libbmx_mxnet with CMake into the package; everything else about the project is in pyproject.toml.
 
+Without MXNet, which no Python newer than 3.11 has, it builds libbmx alone: what `bmx.runtime` needs.
+
 Environment: ``CMAKE_ARGS`` is passed on to CMake (``CMAKE_ARGS="-DBMX_SANITIZE=ON"``), ``BINARY_WORD_TYPE``
 (uint32 | uint64) sets the CMake option of that name.
 """
@@ -10,6 +12,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -20,10 +23,10 @@ ROOT = Path(__file__).resolve().parent
 
 
 def mxnet_folder():
-    """Return the folder of the mxnet package of this Python, found without importing it."""
+    """Return the folder of the mxnet package of this Python, found without importing it, or None."""
     spec = importlib.util.find_spec("mxnet")
     if spec is None or spec.origin is None:
-        raise SystemExit("bmx: package mxnet not found, whose lib_api.cc is compiled in: pip install mxnet==1.9.1")
+        return None
     return Path(spec.origin).parent
 
 
@@ -58,9 +61,12 @@ class CMakeBuild(build_ext):
     @staticmethod
     def cmake_options(build):
         """Return the options that this Python and the environment give; no earlier build's paths and word type stay."""
-        options = [f"-DMXNET_DIR={mxnet_folder()}"]
-        if onednn_folder():
-            options.append(f"-Ddnnl_DIR={onednn_folder()}")
+        if mxnet_folder() is None:
+            options = ["-DMXNET_DIR=", "-DBMX_USE_ONEDNN=OFF"]
+        else:
+            options = [f"-DMXNET_DIR={mxnet_folder()}", "-UBMX_USE_ONEDNN"]
+            if onednn_folder():
+                options.append(f"-Ddnnl_DIR={onednn_folder()}")
         ninja = shutil.which("ninja")
         if ninja and not (build / "Makefile").exists():
             options += ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"]
@@ -70,11 +76,11 @@ class CMakeBuild(build_ext):
 
 
 class PlatformWheel(bdist_wheel):
-    """A wheel for one platform and any Python 3, as the library has no Python ABI."""
+    """A wheel for one platform and any Python 3, as the library has no Python ABI; one without MXNet for newer ones."""
 
     def get_tag(self):
         """Return the tag in the wheel's file name."""
-        return ("py3", "none", super().get_tag()[2])
+        return ("py3" if sys.version_info < (3, 12) else "py312", "none", super().get_tag()[2])
 
 
 def run(command, **options):
@@ -87,8 +93,9 @@ def run(command, **options):
         raise SystemExit(f"bmx: the C++ build failed, see above: {shlex.join(error.cmd)}") from None
 
 
+libraries = ["libbmx", "libbmx_mxnet"] if mxnet_folder() else ["libbmx"]
 setup(
     license="Apache-2.0",  # here, as no form in pyproject.toml suits the setuptools of both Python 3.8 and 3.11
-    ext_modules=[Extension(f"bmx.{name}", sources=[]) for name in ("libbmx", "libbmx_mxnet")],
+    ext_modules=[Extension(f"bmx.{name}", sources=[]) for name in libraries],
     cmdclass={"build_ext": CMakeBuild, "bdist_wheel": PlatformWheel},
 )

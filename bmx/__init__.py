@@ -1,20 +1,65 @@
 """Binary and low-bit neural networks for Apache MXNet 1.9.1.
 
-Importing this package registers the operators ``QActivation``, ``QConvolution``, ``QConvolution_v1`` and
-``QFullyConnected`` in ``mx.nd`` and ``mx.sym``. Gluon layers are in ``bmx.gluon.nn``, networks in ``bmx.models``,
-optimizers in ``bmx.optimizer``.
+With this package imported, MXNet has the operators ``QActivation``, ``QConvolution``, ``QConvolution_v1`` and
+``QFullyConnected`` in ``mx.nd`` and ``mx.sym`` and the optimizers of ``bmx.optimizer``, whichever of the two is
+imported first. Gluon layers are in ``bmx.gluon.nn``, networks in ``bmx.models``; ``bmx.runtime`` runs compiled ones.
+
+The import itself is cheap and needs neither MXNet nor NumPy: what is in here is loaded when it is first used.
 """
 
-from . import operators
+import importlib
+from typing import Any, List
 
-operators.register()
-
-from . import gluon, models, optimizer  # noqa: E402  (these use the operators)
-from .compiler import convert_checkpoint, load_checkpoint  # noqa: E402
-from .composed import compose  # noqa: E402
-from .errors import Error  # noqa: E402
-from .summary import summary  # noqa: E402
+from . import _lazy
+from .errors import Error
 
 __version__ = "0.1.0"
 
-__all__ = ["Error", "compose", "convert_checkpoint", "gluon", "load_checkpoint", "models", "optimizer", "summary"]
+# Name -> the module that has it, for functions; modules have their own names.
+_FUNCTIONS = {
+    "compile": "compiled",
+    "compile_checkpoint": "compiler.compile",
+    "compose": "composed",
+    "convert_checkpoint": "compiler",
+    "load_checkpoint": "compiler",
+    "summary": "network_summary",
+}
+_NEED_MXNET = (
+    *(
+        "compiled",
+        "compiler",
+        "composed",
+        "gluon",
+        "gradients",
+        "guards",
+        "models",
+        "network_summary",
+        "operators",
+        "optimizer",
+    ),
+    *("quantization", "training"),
+)
+_NEED_NO_MXNET = ("library", "program", "runtime")
+
+__all__ = ["Error", "gluon", "models", "optimizer", "runtime", *_FUNCTIONS]
+
+
+def __getattr__(name: str) -> Any:
+    """Load what is asked for the first time (PEP 562)."""
+    module = _FUNCTIONS.get(name, name)
+    room = module.partition(".")[0]
+    if room not in _NEED_MXNET + _NEED_NO_MXNET:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if room in _NEED_MXNET:
+        _lazy.require_mxnet(f"{__name__}.{name}")
+    loaded = importlib.import_module(f".{module}", __name__)
+    value = getattr(loaded, name) if name in _FUNCTIONS else loaded
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> List[str]:
+    return sorted({*globals(), *_FUNCTIONS, *_NEED_MXNET, *_NEED_NO_MXNET})
+
+
+_lazy.register_with_mxnet()

@@ -270,6 +270,7 @@ def register() -> None:
     library.load_into_mxnet()
     _install_functions()
     guards.install({name: _inputs(name, {"no_bias": False}) for name in _DOCUMENTATION})
+    _install_backend()
     library.check_sums_of_gradients()
     load = mx.library.load
 
@@ -279,6 +280,21 @@ def register() -> None:
         _install_functions()
 
     mx.library.load = load_and_keep
+
+
+def _install_backend() -> None:
+    """Makes ``optimize_for('bmx')`` compile: of symbols, and of Gluon's blocks, which call that of their symbol."""
+    plain = mx.sym.Symbol.optimize_for
+
+    @functools.wraps(plain)
+    def optimize_for(symbol, backend, *arguments, **keywords):
+        if backend != "bmx":
+            return plain(symbol, backend, *arguments, **keywords)
+        from .compiled import optimize  # the compiler, which not everyone needs
+
+        return optimize(symbol, *arguments, **keywords)
+
+    mx.sym.Symbol.optimize_for = optimize_for
 
 
 def _install_functions() -> None:

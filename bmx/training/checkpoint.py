@@ -11,13 +11,14 @@ import glob
 import json
 import os
 from pathlib import Path
-from typing import Any, Callable, Dict
+from typing import Any, Dict
 
 import mxnet as mx
 import numpy as np
 
 from ..compiler.params_file import parse_params, read_bytes
 from ..errors import Error
+from ..files import write_atomically
 
 FORMAT = 1
 
@@ -101,7 +102,7 @@ class Checkpoint:
             ("aux:" if param.name in auxiliary else "arg:") + param.name: param.list_data()[0].as_in_context(mx.cpu())
             for param in net.collect_params().values()
         }
-        write_atomically(f"{self.prefix}-symbol.json", symbol.save)
+        write_atomically(f"{self.prefix}-symbol.json", symbol.save, errors=(mx.MXNetError,))
         save_arrays(self.params_file(epoch), arrays)
 
     def restore(self, net: mx.gluon.HybridBlock, trainer: mx.gluon.Trainer, settings: Dict[str, Any]) -> Dict[str, Any]:
@@ -154,28 +155,6 @@ class Checkpoint:
         return progress
 
 
-def write_atomically(path: str, write: Callable[[str], Any]) -> None:
-    """Call ``write(temporary name)`` and give the result the name `path`; a failure leaves what was there before.
-
-    Raises
-    ------
-    bmx.Error
-        If the file cannot be written.
-    """
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        write(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, mx.MXNetError) as error:
-        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[-1]
-        raise Error(f"{path}: cannot be written ({reason}); the files of before are left as they were") from None
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
-
-
 def save_arrays(path: str, arrays: Dict[str, mx.nd.NDArray]) -> None:
     """Write `arrays` to an MXNet params file, whole or not at all.
 
@@ -189,7 +168,7 @@ def save_arrays(path: str, arrays: Dict[str, mx.nd.NDArray]) -> None:
         mx.nd.save(temporary, arrays)
         mx.nd.load(temporary)  # MXNet does not notice a disk that fills up when it closes the file
 
-    write_atomically(path, write)
+    write_atomically(path, write, errors=(mx.MXNetError,))
 
 
 def load_arrays(path: str) -> Dict[str, mx.nd.NDArray]:

@@ -13,8 +13,8 @@ import mxnet as mx
 from .. import models
 from ..errors import Error
 from ..gluon import nn
+from ..network_summary import summary
 from ..optimizer import BinaryOptimizer, FlipRatio
-from ..summary import summary
 from .arguments import DATASETS, check, parser
 from .augment import augmentation
 from .checkpoint import Checkpoint

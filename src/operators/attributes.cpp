@@ -99,6 +99,35 @@ class Reader {
     return values;
   }
 
+  // "((3, 224, 224), (10,))": one or more shapes of one to four sizes; empty if absent.
+  std::vector<std::vector<int64_t>> shapes(const char* name) {
+    const std::string* text = take(name);
+    std::vector<std::vector<int64_t>> all;
+    if (text == nullptr) return all;
+    const std::string allowed = "one or more tuples of one to four integers from 1 to 2^30";
+    int depth = 0;
+    for (const char* p = text->c_str(); *p != '\0';) {
+      if (std::isdigit(static_cast<unsigned char>(*p))) {
+        char* end = nullptr;
+        const long long parsed = std::strtoll(p, &end, 10);
+        if (depth != 2 || parsed < 1 || parsed > (1 << 30)) fail(name, allowed);
+        all.back().push_back(parsed);
+        p = end;
+        continue;
+      }
+      if (*p == '(' && ++depth == 2) all.emplace_back();
+      if (*p == ')') --depth;
+      const bool known = *p == '(' || *p == ')' || *p == ',' || std::isspace(static_cast<unsigned char>(*p));
+      if (!known || depth < 0 || depth > 2) fail(name, allowed);
+      ++p;
+    }
+    for (const std::vector<int64_t>& shape : all) {
+      if (shape.empty() || shape.size() > 4) fail(name, allowed);
+    }
+    if (all.empty() || depth != 0) fail(name, allowed);
+    return all;
+  }
+
   // MXNet's own annotations (__lr_mult__ and the like) are no attributes of the operator.
   void finish() const {
     for (const auto& [name, value] : attributes_) {
@@ -245,6 +274,16 @@ BatchNormParam::BatchNormParam(const AttributeMap& attributes) {
   if (r.integer("axis", 1, -8, 8) != 1) r.fail("axis", "1, channels");
   if (r.boolean("output_mean_var", false)) r.fail("output_mean_var", "False");
   r.ignore({"cudnn_off", "min_calib_range", "max_calib_range"});
+  r.finish();
+}
+
+CompiledParam::CompiledParam(const AttributeMap& attributes) {
+  Reader r("bmx_Compiled", attributes);
+  for (const char* name : {"data_shapes", "output_shapes", "size"}) r.require(name);
+  data_shapes = r.shapes("data_shapes");
+  output_shapes = r.shapes("output_shapes");
+  labels = r.integer("labels", 0, 0, 1000);
+  size = r.integer("size", 0, 1, int64_t{1} << 31);
   r.finish();
 }
 

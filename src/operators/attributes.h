@@ -76,6 +76,16 @@ struct BatchNormParam {
   bool use_global_stats = false;
 };
 
+struct CompiledParam {
+  explicit CompiledParam(const AttributeMap& attributes);
+
+  std::vector<std::vector<int64_t>> data_shapes, output_shapes;  // of inputs and outputs, without the batch
+  int64_t labels = 0;                                            // inputs that nothing reads
+  int64_t size = 0;                                              // of the program, in bytes
+
+  int num_inputs() const { return static_cast<int>(data_shapes.size()) + static_cast<int>(labels) + 1; }
+};
+
 // "(2, 3)", for messages.
 std::string to_string(const std::vector<int64_t>& shape);
 

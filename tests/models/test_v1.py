@@ -9,7 +9,7 @@ import pytest
 
 import bmx
 from bmx.models import v1
-from bmx.summary import summary
+from bmx.network_summary import summary
 
 
 def parameters_of(path):

@@ -15,7 +15,7 @@ from bmx.models.birealnet import Shift
 from bmx.models.blocks import Precision
 from bmx.models.densenet import ChannelShuffle
 from bmx.models.quicknet import Blur
-from bmx.summary import summary
+from bmx.network_summary import summary
 
 INPUT_SHAPES = {"lenet": (1, 28, 28), "binarynet_cifar": (3, 32, 32)}
 

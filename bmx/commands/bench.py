@@ -1,0 +1,134 @@
+"""``bmx bench``: measure models side by side."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from typing import Any, Dict, List, Sequence
+
+from ..errors import Error
+from ..files import write_atomically
+from .arguments import add_command, shape, sizes
+
+
+def add_parser(commands: Any) -> None:
+    """Describe the arguments."""
+    parser = add_command(
+        commands,
+        "bench",
+        "measure models side by side",
+        "bmx bench resnet18.bmx\n"
+        "bmx bench float-0000.params binary-0120.params binary.bmx --batch 1,32 --threads 1,2\n"
+        "bmx bench float.onnx int8.onnx binary.bmx --layers --plot bench.png --json bench.json\n"
+        "bmx bench float.onnx binary.bmx --data images.npy --labels classes.npy --plot accuracy.png",
+        description="Time models in turns, each in a process of its own: .bmx files, checkpoints of MXNet"
+        " (PREFIX-NNNN.params) and .onnx files, if ONNX Runtime is installed. Printed are the median time of a call"
+        " with the whole batch, its 5th and 95th percentile, images a second, how many times faster a model is than"
+        " the first one, and the largest memory of the process, in brackets what of it came with the model and, but"
+        " for .bmx files, its framework.",
+    )
+    parser.add_argument("models", metavar="MODEL", nargs="+")
+    parser.add_argument("--batch", type=sizes, default=(1,), metavar="N,...", help="images a call (default: 1)")
+    parser.add_argument("--threads", type=sizes, default=(1,), metavar="N,...", help="(default: 1)")
+    parser.add_argument("--rounds", type=int, default=15, metavar="N", help="how often each has its turn (default: 15)")
+    parser.add_argument(
+        "--data-shape",
+        type=shape,
+        metavar="C,H,W",
+        help="of a sample, for checkpoints and .onnx files that do not tell",
+    )
+    parser.add_argument("--layers", action="store_true", help="print the time of each step of .bmx files")
+    parser.add_argument("--data", metavar="FILE.npy", help="samples, for the accuracy; with --labels")
+    parser.add_argument("--labels", metavar="FILE.npy", help="their classes")
+    parser.add_argument(
+        "--plot",
+        metavar="FILE.png",
+        help="draw the layers of .bmx files; with --data the accuracy of all models against their time",
+    )
+    parser.add_argument("--json", metavar="FILE", help="write everything that was measured")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print tables, write files."""
+    from ..measure import Contender, Result, measure
+    from . import charts
+
+    if args.rounds < 1:
+        raise Error(f"--rounds is {args.rounds}; it must be 1 or more")
+    if bool(args.data) != bool(args.labels):
+        raise Error("--data and --labels go together")
+    if args.plot:
+        charts.require_matplotlib()
+    results: List[Result] = []
+    for threads in args.threads:
+        for batch in args.batch:
+            contenders = [Contender(path, batch, threads, shape=args.data_shape) for path in args.models]
+            group = measure(contenders, args.rounds, bool(args.layers or args.plot), args.data, args.labels)
+            print(table(group), flush=True)
+            print()
+            results += group
+    if args.layers:
+        for result in results:
+            if result.layers:
+                print(layer_table(result))
+                print()
+    if args.plot:
+        charts.plot(args.plot, results)
+    if args.json:
+        content = {"machine": machine(), "results": [result.as_json() for result in results]}
+        write_atomically(args.json, lambda temporary: _write_json(temporary, content))
+    return 0
+
+
+def table(results: Sequence[Any]) -> str:
+    """A row for each result of the same batch and number of threads; ratios are to the first."""
+    rows = [["model", "input", "median ms", "p5", "p95", "images/s", "ratio", "memory MB", "file MB"]]
+    for result in results:
+        times = [f"{1e3 * seconds:.3f}" for seconds in (result.median, result.p5, result.p95)]
+        memory = f"{result.memory / 1e6:.0f} ({result.memory_of_model / 1e6:.0f})"
+        speed = [f"{result.images_per_second:.0f}", f"{results[0].median / result.median:.2f}"]
+        rows.append([result.name, result.input, *times, *speed, memory, f"{result.file_bytes / 1e6:.2f}"])
+        if result.accuracy is not None:
+            rows[-1].append(f"{result.accuracy:.2%}")
+    if len(rows[1]) > len(rows[0]):
+        rows[0].append("accuracy")
+    return "\n".join([f"batch {results[0].batch}, {results[0].threads} thread(s)", *_columns(rows, left=2)])
+
+
+def layer_table(result: Any) -> str:
+    """The steps of a .bmx file."""
+    whole = sum(layer.seconds for layer in result.layers)
+    rows = [["step", "kind", "ms", "share", "GMAC/s"]]
+    for name, kind, seconds, macs in result.layers:
+        rate = f"{macs / seconds / 1e9:.0f}" if macs and seconds else ""
+        rows.append([name, kind, f"{1e3 * seconds:.4f}", f"{seconds / whole:.1%}", rate])
+    rows.append(["all steps", "", f"{1e3 * whole:.4f}", "", ""])
+    return "\n".join([f"{result.name}, batch {result.batch}, {result.threads} thread(s)", *_columns(rows, left=2)])
+
+
+def machine() -> Dict[str, str]:
+    """What the numbers depend on."""
+    name = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            name = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), name)
+    except OSError:
+        pass
+    return {"processor": name, "system": platform.platform(), "python": platform.python_version()}
+
+
+def _columns(rows: List[List[str]], left: int) -> List[str]:
+    """Lines of aligned cells, the first `left` columns to the left."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths))).rstrip()
+        for row in rows
+    ]
+
+
+def _write_json(path: str, content: Any) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1)
+        file.write("\n")

@@ -1,0 +1,107 @@
+"""Pictures of what was measured: time by layer, and accuracy against time."""
+
+from __future__ import annotations
+
+from typing import Any, List, Sequence
+
+from ..errors import Error
+from ..files import write_atomically
+from ..measure import Layer
+
+__all__ = ["plot", "require_matplotlib"]
+
+_KINDS = ("CONV", "DEPTHWISE", "POOL", "POOL_BITS", "MAP", "FILL", "COPY", "LOAD", "STORE", "SOFTMAX")  # fixed colours
+_SMALL, _REST = 0.002, "other"  # share of the whole; kind of what is left
+
+
+def require_matplotlib() -> None:
+    """Raise bmx.Error if matplotlib is not installed."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError:
+        raise Error("--plot needs matplotlib: pip install 'bmx-mxnet[examples]'") from None
+
+
+def plot(path: str, results: Sequence[Any]) -> None:
+    """Draw a chart of the layers of each .bmx file, and one of accuracy against time where there are accuracies.
+
+    Parameters
+    ----------
+    path : str
+        Name of the PNG file.
+    results : sequence of bmx.measure.Result
+
+    Raises
+    ------
+    bmx.Error
+        If matplotlib is not installed, there is nothing to draw, or the file cannot be written.
+    """
+    require_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    layered = [result for result in results if result.layers]
+    rated = [result for result in results if result.accuracy is not None]
+    charts = [(_draw_layers, result) for result in layered] + ([(_draw_accuracy, rated)] if rated else [])
+    if not charts:
+        raise Error("--plot has nothing to draw: no model is a .bmx file, and without --data there are no accuracies")
+    heights = [1.5 + 0.18 * len(_large(what)) if draw is _draw_layers else 4 for draw, what in charts]
+    figure = Figure(figsize=(9, sum(heights)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(charts), 1, squeeze=False, gridspec_kw={"height_ratios": heights})
+    for (draw, what), place in zip(charts, axes[:, 0]):
+        draw(place, what)
+    write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=110))
+
+
+def _draw_layers(axes: Any, result: Any) -> None:
+    """Bars from top to bottom in the order of the steps, with multiply-adds a second; small steps are one bar."""
+    from matplotlib.patches import Patch
+
+    steps = _large(result)
+    axes.barh(range(len(steps)), [1e3 * step.seconds for step in steps], color=[_colour(step.kind) for step in steps])
+    for place, step in enumerate(steps):
+        if step.macs and step.seconds:
+            text = f" {step.macs / step.seconds / 1e9:.0f} GMAC/s"
+            axes.text(1e3 * step.seconds, place, text, va="center", fontsize=6)
+    axes.set_yticks(range(len(steps)), [step.name for step in steps], fontsize=6)
+    axes.set_ylim(len(steps) - 0.5, -0.5)
+    axes.margins(x=0.15)
+    axes.set_xlabel("ms")
+    axes.set_title(f"{result.name}, batch {result.batch}, {result.threads} thread(s), {1e3 * result.median:.3f} ms")
+    kinds = dict.fromkeys(step.kind for step in steps)
+    axes.legend(handles=[Patch(color=_colour(kind), label=kind) for kind in kinds], fontsize=7, loc="lower right")
+
+
+def _large(result: Any) -> List[Layer]:
+    whole = sum(layer.seconds for layer in result.layers)
+    large = [layer for layer in result.layers if layer.seconds >= _SMALL * whole]
+    rest = whole - sum(layer.seconds for layer in large)
+    small = len(result.layers) - len(large)
+    return large + [Layer(f"{small} small steps", _REST, rest, 0)] * (small > 0)
+
+
+def _colour(kind: str) -> str:
+    return f"C{_KINDS.index(kind) % 10}" if kind in _KINDS else "0.6"
+
+
+def _draw_accuracy(axes: Any, results: Sequence[Any]) -> None:
+    for result in results:
+        label = (
+            f"{result.name} ({result.threads})"
+            if any(r.threads != results[0].threads for r in results)
+            else result.name
+        )
+        axes.plot(1e3 * result.median / result.batch, 100 * result.accuracy, "o")
+        axes.annotate(
+            label,
+            (1e3 * result.median / result.batch, 100 * result.accuracy),
+            (4, 4),
+            textcoords="offset points",
+            fontsize=7,
+        )
+    axes.set_xscale("log")
+    axes.margins(0.15)
+    axes.set_xlabel("ms an image")
+    axes.set_ylabel("accuracy (%)")
+    axes.grid(True, which="both", alpha=0.3)

@@ -1,0 +1,112 @@
+"""``bmx compile``: turn a trained network into a .bmx file."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from typing import Any, List, Optional
+
+import numpy as np
+
+from ..errors import Error
+from ..files import load_samples
+from .arguments import add_command, shape
+
+
+def add_parser(commands: Any) -> None:
+    """Describe the arguments."""
+    parser = add_command(
+        commands,
+        "compile",
+        "turn a trained network into a .bmx file",
+        "bmx compile runs/lenet-0020.params -o lenet.bmx\n"
+        "bmx compile runs/resnet18-0120.params -o resnet18.bmx --data-shape 3,224,224\n"
+        "bmx compile runs/resnet18-0120.params -o resnet18.bmx --int8 first-last --verify-data images.npy"
+        " --labels classes.npy\n"
+        "bmx compile runs/resnet18-0120.params --mxnet fast/resnet18",
+        description="Compile a checkpoint of MXNet, bmx or BMXNet for the engine of bmx, print what became of each"
+        " layer, and compare both networks on samples: without --int8 the outputs are equal up to float rounding. A"
+        " .bmx file is for bmx run, bmx bench, bmx.runtime and the C API, which need no MXNet; --mxnet writes the same"
+        " as a checkpoint that MXNet runs where bmx is imported.",
+    )
+    parser.add_argument("params", metavar="PREFIX-NNNN.params", help="the checkpoint; PREFIX-symbol.json is beside it")
+    parser.add_argument("-o", "--output", metavar="FILE.bmx", help="the file to write")
+    parser.add_argument("--mxnet", metavar="PREFIX", help="write PREFIX-symbol.json and PREFIX-0000.params")
+    parser.add_argument(
+        "--int8",
+        choices=("off", "first-last", "all"),
+        default="off",
+        help="layers that are not binary to compute in 8 bits, with ranges from --verify-data (default: off)",
+    )
+    parser.add_argument(
+        "--data-shape", type=shape, metavar="C,H,W", help="of one sample, where images of other sizes would fit too"
+    )
+    parser.add_argument(
+        "--verify-data", metavar="FILE.npy", help="samples as the network takes them, some dozens to hundreds"
+    )
+    parser.add_argument("--labels", metavar="FILE.npy", help="their classes, to report the accuracy of both networks")
+    parser.add_argument("--no-verify", action="store_true", help="do not run the networks")
+    parser.add_argument("--force", action="store_true", help="overwrite existing files")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compile, print the report, write files."""
+    from .._lazy import require_mxnet
+
+    if args.output is None and args.mxnet is None:
+        raise Error("nothing to write: give -o FILE.bmx or --mxnet PREFIX")
+    if args.labels and not args.verify_data:
+        raise Error("--labels are the classes of --verify-data, which is missing")
+    require_mxnet("the compiler")
+    from ..compiled import checkpoint_paths, save_checkpoint
+    from ..compiler.compile import compile_checkpoint
+
+    outputs = [args.output] if args.output else []
+    outputs += checkpoint_paths(args.mxnet, args.force) if args.mxnet else []
+    _check_outputs(outputs, args.params, args.force)
+    compiled = compile_checkpoint(
+        args.params,
+        int8=args.int8,
+        data=load_samples(args.verify_data) if args.verify_data else None,
+        labels=_labels(args.labels),
+        data_shape=args.data_shape,
+        verify=not args.no_verify,
+    )
+    print(compiled.report)
+    if args.output:
+        compiled.save(args.output, args.force)
+    if args.mxnet:
+        save_checkpoint(compiled.program, args.mxnet, _labels_of(args.params, compiled.program), args.force)
+    print(f"written: {', '.join(outputs)}")
+    return 0
+
+
+def _check_outputs(outputs: List[str], params: str, force: bool) -> None:
+    """What would fail only after the work is done: existing and impossible files."""
+    inputs = [params, re.sub(r"-\d+\.params$", "-symbol.json", params)]
+    for path in outputs:
+        if any(os.path.realpath(path) == os.path.realpath(source) for source in inputs):
+            raise Error(f"{path}: the output would overwrite the input; choose another one")
+        if os.path.isdir(path):
+            raise Error(f"{path}: is a folder; give the name of a file")
+        if os.path.lexists(path) and not force:
+            raise Error(f"{path}: exists already; use --force to overwrite it")
+        folder = os.path.dirname(path) or "."
+        if not os.path.isdir(folder):
+            raise Error(f"{path}: there is no folder {folder}")
+
+
+def _labels(path: Optional[str]) -> Optional[np.ndarray]:
+    return load_samples(path, ndim=1) if path else None
+
+
+def _labels_of(params: str, program: Any) -> Any:
+    from ..compiled import find_labels
+    from ..compiler.checkpoint import load_checkpoint
+    from ..compiler.convert import split_path
+
+    prefix, epoch = split_path(params)
+    symbol, args, _ = load_checkpoint(prefix, int(epoch))
+    return find_labels(symbol, program, args)

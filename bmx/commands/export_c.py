@@ -1,0 +1,72 @@
+"""``bmx export-c``: write a network as C source, for embedded devices."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ..errors import Error
+from ..files import load_samples
+from .arguments import add_command, shape
+
+
+def add_parser(commands: Any) -> None:
+    """Describe the arguments."""
+    parser = add_command(
+        commands,
+        "export-c",
+        "write a network as C source",
+        "bmx export-c lenet.bmx -o lenet\n"
+        "bmx export-c runs/lenet-0020.params -o firmware/lenet --name lenet --weights array --int8 first-last"
+        " --verify-data digits.npy",
+        description="Write a compiled network, or a checkpoint, as C99 source without any library, with its weights, a"
+        " test, a Makefile, a CMakeLists.txt and a README that says how much memory it needs. A .bmx file needs no"
+        " MXNet.",
+    )
+    parser.add_argument("model", metavar="MODEL.bmx|PREFIX-NNNN.params")
+    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="the folder to write")
+    parser.add_argument("--name", default="net", help="prefix of files, functions and macros (default: %(default)s)")
+    parser.add_argument(
+        "--weights",
+        choices=("file", "array"),
+        default="file",
+        help="write NAME_weights.bin, or NAME_weights.c for devices without files (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--samples", metavar="FILE.npy", help="samples to test with besides random ones, as the network takes them"
+    )
+    checkpoints = parser.add_argument_group("for checkpoints, as for bmx compile")
+    checkpoints.add_argument("--int8", choices=("off", "first-last", "all"), default="off")
+    checkpoints.add_argument("--data-shape", type=shape, metavar="C,H,W")
+    checkpoints.add_argument("--verify-data", metavar="FILE.npy")
+    parser.add_argument("--force", action="store_true", help="overwrite existing files")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compile if that is to be done, write the files, print their sizes."""
+    from ..export_c import check_output, export
+
+    check_output(args.output, args.name, args.weights, args.samples is not None, args.force)
+    samples = [load_samples(args.samples)] if args.samples else None
+    options = {"name": args.name, "weights": args.weights, "force": args.force, "samples": samples}
+    print(export(_program(args), args.output, **options))
+    return 0
+
+
+def _program(args: argparse.Namespace) -> Any:
+    if not args.model.endswith(".params"):
+        if args.int8 != "off" or args.data_shape or args.verify_data:
+            raise Error(
+                f"{args.model}: is compiled already; --int8, --data-shape and --verify-data are for checkpoints"
+            )
+        return args.model
+    from .._lazy import require_mxnet
+
+    require_mxnet("the compiler")
+    from ..compiler.compile import compile_checkpoint
+
+    data = load_samples(args.verify_data) if args.verify_data else None
+    compiled = compile_checkpoint(args.model, int8=args.int8, data=data, data_shape=args.data_shape)
+    print(compiled.report)
+    return compiled.program

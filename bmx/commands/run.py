@@ -1,0 +1,90 @@
+"""``bmx run``: classify pictures."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, List, Optional
+
+import numpy as np
+
+from ..errors import Error
+from .arguments import add_command, numbers, shape
+from .images import Preparation, load_image
+
+
+def add_parser(commands: Any) -> None:
+    """Describe the arguments."""
+    parser = add_command(
+        commands,
+        "run",
+        "classify pictures with a model",
+        "bmx run lenet.bmx three.png\n"
+        "bmx run resnet18.bmx *.jpg --labels imagenet.txt --resize 256 --mean .485,.456,.406 --std .229,.224,.225",
+        description="Print the likeliest classes of pictures. A picture is made grey or RGB as the network takes it,"
+        " resized so that its middle fills the network's input, and becomes (pixels / 255 - mean) / std: give"
+        " --resize, --mean and --std as the network was trained with. A .bmx file needs no MXNet; a checkpoint"
+        " (PREFIX-NNNN.params) and an .onnx file are run by MXNet and ONNX Runtime.",
+    )
+    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("images", metavar="IMAGE", nargs="+", help="a file of any format that Pillow reads")
+    parser.add_argument("--labels", metavar="FILE", help="names of the classes, one a line (default: their numbers)")
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="how many classes to print (default: 5)")
+    parser.add_argument(
+        "--resize",
+        type=int,
+        metavar="N",
+        help="make the shorter side N pixels, then cut out the middle (default: show all of it)",
+    )
+    parser.add_argument("--stretch", action="store_true", help="cut nothing off, change the proportions instead")
+    parser.add_argument("--mean", type=numbers, default=(0.0,), metavar="X|R,G,B", help="of pixels / 255 (default: 0)")
+    parser.add_argument("--std", type=numbers, default=(1.0,), metavar="X|R,G,B", help="of pixels / 255 (default: 1)")
+    parser.add_argument(
+        "--data-shape",
+        type=shape,
+        metavar="C,H,W",
+        help="of the input, for checkpoints and .onnx files that do not tell",
+    )
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="(default: 1)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a line for each picture, and one for each of its likeliest classes."""
+    from ..measure.runners import open_model
+
+    if args.top < 1 or args.threads < 1:
+        raise Error("--top and --threads must be 1 or more")
+    labels = _read_labels(args.labels) if args.labels else None
+    runner = open_model(args.model, threads=args.threads, batch=1, shape=args.data_shape)
+    if len(runner.inputs) != 1:
+        raise Error(f"{args.model}: takes {len(runner.inputs)} inputs; only networks with one can be run on pictures")
+    try:
+        (size,) = runner.inputs.values()
+        prepare = Preparation(size, args.resize, args.stretch, args.mean, args.std)
+    except Error as error:
+        raise Error(f"{args.model}: {error}") from None
+    for path in args.images:
+        scores = runner.run([load_image(path, prepare)[None]])[0].reshape(-1)
+        if labels is not None and len(labels) != len(scores):
+            raise Error(f"{args.labels}: has {len(labels)} lines; the network has {len(scores)} classes")
+        print(path)
+        shares = _probabilities(scores)
+        for place in np.argsort(-shares, kind="stable")[: args.top]:
+            print(f"  {shares[place]:7.2%}  {labels[place] if labels else place}")
+    return 0
+
+
+def _read_labels(path: str) -> Optional[List[str]]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Error(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'it is not a text file'}") from None
+
+
+def _probabilities(scores: np.ndarray) -> np.ndarray:
+    """Softmax, unless the network has done that itself."""
+    if np.all(scores >= 0) and abs(scores.sum() - 1) < 1e-3:
+        return scores
+    powers = np.exp(scores - scores.max())
+    return powers / powers.sum()

@@ -1,0 +1,234 @@
+"""Compiled networks inside of MXNet: one operator, bmx_Compiled, runs a whole .bmx file.
+
+The file's bytes are an auxiliary state of the symbol, an array of uint8, so that symbol and parameters are saved,
+loaded and bound as those of any network, by Module, SymbolBlock and CachedOp alike. There are no gradients.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from types import MappingProxyType
+from typing import Any, Container, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+
+import mxnet as mx
+import numpy as np
+
+from .compiler.compile import Compiled, compile_block, compile_symbol
+from .errors import Error
+from .files import write_atomically
+from .program import Program, encode
+
+__all__ = ["checkpoint_paths", "compile", "find_labels", "optimize", "save_checkpoint", "to_symbol"]
+
+_OUTPUT = "_output"  # what MXNet adds to a node's name for its output
+
+
+Labels = Mapping[str, Sequence[int]]
+
+
+def to_symbol(
+    program: Program, labels: Labels = MappingProxyType({})
+) -> Tuple[mx.sym.Symbol, Dict[str, mx.nd.NDArray]]:
+    """A program as a symbol and its auxiliary states.
+
+    Inputs and outputs have the names of the network that was compiled. `labels` are arguments that it had besides, with
+    their shapes without the batch; they are not read, but Module and SymbolBlock look for what they know.
+    """
+    content = np.frombuffer(encode(program), np.uint8)
+    name = re.sub(r"\W", "_", program.name) or "network"
+    inputs = [_variable(port.name, port.shape) for port in program.inputs]
+    inputs += [_variable(label, shape) for label, shape in labels.items()]
+    state = mx.sym.Variable(f"{name}_program", shape=content.shape, dtype=np.uint8)
+    outputs = [port.name for port in program.outputs]
+    alone = outputs[0][: -len(_OUTPUT)] if len(outputs) == 1 and outputs[0].endswith(_OUTPUT) else None
+    with mx.name.NameManager():
+        symbol = mx.sym.bmx_Compiled(
+            *inputs,
+            state,
+            labels=len(labels),
+            data_shapes=_shapes(program.inputs),
+            output_shapes=_shapes(program.outputs),
+            size=content.size,
+            name=alone or f"{name}_compiled",
+        )
+        if not alone:
+            symbol = mx.sym.Group([_named(symbol[i], output) for i, output in enumerate(outputs)])
+    return symbol, {f"{name}_program": mx.nd.array(content, dtype=np.uint8, ctx=mx.cpu())}
+
+
+def _variable(name: str, shape: Sequence[int]) -> mx.sym.Symbol:
+    """An input; its number of dimensions must be known (guards.give_shape)."""
+    return mx.sym.Variable(name, shape=(-1, *shape), dtype=np.float32)
+
+
+def find_labels(symbol: mx.sym.Symbol, program: Program, parameters: Container[str]) -> Dict[str, Tuple[int, ...]]:
+    """Arguments of a network that are neither inputs nor parameters, with their shapes without the batch."""
+    shapes = {port.name: (1, *port.shape) for port in program.inputs}
+    arguments = zip(symbol.list_arguments(), symbol.infer_shape(**shapes)[0])
+    return {name: shape[1:] for name, shape in arguments if name not in parameters and name not in shapes}
+
+
+def _shapes(ports: Sequence[Any]) -> str:
+    return str(tuple(tuple(int(size) for size in port.shape) for port in ports))
+
+
+def _named(symbol: mx.sym.Symbol, output: str) -> mx.sym.Symbol:
+    return mx.sym.identity(symbol, name=output[: -len(_OUTPUT)]) if output.endswith(_OUTPUT) else symbol
+
+
+def save_checkpoint(
+    program: Program, prefix: str, labels: Labels = MappingProxyType({}), force: bool = False
+) -> List[str]:
+    """Write ``<prefix>-symbol.json`` and ``<prefix>-0000.params``, which MXNet loads where bmx is imported.
+
+    Parameters
+    ----------
+    program : bmx.program.Program
+    prefix : str
+    labels : mapping of str to tuple of int
+        Arguments that the network had and nothing reads, with their shapes without the batch (`find_labels`).
+    force : bool
+        Overwrite existing files.
+
+    Returns
+    -------
+    list of str
+        The files.
+
+    Raises
+    ------
+    bmx.Error
+        If a file exists and `force` is False, or cannot be written.
+    """
+    paths = checkpoint_paths(prefix, force)
+    symbol, states = to_symbol(program, labels)
+    states = {f"aux:{name}": array for name, array in states.items()}
+    for path, write in zip(paths, (symbol.save, lambda temporary: mx.nd.save(temporary, states))):
+        write_atomically(path, write, errors=(mx.MXNetError,))
+    return paths
+
+
+def checkpoint_paths(prefix: str, force: bool) -> List[str]:
+    """The files of `save_checkpoint`; raises bmx.Error if one exists and `force` is False."""
+    paths = [f"{prefix}-symbol.json", f"{prefix}-0000.params"]
+    for path in paths:
+        if os.path.lexists(path) and not force:
+            raise Error(f"{path}: exists already; use --force (force=True) to overwrite it")
+    return paths
+
+
+def compile(net: mx.gluon.HybridBlock, x: Any, int8: str = "off", verify: bool = True) -> mx.gluon.SymbolBlock:
+    """Compile a Gluon network into a block that runs it as one operator.
+
+    Parameters
+    ----------
+    net : mxnet.gluon.HybridBlock
+        With the parameters that it shall have.
+    x : NDArray, ndarray, mapping of str to these, or tuple of int
+        A batch of samples like those that the network was trained on, for int8 and for the comparison; or the shape of
+        one sample.
+    int8 : {'off', 'first-last', 'all'}
+        Which of the layers that stay float become int8.
+    verify : bool
+        Compare both networks on `x`.
+
+    Returns
+    -------
+    mxnet.gluon.SymbolBlock
+        For batches of any size, on the CPU. It has no gradients. ``report`` says what became of each layer and how the
+        outputs compare; ``export`` writes symbol and parameters.
+
+    Raises
+    ------
+    bmx.Error
+        If an operator of the network is not supported, or int8 is asked for without samples.
+
+    Examples
+    --------
+    >>> import bmx
+    >>> net = bmx.models.get_model("lenet")
+    >>> net.initialize()
+    >>> x = mx.nd.random.uniform(shape=(2, 1, 28, 28))
+    >>> expected = net(x)
+    >>> compiled = bmx.compile(net, x)
+    >>> bool((abs(compiled(x) - expected) < 1e-4).asnumpy().all())
+    True
+    """
+    compiled = compile_block(net, x, int8=int8, verify=verify)
+    symbol, states = to_symbol(compiled.program)
+    block = mx.gluon.SymbolBlock(symbol, [_variable(port.name, port.shape) for port in compiled.program.inputs])
+    for name, array in states.items():
+        block.collect_params()[name]._load_init(array, mx.cpu())
+    block.report = compiled.report
+    return block
+
+
+def optimize(
+    symbol: mx.sym.Symbol,
+    args: Optional[Dict[str, mx.nd.NDArray]] = None,
+    aux: Optional[Dict[str, mx.nd.NDArray]] = None,
+    ctx: Optional[mx.Context] = None,
+    shape_dict: Optional[Dict[str, Tuple[int, ...]]] = None,
+    *,
+    int8: str = "off",
+    verify: bool = False,
+    data_names: Optional[Union[str, Sequence[str]]] = None,
+    **others: Any,
+) -> mx.sym.Symbol:
+    """What ``symbol.optimize_for('bmx', ...)`` does, and with it ``net.optimize_for(x, backend='bmx', ...)``.
+
+    It is called in the place of MXNet's method. MXNet's own way would be a graph pass in the library (lib_api.h); that
+    has the graph as text in C++ only, and cannot give Gluon new auxiliary states, because Gluon looks for what a pass
+    has added among the arguments.
+
+    Parameters
+    ----------
+    symbol : mxnet.symbol.Symbol
+    args, aux : dict of str to NDArray
+        Parameters, and samples under the names of the inputs. Afterwards they hold the compiled network's parameters.
+    ctx : Context, optional
+        Without effect.
+    shape_dict : dict of str to tuple of int, optional
+        Shapes of inputs that `args` has not, with the batch.
+    int8, verify
+        As for `compile`.
+    data_names : str or sequence of str, optional
+        The inputs. Default: arguments that `args` has not, or else those called data, data0, data1, ...
+    **others
+        What else MXNet's method takes, without effect.
+
+    Returns
+    -------
+    mxnet.symbol.Symbol
+
+    Raises
+    ------
+    bmx.Error
+        If the inputs or their shapes are not known, or as for `compile`.
+    """
+    args, aux, shapes = {} if args is None else args, {} if aux is None else aux, shape_dict or {}
+    unknown = set(others) - {"type_dict", "stype_dict", "skip_infer"}
+    if unknown:
+        raise Error(f"optimize_for: no option {min(unknown)!r}; backend 'bmx' has int8, verify and data_names")
+    names = [data_names] if isinstance(data_names, str) else list(data_names or [])
+    for test in (lambda name: name not in args, lambda name: re.fullmatch(r"data\d*", name)):
+        names = names or [name for name in symbol.list_arguments() if test(name) and not name.endswith("label")]
+    if not names:
+        raise Error("optimize_for: which arguments are inputs? Name them: data_names='x', or data_names=['x', 'y']")
+    given = {name: args[name] for name in names if name in args}
+    for name in names:
+        if name not in args and name not in shapes:
+            raise Error(f"optimize_for: the shape of {name!r} is not known; give it in shape_dict")
+    sizes = {name: tuple(given[name].shape if name in given else shapes[name])[1:] for name in names}
+    parameters = {name: array for name, array in args.items() if name not in names}
+    compiled: Compiled = compile_symbol(
+        symbol, parameters, aux, sizes, int8=int8, verify=verify, data=given if len(given) == len(names) else None
+    )
+    result, states = to_symbol(compiled.program, find_labels(symbol, compiled.program, parameters))
+    for name in parameters:
+        del args[name]
+    aux.clear()
+    aux.update(states)
+    args.update(states)  # Gluon looks for new parameters here
+    return result

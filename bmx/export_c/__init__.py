@@ -1,0 +1,141 @@
+"""A compiled network as C source, for embedded devices: docs/export_c.md. Needs NumPy only."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from typing import Dict, List, Optional, Sequence, Union
+
+import numpy as np
+
+from .. import program as bmx
+from ..errors import Error
+from .names import check_name
+from .project import cmake_lists, makefile, readme, weights_array
+from .samples import Run, engine, samples_bytes, with_outputs, write_test
+from .source import write_source
+
+__all__ = ["Report", "check_output", "export", "samples_bytes"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written.
+
+    Attributes
+    ----------
+    folder : str
+    files : list of str
+        Names in the folder.
+    weights, scratch : int
+        Bytes of the weights, and of the memory that the network works in.
+    """
+
+    folder: str
+    files: List[str]
+    weights: int
+    scratch: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.folder}: {', '.join(self.files)}\n"
+            f"weights {self.weights:,} bytes, scratch memory {self.scratch:,} bytes"
+        )
+
+
+def export(
+    program: Union[bmx.Program, str, os.PathLike],
+    folder: Union[str, os.PathLike],
+    name: str = "net",
+    weights: str = "file",
+    force: bool = False,
+    samples: Optional[Sequence[np.ndarray]] = None,
+    run: Optional[Run] = None,
+) -> Report:
+    """Write a compiled network as C source, with a test, build files and a README.
+
+    Parameters
+    ----------
+    program : bmx.program.Program or path of a .bmx file
+    folder : path
+        Where the files go; it is made if there is none.
+    name : str
+        Prefix of all files, functions and macros.
+    weights : {'file', 'array'}
+        Whether weights become net_weights.bin, or net_weights.c with an array.
+    force : bool
+        Overwrite existing files.
+    samples : sequence of ndarray, optional
+        For each input an array (samples, ...): they and their outputs become net_samples.bin, which the test reads.
+    run : callable, optional
+        Computes the reference outputs of a sample: a list of arrays to a list of arrays, without the batch. Default:
+        the engine of bmx.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    bmx.Error
+        If the name is not one for C, a file exists or cannot be written, the .bmx file is not valid, it has a step that
+        cannot be written in C, or samples have another shape. Then nothing is written.
+    """
+    folder, array = os.fspath(folder), weights == "array"
+    names = check_output(folder, name, weights, samples is not None, force)  # before the work, which may take minutes
+    if not isinstance(program, bmx.Program):
+        program = bmx.decode(program)
+    source = write_source(program, name, array)
+    run = run or engine(program)
+    texts = [source.header, source.code, weights_array(source) if array else source.weights]
+    texts += [write_test(source, program, run, array)]
+    texts += [makefile(source, array), cmake_lists(source, array), readme(source, program, array)]
+    texts += [with_outputs(program, samples, run)] if samples is not None else []
+    contents = {file: text if isinstance(text, bytes) else text.encode() for file, text in zip(names, texts)}
+    _write(folder, contents, _optional(name))
+    return Report(folder, names, len(source.weights), source.scratch)
+
+
+def check_output(folder: str, name: str, weights: str, samples: bool, force: bool) -> List[str]:
+    """The names of the files that `export` would write; raises bmx.Error if it would not."""
+    check_name(name)
+    if weights not in ("file", "array"):
+        raise Error(f"weights become a 'file' or an 'array', not {weights!r}")
+    names = [f"{name}.h", f"{name}.c", f"{name}_weights.{'c' if weights == 'array' else 'bin'}", f"test_{name}.c"]
+    names += ["Makefile", "CMakeLists.txt", "README.md", *([f"{name}_samples.bin"] if samples else [])]
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise Error(f"{folder}: is a file; name a folder")
+    existing = [file for file in dict.fromkeys(names + _optional(name)) if os.path.lexists(os.path.join(folder, file))]
+    if existing and not force:
+        raise Error(f"{folder}: has {', '.join(existing)} already; overwrite with --force, or choose another folder")
+    return names
+
+
+def _optional(name: str) -> List[str]:
+    """Files that one export writes and another does not: those of an export before must not be taken for this one's."""
+    return [f"{name}_weights.bin", f"{name}_weights.c", f"{name}_samples.bin"]
+
+
+def _write(folder: str, contents: Dict[str, bytes], optional: List[str]) -> None:
+    """All files or none: they are written into a temporary folder, and then renamed."""
+    parent = folder if os.path.isdir(folder) else os.path.dirname(os.path.abspath(folder))
+    temporary = None
+    try:
+        os.makedirs(parent, exist_ok=True)
+        temporary = tempfile.mkdtemp(prefix=".bmx-", dir=parent)
+        for file, content in contents.items():
+            with open(os.path.join(temporary, file), "wb") as stream:
+                stream.write(content)
+        os.makedirs(folder, exist_ok=True)
+        for file in contents:
+            os.replace(os.path.join(temporary, file), os.path.join(folder, file))
+        for file in optional:
+            if file not in contents and os.path.lexists(os.path.join(folder, file)):
+                os.remove(os.path.join(folder, file))
+    except OSError as error:
+        raise Error(f"{folder}: cannot be written: {error.strerror or error}") from None
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)

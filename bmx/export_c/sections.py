@@ -1,0 +1,92 @@
+"""The kernels in C: files of sections, of which a network gets those that it uses.
+
+A section begins with ``/*@ name: sections that it needs */``. The files are C with the names of a network called
+``net``: `rename` gives them another.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Dict, Iterable, List, Set, Tuple
+
+__all__ = ["FUNCTIONS", "chosen", "rename", "text_of"]
+
+_FOLDER = Path(__file__).parent / "c"
+_FILES = (
+    *("base.c", "conv.c", "bits_by_bits.c", "floats_by_floats.c", "bytes_by_bytes.c", "floats_by_signs.c"),
+    *("bytes_by_signs.c", "epilogue.c", "steps.c"),
+)
+_CONVOLUTIONS = ("bits_by_bits", "floats_by_floats", "bytes_by_bytes", "floats_by_signs", "bytes_by_signs")
+
+FUNCTIONS = {
+    "round": "roundf(y)",
+    "tanh": "tanhf(y)",
+    "sigmoid": "1 / (1 + expf(-y))",
+    "softplus": "(y > 0 ? y : y < 0 ? 0 : y) + log1pf(expf(-fabsf(y)))",
+    "softsign": "y / (1 + fabsf(y))",
+    "exp": "expf(y)",
+    "log": "logf(y)",
+    "sqrt": "sqrtf(y)",
+    "square": "y * y",
+    "abs": "fabsf(y)",
+    "sign1": "y < 0 ? -1.0f : 1.0f",
+    "gelu": "y * (1 + erff(y * 0.70710678f)) / 2",
+    "elu": "y > 0 ? y : expm1f(y)",
+    "selu": "1.05070099f * (y > 0 ? y : 1.67326324f * expm1f(y))",
+    "reciprocal": "1 / y",
+    "negate": "-y",
+    "signum": "y > 0 ? 1.0f : y < 0 ? -1.0f : y",
+}
+"""The functions of an epilogue, of a float y, as the engine has them."""
+
+
+@lru_cache(maxsize=None)
+def text_of(file: str) -> str:
+    """A file of the folder `c`."""
+    return (_FOLDER / file).read_text(encoding="ascii")
+
+
+@lru_cache(maxsize=None)
+def _sections() -> Dict[str, Tuple[Set[str], str]]:
+    """Name -> names of the sections that it needs, and its text; in the order in which they are emitted."""
+    found: Dict[str, Tuple[Set[str], str]] = {}
+    for file in _FILES:
+        _, *parts = re.split(r"^/\*@ (.*?) \*/\n", text_of(file), flags=re.MULTILINE)
+        for head, text in zip(parts[::2], parts[1::2]):
+            name, _, needs = head.partition(":")
+            found[name] = (set(needs.split()), text.strip() + "\n")
+    needs, text = found.pop("KIND")
+    for kind in _CONVOLUTIONS:
+        found[kind] = (needs | {f"{kind}_tile"}, text.replace("KIND", kind))
+    needs, text = found.pop("FUNCTION")
+    for function, expression in FUNCTIONS.items():
+        found[f"apply_{function}"] = (needs, text.replace("FUNCTION", function).replace("EXPRESSION", expression))
+    return found
+
+
+def chosen(names: Iterable[str]) -> str:
+    """The sections of these names and all that they need."""
+    sections = _sections()
+    wanted: Set[str] = set()
+    pending: List[str] = list(names)
+    while pending:
+        name = pending.pop()
+        if name not in wanted:
+            wanted.add(name)
+            pending += sections[name][0]
+    return "\n".join(text for name, (_, text) in sections.items() if name in wanted)
+
+
+def rename(text: str, name: str) -> str:
+    """The text with another name for the network ``net``, in functions, macros and files.
+
+    Examples
+    --------
+    >>> rename('int net_run(void); /* NET_OK */ #include "net.h"', "lenet")
+    'int lenet_run(void); /* LENET_OK */ #include "lenet.h"'
+    """
+    text = re.sub(r"(?<![A-Za-z0-9_])(test_)?net(?=_[a-z]|\.[cho]\b)", rf"\g<1>{name}", text)
+    text = re.sub(r'(?<=")net(?=: )|\btest_net\b', lambda found: found.group().replace("net", name), text)
+    return re.sub(r"(?<![A-Za-z0-9_])NET(?=_[A-Z])", name.upper(), text)

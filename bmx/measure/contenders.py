@@ -1,0 +1,263 @@
+"""Starts a process for each model and has them run in turns."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from ..errors import Error
+from ..files import load_samples
+from .runners import kind
+
+__all__ = ["Contender", "Layer", "Result", "measure"]
+
+_ROUND_SECONDS = 0.1  # how long a contender has the machine each time
+_MAX_CALLS = 500
+_PROFILE_CALLS = 20
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model, and how it is run.
+
+    Attributes
+    ----------
+    path : str
+        A .bmx file, ``PREFIX-NNNN.params`` or an .onnx file.
+    batch, threads : int
+    name : str
+        In tables; default: the file's name.
+    shape : tuple of int, optional
+        Of one sample, for checkpoints and .onnx files that do not tell. A checkpoint takes that of the models beside it
+        if it can.
+    backend : str, optional
+        For checkpoints: MXNet's subgraph backend.
+    """
+
+    path: str
+    batch: int = 1
+    threads: int = 1
+    name: str = ""
+    shape: Optional[Tuple[int, ...]] = None
+    backend: Optional[str] = None
+
+
+class Layer(NamedTuple):
+    """A step of a .bmx file: name, kind (docs/format.md), seconds in a call, multiply-adds of the whole batch."""
+
+    name: str
+    kind: str
+    seconds: float
+    macs: int
+
+
+@dataclass
+class Result:
+    """What was measured of a contender.
+
+    Attributes
+    ----------
+    name, kind : str
+    input : str
+        Shapes of a sample, such as 3x224x224.
+    batch, threads : int
+    median, p5, p95 : float
+        Seconds of a call, with the whole batch.
+    images_per_second : float
+    calls : int
+        How many were timed.
+    memory : int
+        Largest resident memory of the process, in bytes, with Python and the framework; 0 if not known.
+    memory_of_model : int
+        How much more that is than before the model, and for checkpoints and .onnx files their framework, was loaded.
+    load_seconds : float
+        Time to load the model, and for checkpoints and .onnx files their framework, and to run it once.
+    file_bytes : int
+        Size of the model's files.
+    accuracy : float or None
+        Share of right predictions, where there were data and labels.
+    layers : list of Layer or None
+        The steps of a .bmx file, if they were asked for.
+    """
+
+    name: str
+    kind: str
+    input: str
+    batch: int
+    threads: int
+    median: float
+    p5: float
+    p95: float
+    images_per_second: float
+    calls: int
+    memory: int
+    memory_of_model: int
+    load_seconds: float
+    file_bytes: int
+    accuracy: Optional[float] = None
+    layers: Optional[List[Layer]] = field(default=None, repr=False)
+
+    def as_json(self) -> Dict[str, Any]:
+        """The same as plain values."""
+        layers = [layer._asdict() for layer in self.layers] if self.layers else None
+        return {**asdict(self), "layers": layers}
+
+
+class _Process:
+    """The process of a contender (`worker`)."""
+
+    def __init__(self, contender: Contender, hint: Optional[Tuple[int, ...]]):
+        self.contender = contender
+        self.name = contender.name or os.path.basename(contender.path)
+        environment = {**os.environ, "OMP_NUM_THREADS": str(contender.threads), "OMP_DYNAMIC": "false"}
+        # This very package, wherever it is, and its dependencies.
+        environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).resolve().parents[2]), *filter(None, sys.path)])
+        self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", f"{__package__}.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=environment,
+            encoding="utf-8",
+        )
+        try:
+            self.loaded = self._ask(
+                path=contender.path,
+                batch=contender.batch,
+                threads=contender.threads,
+                shape=contender.shape,
+                hint=hint,
+                backend=contender.backend,
+            )
+        except BaseException:
+            self.close()
+            raise
+
+    def ask(self, request: str, **arguments: Any) -> Any:
+        return self._ask(do=request, **arguments)
+
+    def _ask(self, **request: Any) -> Any:
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            reply = self._process.stdout.readline()
+        except BrokenPipeError:
+            reply = ""
+        if not reply:
+            self._log.seek(0)
+            lines = self._log.read().split("\n")
+            reason = next((line.strip() for line in reversed(lines) if line.strip()), "no message")
+            raise Error(f"{self.contender.path}: its process ended (status {self._process.wait()}): {reason}")
+        content = json.loads(reply)
+        if "error" in content:
+            raise Error(content["error"])
+        return content["value"]
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+        self._log.close()
+
+
+def measure(
+    contenders: Sequence[Contender],
+    rounds: int = 15,
+    layers: bool = False,
+    data: Optional[str] = None,
+    labels: Optional[str] = None,
+) -> List[Result]:
+    """Time models in turns, each in a process of its own, on normally distributed input.
+
+    Parameters
+    ----------
+    contenders : sequence of Contender
+    rounds : int
+        How often each has its turn; a turn is a tenth of a second or three calls, whichever is longer.
+    layers : bool
+        Measure the steps of .bmx files too, after everything else.
+    data, labels : str, optional
+        .npy files with samples and their classes, for the accuracy.
+
+    Returns
+    -------
+    list of Result
+        In the order of the contenders.
+
+    Raises
+    ------
+    bmx.Error
+        If a file is missing or damaged, what runs it is not installed, or the process of a model ends.
+    """
+    kinds = [kind(contender.path) for contender in contenders]
+    if data and labels:
+        _check_samples(data, labels)
+    with ExitStack() as stack:
+        started: Dict[int, _Process] = {}
+        hint = None
+        for place in sorted(range(len(contenders)), key=lambda place: kinds[place] == "mxnet"):
+            started[place] = process = _Process(contenders[place], hint)
+            stack.callback(process.close)
+            if len(process.loaded["inputs"]) == 1:
+                hint = hint or next(iter(process.loaded["inputs"].values()))
+        processes = [started[place] for place in range(len(contenders))]
+        calls = []
+        for process in processes:
+            second = statistics.median(process.ask("time", calls=3))
+            calls.append(max(3, min(_MAX_CALLS, round(_ROUND_SECONDS / second))))
+        seconds: List[List[float]] = [[] for _ in processes]
+        for _ in range(rounds):
+            for mine, process, count in zip(seconds, processes, calls):
+                mine += process.ask("time", calls=count)
+        return [_result(process, mine, layers, data, labels) for process, mine in zip(processes, seconds)]
+
+
+def _result(
+    process: _Process, seconds: List[float], layers: bool, data: Optional[str], labels: Optional[str]
+) -> Result:
+    contender, median = process.contender, statistics.median(seconds)
+    memory = process.ask("memory")
+    cuts = statistics.quantiles(seconds, n=20, method="inclusive")
+    return Result(
+        process.name,
+        kind(contender.path),
+        ", ".join("x".join(map(str, shape)) for shape in process.loaded["inputs"].values()),
+        contender.batch,
+        contender.threads,
+        median,
+        cuts[0],
+        cuts[-1],
+        contender.batch / median,
+        len(seconds),
+        memory,
+        max(0, memory - process.loaded["memory_before"]),
+        process.loaded["load_seconds"],
+        sum(os.path.getsize(path) for path in _files(contender.path)),
+        process.ask("accuracy", data=data, labels=labels) if data and labels else None,
+        [Layer(*step) for step in process.ask("profile", calls=_PROFILE_CALLS) or []] if layers else None,
+    )
+
+
+def _check_samples(data: str, labels: str) -> None:
+    samples, wanted = load_samples(data, mapped=True), load_samples(labels, ndim=1)
+    if wanted.shape != samples.shape[:1]:
+        raise Error(f"{labels}: has the shape {wanted.shape}; {data} has {len(samples)} samples, of a class each")
+
+
+def _files(path: str) -> List[str]:
+    if kind(path) != "mxnet":
+        return [path]
+    return [path, path.rpartition("-")[0] + "-symbol.json"]

@@ -1,0 +1,186 @@
+"""Models of three kinds behind one interface; each imports its own framework, and only that."""
+
+from __future__ import annotations
+
+import os
+import re
+import statistics
+from typing import Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from ..errors import Error
+
+__all__ = ["Runner", "kind", "open_model", "random_inputs"]
+
+Shape = Tuple[int, ...]
+
+
+def kind(path: str) -> str:
+    """``bmx``, ``onnx`` or ``mxnet``, by the name of a file that is there.
+
+    Raises
+    ------
+    bmx.Error
+        If there is no such file, or it is of another kind.
+    """
+    found = "bmx" if path.endswith(".bmx") else "onnx" if path.endswith(".onnx") else None
+    if re.search(r"-\d{4,}\.params$", path):
+        found = "mxnet"
+    if found is None:
+        raise Error(f"{path}: is neither a .bmx file nor a checkpoint (PREFIX-NNNN.params) nor an .onnx file")
+    if not os.path.isfile(path):
+        raise Error(f"{path}: no such file")
+    return found
+
+
+class Runner:
+    """A loaded model.
+
+    Attributes
+    ----------
+    inputs : dict of str to tuple of int
+        Shapes without the batch, in order.
+    """
+
+    inputs: Dict[str, Shape]
+
+    def run(self, arrays: Sequence[np.ndarray]) -> List[np.ndarray]:
+        """Outputs for float32 inputs in order, (batch, ...) each."""
+        raise NotImplementedError
+
+    def profile(self, arrays: Sequence[np.ndarray], calls: int) -> Optional[List[Tuple[str, str, float, int]]]:
+        """Name, kind, median seconds and multiply-adds of each step; None where the framework has no such thing."""
+        return None
+
+
+class _BmxRunner(Runner):
+    def __init__(self, path: str, threads: int):
+        from .. import runtime
+
+        self._model = runtime.Model(path, threads=threads)
+        self.inputs = {port.name: tuple(port.shape) for port in self._model.inputs}
+
+    def run(self, arrays):
+        outputs = self._model.run(*arrays)
+        return [outputs] if isinstance(outputs, np.ndarray) else list(outputs)
+
+    def profile(self, arrays, calls):
+        runs = [self._model.profile(*arrays) for _ in range(calls)]
+        medians = (statistics.median(step.seconds for step in steps) for steps in zip(*runs))
+        return [(step.name, step.kind, seconds, len(arrays[0]) * step.macs) for step, seconds in zip(runs[0], medians)]
+
+
+class _MXNetRunner(Runner):
+    """A symbol with static memory, as a hybridized Gluon block with static_alloc and static_shape runs it."""
+
+    def __init__(self, path: str, batch: int, shape: Optional[Shape], hint: Optional[Shape], backend: Optional[str]):
+        from .. import _lazy
+
+        _lazy.require_mxnet(f"{path}: a checkpoint")
+        import mxnet as mx
+
+        from ..compiler.verify import Network, only_sample_shape
+
+        match = re.fullmatch(r"(.*)-(\d{4,})\.params", path)
+        network = Network(match.group(1), int(match.group(2)))
+        if len(network.data_names) != 1:
+            raise Error(f"{path}: only networks with one input can be measured; it has {', '.join(network.data_names)}")
+        if shape is None and hint is not None and network.infer((1, *hint)):
+            shape = None if network.misfits(network.infer((1, *hint))) else hint
+        shape = shape or only_sample_shape(network)
+        if shape is None:
+            raise Error(f"{path}: the shape of a sample does not follow from the network; give it: --data-shape")
+        self.inputs = {network.data_names[0]: tuple(shape)}
+        self._mx, symbol, arrays = mx, network.symbol, {**network.args, **network.aux}
+        shapes = network.infer((batch, *shape))
+        if shapes is None or network.misfits(shapes):
+            raise Error(f"{path}: the network does not take samples of shape {shape}")
+        if backend is not None:
+            symbol = symbol.optimize_for(backend, network.args, network.aux)
+            arrays = {**network.args, **network.aux}
+        self._given = None
+        self._place = symbol.list_inputs().index(network.data_names[0])
+        self._arrays = [arrays[name] if name in arrays else mx.nd.zeros(shapes[name]) for name in symbol.list_inputs()]
+        self._network = mx.nd.CachedOp(symbol, [("static_alloc", True), ("static_shape", True)])
+
+    def run(self, arrays):
+        if arrays[0] is not self._given:  # MXNet's own arrays are its best setting
+            self._given, self._arrays[self._place] = arrays[0], self._mx.nd.array(arrays[0])
+        outputs = self._network(*self._arrays)
+        return [output.asnumpy() for output in (outputs if isinstance(outputs, list) else [outputs])]
+
+
+class _OnnxRunner(Runner):
+    def __init__(self, path: str, threads: int, batch: int, shape: Optional[Shape]):
+        try:
+            import onnxruntime
+        except ImportError:
+            raise Error(f"{path}: needs ONNX Runtime: pip install onnxruntime") from None
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's own, of many classes
+            raise Error(f"{path}: ONNX Runtime cannot load it: {str(error).splitlines()[0]}") from None
+        self.inputs = {}
+        for port in self._session.get_inputs():
+            if isinstance(port.shape[0], int) and port.shape[0] != batch:
+                raise Error(f"{path}: takes batches of {port.shape[0]} only, not of {batch}")
+            known = tuple(port.shape[1:])
+            if not all(isinstance(size, int) for size in known):
+                if shape is None:
+                    raise Error(f"{path}: the shape of {port.name!r} is not in the file; give it with --data-shape")
+                known = shape
+            self.inputs[port.name] = known
+
+    def run(self, arrays):
+        try:
+            return self._session.run(None, dict(zip(self.inputs, arrays)))
+        except Exception as error:
+            raise Error(f"ONNX Runtime: {str(error).splitlines()[0]}") from None
+
+
+def open_model(
+    path: str,
+    threads: int,
+    batch: int,
+    shape: Optional[Shape] = None,
+    hint: Optional[Shape] = None,
+    backend: Optional[str] = None,
+) -> Runner:
+    """Load a model.
+
+    Parameters
+    ----------
+    path : str
+        A .bmx file, ``PREFIX-NNNN.params`` with ``PREFIX-symbol.json`` beside it, or an .onnx file.
+    threads : int
+        MXNet takes it from ``OMP_NUM_THREADS`` instead, before it is imported.
+    batch : int
+        The batch that it will be run with.
+    shape : tuple of int, optional
+        Of one sample, for checkpoints (derived from the network by default) and .onnx files that do not say it.
+    hint : tuple of int, optional
+        For checkpoints: the shape to take where it fits and `shape` is not given.
+    backend : str, optional
+        For checkpoints: MXNet's subgraph backend, such as 'MKLDNN'.
+
+    Raises
+    ------
+    bmx.Error
+        If the file is missing or damaged, or what runs it is not installed.
+    """
+    which = kind(path)
+    if which == "bmx":
+        return _BmxRunner(path, threads)
+    return (
+        _OnnxRunner(path, threads, batch, shape) if which == "onnx" else _MXNetRunner(path, batch, shape, hint, backend)
+    )
+
+
+def random_inputs(runner: Runner, batch: int) -> List[np.ndarray]:
+    """Normally distributed inputs, always the same."""
+    generator = np.random.RandomState(0)
+    return [generator.standard_normal((batch, *shape)).astype(np.float32) for shape in runner.inputs.values()]

@@ -1,0 +1,103 @@
+"""The process of one contender: loads a model, then obeys requests, a line of JSON each, on its standard input.
+
+What libraries print goes to standard error; replies, a line of JSON each, have the standard output for themselves.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import Any, Dict, List, TextIO
+
+import numpy as np
+
+from ..errors import Error
+from ..files import load_samples
+from .runners import Runner, open_model, random_inputs
+
+_WARM_UP = 2  # calls before each round that do not count: others have emptied the caches
+
+
+class _Server:
+    """Requests by name; each returns what is sent back."""
+
+    def __init__(self, path: str, batch: int, **options: Any):
+        self._batch = batch
+        start, before = time.perf_counter(), _status("VmRSS")
+        self._runner: Runner = open_model(path, batch=batch, **options)
+        self._arrays = random_inputs(self._runner, batch)
+        outputs = self._runner.run(self._arrays)
+        self._loaded = {"load_seconds": time.perf_counter() - start, "memory_before": before}
+        self._loaded["outputs"] = [list(output.shape[1:]) for output in outputs]
+
+    def loaded(self) -> Dict[str, Any]:
+        return {**self._loaded, "inputs": {name: list(shape) for name, shape in self._runner.inputs.items()}}
+
+    def time(self, calls: int) -> List[float]:
+        for _ in range(_WARM_UP):
+            self._runner.run(self._arrays)
+        seconds = []
+        for _ in range(calls):
+            start = time.perf_counter()
+            self._runner.run(self._arrays)
+            seconds.append(time.perf_counter() - start)
+        return seconds
+
+    def profile(self, calls: int) -> Any:
+        return self._runner.profile(self._arrays, calls)
+
+    def memory(self) -> int:
+        return _status("VmHWM")
+
+    def accuracy(self, data: str, labels: str) -> float:
+        samples, wanted = load_samples(data, mapped=True), load_samples(labels, ndim=1)
+        shapes = list(self._runner.inputs.values())
+        if shapes != [samples.shape[1:]]:
+            text = ", ".join("x".join(map(str, shape)) for shape in shapes)
+            raise Error(f"{data}: its samples have the shape {samples.shape[1:]}; the network takes {text}")
+        right = 0
+        for start in range(0, len(samples), self._batch):
+            part = np.asarray(samples[start : start + self._batch], np.float32)
+            count = len(part)
+            if count < self._batch:  # shapes stay as they are
+                part = np.concatenate([part, np.zeros((self._batch - count, *part.shape[1:]), np.float32)])
+            scores = self._runner.run([np.ascontiguousarray(part)])[0][:count].reshape(count, -1)
+            right += int(np.sum(scores.argmax(axis=1) == wanted[start : start + count]))
+        return right / len(samples)
+
+
+def _status(field: str) -> int:
+    """Bytes of this process's memory, by the kernel's name for them; 0 where there is no /proc."""
+    try:
+        with open("/proc/self/status", encoding="ascii") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith(field + ":"))
+    except (OSError, StopIteration):
+        return 0
+
+
+def _reply(stream: TextIO, **content: Any) -> None:
+    stream.write(json.dumps(content) + "\n")
+    stream.flush()
+
+
+def main() -> None:
+    """Load the model that the first line describes, then answer the others until there are no more."""
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as replies:
+        os.dup2(2, 1)
+        server = None
+        for line in sys.stdin:
+            request = json.loads(line)
+            try:
+                if server is None:
+                    server = _Server(**request)
+                    _reply(replies, value=server.loaded())
+                else:
+                    _reply(replies, value=getattr(server, request.pop("do"))(**request))
+            except Error as error:
+                _reply(replies, error=str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""`bmx bench`: models of three kinds side by side."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from bmx import cli
+from bmx.commands import bench
+from bmx.measure import Contender, Layer, Result, measure
+
+SHAPE = (3, 12, 10)
+
+
+def result(name, median, **more):
+    fixed = {"kind": "bmx", "input": "3x12x10", "batch": 2, "threads": 1, "p5": median / 2, "p95": 2 * median}
+    fixed.update(images_per_second=2 / median, calls=9, memory=50_000_000, memory_of_model=4_000_000)
+    fixed.update(load_seconds=0.1, file_bytes=1_234_567, **more)
+    return Result(name=name, median=median, **fixed)
+
+
+def test_table():
+    lines = bench.table([result("slow", 0.008), result("fast", 0.002)]).splitlines()
+    assert lines[0] == "batch 2, 1 thread(s)" and lines[1].split()[:2] == ["model", "input"]
+    assert lines[2].split() == "slow 3x12x10 8.000 4.000 16.000 250 1.00 50 (4) 1.23".split()
+    assert lines[3].split() == "fast 3x12x10 2.000 1.000 4.000 1000 4.00 50 (4) 1.23".split()
+    assert bench.table([result("a", 1, accuracy=0.75)]).splitlines()[2].endswith("75.00%")
+
+
+def test_layer_table():
+    layers = [Layer("conv", "CONV", 0.003, 6_000_000), Layer("", "STORE", 0.001, 0)]
+    lines = [line.split() for line in bench.layer_table(result("a", 0.004, layers=layers)).splitlines()]
+    assert lines[2:] == [
+        ["conv", "CONV", "3.0000", "75.0%", "2"],
+        ["STORE", "1.0000", "25.0%"],
+        ["all", "steps", "4.0000"],
+    ]
+
+
+def test_measures_a_compiled_file_beside_its_checkpoint(capsys, bmx_file, checkpoint, samples, tmp_path):
+    images, classes = samples
+    report, chart = tmp_path / "bench.json", tmp_path / "bench.png"
+    pytest.importorskip("matplotlib")
+    command = ["bench", bmx_file, checkpoint, "--rounds", "2", "--batch", "8", "--layers", "--data", images]
+    assert cli.main([*command, "--labels", classes, "--json", str(report), "--plot", str(chart)]) == 0
+    out = capsys.readouterr().out
+    rows = [line.split() for line in out.splitlines() if re.match(r"net\S* +3x12x10", line)]
+    assert [row[0] for row in rows] == ["net.bmx", "net-0003.params"]
+    assert all(
+        row[1] == "3x12x10" and row[-1] == "75.00%" for row in rows
+    )  # the checkpoint took the shape of the other
+    assert re.search(r"^hidden +CONV", out, re.MULTILINE) and "all steps" in out
+    content = json.loads(report.read_text())
+    assert content["machine"]["processor"] and [entry["kind"] for entry in content["results"]] == ["bmx", "mxnet"]
+    first, second = content["results"]
+    assert 0 < first["p5"] <= first["median"] <= first["p95"] and first["images_per_second"] == 8 / first["median"]
+    assert first["calls"] >= 6 and first["accuracy"] == 0.75
+    assert 0 < first["memory_of_model"] < second["memory_of_model"] < second["memory"]
+    assert {layer["kind"] for layer in first["layers"]} >= {"LOAD", "CONV", "STORE"} and not second["layers"]
+    assert chart.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_threads_and_batches_are_all_measured(capsys, bmx_file):
+    assert cli.main(["bench", bmx_file, "--rounds", "1", "--batch", "1,3", "--threads", "1,2"]) == 0
+    titles = [line for line in capsys.readouterr().out.splitlines() if line.startswith("batch")]
+    assert titles == [f"batch {batch}, {threads} thread(s)" for threads in (1, 2) for batch in (1, 3)]
+
+
+def test_an_onnx_file(tmp_path, bmx_file):
+    onnx, _ = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    helper, path = onnx.helper, str(tmp_path / "net.onnx")
+    ports = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", *shape])
+        for name, shape in (("data", SHAPE), ("output", (360,)))
+    ]
+    graph = helper.make_graph([helper.make_node("Flatten", ["data"], ["output"])], "net", ports[:1], ports[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    results = measure([Contender(path, 4, name="theirs"), Contender(bmx_file, 4)], rounds=1)
+    assert [(r.name, r.kind, r.input) for r in results] == [
+        ("theirs", "onnx", "3x12x10"),
+        ("net.bmx", "bmx", "3x12x10"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["none.bmx"], "none.bmx: no such file"),
+        (["{model}", "net.tflite"], "net.tflite: is neither a .bmx file nor a checkpoint"),
+        (["{cut}"], "cut.bmx: "),
+        (["{checkpoint}"], "does not follow from the network; give it: --data-shape"),
+        (["{model}", "--rounds", "0"], "--rounds is 0; it must be 1 or more"),
+        (["{model}", "--data", "{images}"], "--data and --labels go together"),
+        (["{model}", "--data", "{images}", "--labels", "{images}"], "20 samples, of a class each"),
+        (
+            ["{model}", "--data", "{other}", "--labels", "{classes}"],
+            "its samples have the shape (2,); the network takes 3x12x10",
+        ),
+        (["{model}", "--json", "{folder}/none/x.json", "--rounds", "1"], "x.json: cannot be written"),
+    ],
+)
+def test_mistakes_are_one_line(capsys, bmx_file, checkpoint, samples, tmp_path, arguments, message):
+    (tmp_path / "cut.bmx").write_bytes(open(bmx_file, "rb").read()[:5000])
+    np.save(tmp_path / "other.npy", np.zeros((20, 2), np.float32))
+    names = {"model": bmx_file, "images": samples[0], "classes": samples[1], "folder": tmp_path}
+    names.update(checkpoint=checkpoint, cut=tmp_path / "cut.bmx", other=tmp_path / "other.npy")
+    assert cli.main(["bench", *(word.format(**names) for word in arguments)]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("bmx bench: ") and err.count("\n") == 1 and message in err
+
+
+def test_a_process_that_dies_is_an_error(bmx_file, monkeypatch):
+    monkeypatch.setenv("BMX_LIBRARY_DIR", "/none")
+    with pytest.raises(Exception, match="libbmx.so: no such file"):
+        measure([Contender(bmx_file)], rounds=1)

@@ -1,0 +1,100 @@
+"""`bmx compile` and `bmx inspect`."""
+
+import os
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from bmx import cli
+
+SHAPE = "3,12,10"
+
+
+def bmx(capsys, *arguments):
+    status = cli.main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_compiles_verifies_and_reports(capsys, checkpoint, tmp_path, samples):
+    path = tmp_path / "net.bmx"
+    images, classes = samples
+    status, out, _ = bmx(capsys, "compile", checkpoint, "-o", path, "--verify-data", images, "--labels", classes)
+    assert status == 0 and path.read_bytes()[:4] == b"\x89BMX"
+    lines = {line.split()[0]: line for line in out.splitlines() if line}
+    assert "float conv 3x3" in lines["first"] and "binary conv 3x3" in lines["hidden"]
+    assert "20 samples of shape 3x12x10: largest difference" in out and "agree on 100 %" in out
+    assert "75" in next(line for line in out.splitlines() if "accuracy" in line)
+    assert out.endswith(f"written: {path}\n")
+
+
+def test_int8_and_inspect(capsys, checkpoint, tmp_path, samples):
+    path = tmp_path / "net.bmx"
+    status, out, _ = bmx(capsys, "compile", checkpoint, "-o", path, "--int8", "first-last", "--verify-data", samples[0])
+    assert status == 0 and "int8 conv 3x3" in out and "int8 dense" in out
+    status, out, _ = bmx(capsys, "inspect", path)
+    assert status == 0 and "int8 conv 3x3 3->8" in out and "input data: 3x12x10" in out
+    assert "int8: " in out and "binary: " in out and f"file: {os.path.getsize(path):,} bytes" in out
+
+
+def test_writes_a_checkpoint_for_mxnet(capsys, checkpoint, tmp_path):
+    prefix = tmp_path / "fast"
+    status, out, _ = bmx(capsys, "compile", checkpoint, "--mxnet", prefix, "--data-shape", SHAPE, "--no-verify")
+    assert status == 0 and out.endswith(f"written: {prefix}-symbol.json, {prefix}-0000.params\n")
+    batch = mx.io.DataBatch([mx.nd.random.normal(shape=(2, 3, 12, 10))])
+    results = []
+    for module in (mx.mod.Module.load(str(checkpoint)[: -len("-0003.params")], 3), mx.mod.Module.load(str(prefix), 0)):
+        module.bind([("data", (2, 3, 12, 10))], [("softmax_label", (2,))], for_training=False)
+        module.forward(batch)
+        results.append(module.get_outputs()[0].asnumpy())
+    np.testing.assert_allclose(*results, atol=1e-6)
+
+
+def test_an_existing_file_stays_unless_forced(capsys, checkpoint, tmp_path):
+    path = tmp_path / "net.bmx"
+    path.write_text("mine")
+    command = ["compile", checkpoint, "-o", path, "--data-shape", SHAPE, "--no-verify"]
+    status, _, err = bmx(capsys, *command)
+    assert status == 1 and err == f"bmx compile: {path}: exists already; use --force to overwrite it\n"
+    assert path.read_text() == "mine"
+    assert bmx(capsys, *command, "--force")[0] == 0 and path.read_bytes()[1:4] == b"BMX"
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["none-0001.params", "-o", "x.bmx"], "none-symbol.json"),
+        (["net.params", "-o", "x.bmx"], "net.params: the file must be named <prefix>-NNNN.params"),
+        (["{checkpoint}", "-o", "{folder}/x.bmx"], "does not follow from the network; give it"),
+        (["{checkpoint}"], "nothing to write: give -o FILE.bmx or --mxnet PREFIX"),
+        (["{checkpoint}", "-o", "{checkpoint}"], "the output would overwrite the input"),
+        (["{checkpoint}", "-o", "{folder}"], "is a folder; give the name of a file"),
+        (["{checkpoint}", "-o", "{folder}/none/x.bmx"], "there is no folder"),
+        (["{checkpoint}", "-o", "{folder}/x.bmx", "--int8", "all", "--data-shape", SHAPE], "needs sample input"),
+        (["{checkpoint}", "-o", "{folder}/x.bmx", "--labels", "y.npy"], "--labels are the classes of --verify-data"),
+        (["{checkpoint}", "-o", "{folder}/x.bmx", "--verify-data", "none.npy"], "none.npy: cannot be read"),
+        (["{checkpoint}", "-o", "{folder}/x.bmx", "--data-shape", "1,12,10"], "operator first: Shape inconsistent"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(capsys, checkpoint, tmp_path, arguments, message):
+    words = [word.format(checkpoint=checkpoint, folder=tmp_path) for word in arguments]
+    status, _, err = bmx(capsys, "compile", *words)
+    lines = [line for line in err.splitlines() if line.startswith("bmx")]
+    assert status == 1 and len(lines) == 1 and message in lines[0]
+    assert not list(tmp_path.iterdir())
+
+
+def test_inspect_refuses_other_files(capsys, tmp_path, bmx_file):
+    (tmp_path / "cut.bmx").write_bytes(open(bmx_file, "rb").read()[:5000])
+    for path in ("none.bmx", tmp_path / "cut.bmx", __file__):
+        status, out, err = bmx(capsys, "inspect", path)
+        assert status == 1 and out == "" and err.startswith(f"bmx inspect: {path}: ") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["compile", "inspect", "run", "bench"])
+def test_help_has_examples(capsys, command):
+    with pytest.raises(SystemExit) as end:
+        cli.main([command, "--help"])
+    out = capsys.readouterr().out
+    assert end.value.code == 0 and f"examples:\n  bmx {command} " in out

@@ -1,0 +1,169 @@
+"""The files that export writes, and what it refuses."""
+
+import os
+
+import numpy as np
+import pytest
+from c_networks import every_kernel, oracle
+from c_targets import GCC
+from program_graphs import Builder
+
+from bmx import program as bmx
+from bmx.cli import main
+from bmx.compiler import ir
+from bmx.compiler.lower import lower
+from bmx.errors import Error
+from bmx.export_c import export
+from bmx.export_c.weights import magnitudes, pack_signs
+
+
+def small(name="small"):
+    b = Builder(2)
+    b.nodes.append(ir.Input("data", [], [ir.Floats(ir.Value("x", (3, 4, 4)))], shape=(3, 4, 4)))
+    return lower(b.graph([b.conv(b.nodes[0].stores[0].value, 5)["f32"]], name))
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+FILES = {"net.h", "net.c", "net_weights.bin", "test_net.c", "Makefile", "CMakeLists.txt", "README.md"}
+
+
+def test_the_same_network_gives_the_same_files(tmp_path):
+    program = every_kernel()
+    for folder, source in (("a", program), ("b", bmx.decode(bmx.encode(program)))):
+        export(source, tmp_path / folder, run=oracle(program))
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert set(contents(tmp_path / "a")) == FILES
+
+
+def test_a_bmx_file_is_exported_with_references_of_the_engine(tmp_path):
+    program = small()
+    bmx.write(program, tmp_path / "small.bmx")
+    export(tmp_path / "small.bmx", tmp_path / "engine")
+    export(program, tmp_path / "oracle", run=oracle(program))
+    assert set(contents(tmp_path / "engine")) == FILES
+
+
+def test_other_weights_of_the_same_network_need_no_other_code(tmp_path):
+    program = small()
+    export(program, tmp_path / "a", run=oracle(program))
+    conv = next(step for step in program.steps if isinstance(step, bmx.Conv))
+    conv.weight = conv.weight + np.float32(1)
+    export(program, tmp_path / "b", run=oracle(program))
+    a, b = contents(tmp_path / "a"), contents(tmp_path / "b")
+    assert a["net.c"] == b["net.c"] and a["net_weights.bin"] != b["net_weights.bin"]
+    conv.epilogue.append(bmx.Clip(0.0, 6.0))
+    export(program, tmp_path / "c", run=oracle(program))
+    c = contents(tmp_path / "c")
+    assert a["net.c"] != c["net.c"] and a["net_weights.bin"][24:28] != c["net_weights.bin"][24:28]
+
+
+def test_names_of_layers_do_not_matter(tmp_path):
+    program = small("a */ b ??/ \\ \n $network")
+    for step, name in zip(program.steps, ("*/ /* // \\", "exp", "fn", "net_conv $x", "")):
+        step.name = name
+    for tensor in program.tensors:
+        tensor.name = "same"
+    program.outputs[0].name = 'quote " %s'
+    export(program, tmp_path, run=oracle(program))
+    GCC.build(tmp_path, "net.c", "test_net.c")
+
+
+def test_several_inputs_and_outputs_are_arguments_with_their_names(tmp_path):
+    b = Builder(3)
+    left, right = b.input((2, 3, 3)), b.input((2, 3, 3))
+    total = b.map(left, [ir.Add(right)])["f32"]
+    program = lower(b.graph([total, left]))
+    program.inputs[0].name, program.inputs[1].name = "left-eye", "left eye"
+    export(program, tmp_path, run=oracle(program))
+    expected = "int net_run(const void *weights, void *scratch, const float *in_left_eye, const float *in_left_eye_2,"
+    assert expected in " ".join((tmp_path / "net.h").read_text().split())
+
+
+def test_weights_with_one_magnitude_a_filter_are_bits(tmp_path):
+    b = Builder(4)
+    x = b.input((64, 4, 4))
+    made = b.conv(x, 32)["f32"]
+    weight = b.nodes[-1].weight
+    b.nodes[-1].weight = np.where(b.random.integers(0, 2, weight.shape), 0.25, -0.25).astype(np.float32)
+    report = export(lower(b.graph([made])), tmp_path, run=lambda inputs: [np.zeros((32, 2, 2))])
+    assert report.weights < 32 * 64 * 9 / 8 * 1.4
+    assert magnitudes(weight) is None and magnitudes(np.ones((4, 1, 2, 3), np.float32)) is None
+    assert len(pack_signs(np.ones((9, 5, 1, 1), np.float32), 1, True)) == 2 * 2 * 4
+
+
+@pytest.mark.parametrize("name", ["", "2nd", "a-b", "a b", "é", "_net", "int", "class", "Math", "stdio", "x" * 41])
+def test_a_name_that_c_does_not_take_is_refused(name, tmp_path):
+    with pytest.raises(Error, match="the name "):
+        export(small(), tmp_path / "new", name, run=oracle(small()))
+    assert not (tmp_path / "new").exists()
+
+
+def test_existing_files_stay_unless_forced(tmp_path):
+    program = small()
+    (tmp_path / "net.c").write_text("mine")
+    with pytest.raises(Error, match="has net.c already; overwrite with --force"):
+        export(program, tmp_path, run=oracle(program))
+    assert contents(tmp_path) == {"net.c": b"mine"}
+    export(program, tmp_path, force=True, samples=[np.zeros((2, 3, 4, 4))], run=oracle(program))
+    assert set(contents(tmp_path)) == FILES | {"net_samples.bin"}
+    export(program, tmp_path, weights="array", force=True, run=oracle(program))
+    assert set(contents(tmp_path)) == FILES - {"net_weights.bin"} | {"net_weights.c"}
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Error, match="is a file; name a folder"):
+        export(program, tmp_path / "file", force=True, run=oracle(program))
+
+
+def test_a_failure_leaves_nothing(tmp_path):
+    program = small()
+
+    def fail(inputs):
+        raise Error("the engine is not there")
+
+    with pytest.raises(Error, match="the engine is not there"):
+        export(program, tmp_path / "new", run=fail)
+    with pytest.raises(Error, match="samples of 'data' have the shape"):
+        export(program, tmp_path / "new", samples=[np.zeros((2, 3, 4, 5))], run=oracle(program))
+    with pytest.raises(Error, match="samples for 2 inputs; the network has 1"):
+        export(program, tmp_path / "new", samples=[np.zeros((2, 3, 4, 4))] * 2, run=oracle(program))
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_is_not_a_compiled_network_is_refused(tmp_path):
+    (tmp_path / "text.bmx").write_text("not one")
+    with pytest.raises(Error, match="text.bmx"):
+        export(tmp_path / "text.bmx", tmp_path / "new")
+    program = small()
+    program.steps.clear()
+    program.outputs.clear()
+    with pytest.raises(Error, match="the network has no output"):
+        export(program, tmp_path / "new")
+
+
+class Unknown(bmx.Step):
+    pass
+
+
+def test_a_step_that_there_is_no_c_for_is_named(tmp_path):
+    program = small()
+    program.steps.append(Unknown("attention"))
+    with pytest.raises(Error, match="step 3 'attention': export-c cannot write a step Unknown"):
+        export(program, tmp_path / "new", run=oracle(program))
+
+
+def test_command(tmp_path, capsys):
+    bmx.write(small(), tmp_path / "small.bmx")
+    np.save(tmp_path / "samples.npy", np.ones((3, 3, 4, 4), np.float32))
+    folder = tmp_path / "out"
+    arguments = ["export-c", str(tmp_path / "small.bmx"), "-o", str(folder), "--name", "tiny", "--weights", "array"]
+    assert main([*arguments, "--samples", str(tmp_path / "samples.npy")]) == 0
+    assert "scratch memory" in capsys.readouterr().out
+    assert (folder / "tiny_samples.bin").stat().st_size == 3 * 4 * (3 * 4 * 4 + 5 * 2 * 2)
+    assert main(arguments) == 1
+    assert "overwrite with --force" in capsys.readouterr().err
+    assert main([*arguments, "--force", "--int8", "all"]) == 1
+    assert "is compiled already" in capsys.readouterr().err
+    assert main(["export-c", str(tmp_path / "none.bmx"), "-o", str(tmp_path / "other")]) == 1
+    assert not (tmp_path / "other").exists()
