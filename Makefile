@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 BUILD_REQUIRES := "pip>=21.3" "setuptools>=70.1" "cmake>=3.18" ninja mxnet==1.9.1 "numpy>=1.19,<1.24" \
   "onednn-devel-cpu-gomp==2023.2.0; platform_system == 'Linux' and platform_machine == 'x86_64'"
 
-.PHONY: help demo test test-cpp test-python sanitize fuzz lint format bench build clean distclean
+.PHONY: help demo test test-cpp test-python test-arm sanitize fuzz lint format bench build clean distclean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -31,6 +31,9 @@ test-cpp: $(INSTALLED)
 
 test-python: build
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+
+test-arm: build ## libbmx for 64- and 32-bit ARM on an emulator; needs g++-aarch64-linux-gnu g++-arm-linux-gnueabihf qemu-user
+	$(BIN)/python -m pytest -q -rs tests/engine/test_arm.py
 
 # The sanitizers must be loaded before Python. MXNet and Python leak on purpose at exit; and a test of what MXNet does
 # beyond our reach is left out.

@@ -8,6 +8,34 @@
 namespace bmx::engine {
 namespace {
 
+constexpr size_t kMostPending = 256;  // so that a strange file takes no quadratic time
+
+enum class Part { kImage, kBorder, kAll };
+
+struct Access {
+  int tensor;
+  Part part;
+  bool write;
+  bool operand = false;  // of ADD or MULTIPLY
+};
+
+std::vector<Access> accesses(const Step& step) {
+  std::vector<Access> all;
+  if (step.in != kNone) {
+    const bool border = step.kind == Kind::kConv || step.kind == Kind::kDepthwise;
+    all.push_back({step.in, border ? Part::kAll : Part::kImage, false});
+  }
+  if (step.out != kNone) all.push_back({step.out, step.kind == Kind::kFill ? Part::kBorder : Part::kImage, true});
+  for (const Operation& op : step.epilogue.ops) {
+    if (op.tensor != kNone) all.push_back({op.tensor, Part::kImage, false, true});
+  }
+  const Epilogue& e = step.epilogue;
+  for (int tensor : {e.f32, e.bits, e.u8, e.count_bits}) {
+    if (tensor != kNone) all.push_back({tensor, Part::kImage, true});
+  }
+  return all;
+}
+
 // The bytes of a tensor: `rows` times, every row_stride, `columns` pixels, every pixel_stride, of `bytes` bytes.
 struct Region {
   int64_t begin, rows, columns, row_stride, pixel_stride, bytes;
@@ -16,9 +44,9 @@ struct Region {
   int64_t end() const { return begin + (rows - 1) * row_stride + row_bytes(); }
 };
 
-Region region(const Tensor& t, Extent extent) {
+Region region(const Tensor& t, Part part) {
   Region r{t.offset, t.height, t.width, t.row_stride, t.pixel_stride, t.pixel_bytes()};
-  if (extent != Extent::kImage) {
+  if (part != Part::kImage) {
     r.begin -= t.above * t.row_stride + t.left * t.pixel_stride;
     r.rows += int64_t{t.above} + t.below;
     r.columns += int64_t{t.left} + t.right;
@@ -56,10 +84,10 @@ bool same_pixels(const Tensor& a, const Tensor& b) {
 
 bool overlap(const Program& program, const Access& x, const Access& y) {
   const Tensor &a = program.tensors[x.tensor], &b = program.tensors[y.tensor];
-  const bool other_parts = (x.extent == Extent::kImage && y.extent == Extent::kBorder) ||
-                           (x.extent == Extent::kBorder && y.extent == Extent::kImage);
-  if (other_parts && same_pixels(a, b)) return false;
-  return !disjoint(region(a, x.extent), region(b, y.extent));
+  const bool parts_differ =
+      (x.part == Part::kImage && y.part == Part::kBorder) || (x.part == Part::kBorder && y.part == Part::kImage);
+  if (parts_differ && same_pixels(a, b)) return false;
+  return !disjoint(region(a, x.part), region(b, y.part));
 }
 
 bool same_place(const Tensor& a, const Tensor& b) {
@@ -68,23 +96,6 @@ bool same_place(const Tensor& a, const Tensor& b) {
 }
 
 }  // namespace
-
-std::vector<Access> accesses(const Step& step) {
-  std::vector<Access> all;
-  if (step.in != kNone) {
-    const bool border = step.kind == Kind::kConv || step.kind == Kind::kDepthwise;
-    all.push_back({step.in, border ? Extent::kAll : Extent::kImage, false});
-  }
-  if (step.out != kNone) all.push_back({step.out, step.kind == Kind::kFill ? Extent::kBorder : Extent::kImage, true});
-  for (const Operation& op : step.epilogue.ops) {
-    if (op.tensor != kNone) all.push_back({op.tensor, Extent::kImage, false, true});
-  }
-  const Epilogue& e = step.epilogue;
-  for (int tensor : {e.f32, e.bits, e.u8, e.count_bits}) {
-    if (tensor != kNone) all.push_back({tensor, Extent::kImage, true});
-  }
-  return all;
-}
 
 void check_overlap(const Program& program, const Step& step) {
   const std::vector<Access> all = accesses(step);
@@ -99,57 +110,28 @@ void check_overlap(const Program& program, const Step& step) {
   }
 }
 
-bool conflict(const Program& program, const std::vector<Access>& a, const std::vector<Access>& b) {
-  return std::any_of(a.begin(), a.end(), [&](const Access& x) {
-    return std::any_of(b.begin(), b.end(),
-                       [&](const Access& y) { return (x.write || y.write) && overlap(program, x, y); });
-  });
-}
-
-bool independent(const Program& program, const Step& a, const Step& b) {
-  return !conflict(program, accesses(a), accesses(b));
-}
-
-int reads(const Program& program, const Step& step, int tensor) {
-  const std::vector<Access> all = accesses(step);
-  return static_cast<int>(std::count_if(all.begin(), all.end(), [&](const Access& access) {
-    return !access.write && overlap(program, access, {tensor, Extent::kImage, true});
-  }));
-}
-
-bool stores_to_what_is_read(const Program& program, const Step& writer, const Step& reader) {
-  const std::vector<Access> writes = accesses(writer), others = accesses(reader);
-  return std::any_of(writes.begin(), writes.end(), [&](const Access& x) {
-    return x.write && std::any_of(others.begin(), others.end(),
-                                  [&](const Access& y) { return !y.write && overlap(program, x, y); });
-  });
-}
-
-// A tensor has nothing of what was there before when its own image, and where a step reads it its border, were written.
-bool is_read_later(const Program& program, int tensor, size_t first) {
-  std::vector<bool> image(program.tensors.size()), border(program.tensors.size());
-  for (size_t i = first; i < program.steps.size(); ++i) {
-    const std::vector<Access> all = accesses(program.steps[i]);
-    for (const Access& access : all) {
-      const Tensor& t = program.tensors[access.tensor];
-      const bool has_border = t.above + t.left + t.below + t.right != 0;
-      const bool fresh =
-          image[access.tensor] && (access.extent == Extent::kImage || !has_border || border[access.tensor]);
-      if (!access.write && !fresh && overlap(program, access, {tensor, Extent::kImage, true})) return true;
-    }
-    for (const Access& access : all) {
-      if (!access.write || program.steps[i].kind == Kind::kCopy) continue;  // which may write a part
-      (access.extent == Extent::kBorder ? border : image)[access.tensor] = true;
-    }
+std::vector<bool> find_barriers(const Program& program) {
+  std::vector<bool> barriers;
+  std::vector<Access> pending;  // since the last barrier
+  for (const Step& step : program.steps) {
+    const std::vector<Access> own = accesses(step);
+    const bool conflict = std::any_of(own.begin(), own.end(), [&](const Access& x) {
+      return std::any_of(pending.begin(), pending.end(),
+                         [&](const Access& y) { return (x.write || y.write) && overlap(program, x, y); });
+    });
+    const bool wait = conflict || pending.size() > kMostPending;
+    barriers.push_back(wait);
+    if (wait) pending.clear();
+    pending.insert(pending.end(), own.begin(), own.end());
   }
-  return false;
+  return barriers;
 }
 
 int64_t tensor_bytes(const Program& program, const Step& step) {
   int64_t bytes = 0;
   for (const Access& access : accesses(step)) {
     const Tensor& t = program.tensors[access.tensor];
-    if (access.extent == Extent::kBorder) {
+    if (access.part == Part::kBorder) {
       bytes += ((int64_t{t.height} + t.above + t.below) * (int64_t{t.width} + t.left + t.right) - t.pixels()) *
                t.pixel_bytes();
     } else {

@@ -21,8 +21,8 @@ bool split_filters(const Program& program, const Step& step, int parts) {
   const double filters = imbalance((step.conv.filters + kFilterChunk - 1) / kFilterChunk, parts);
   if (filters < 0.9 * pixels) return true;
   const Tensor& in = program.tensors[step.in];
-  const int64_t filter_bits = in.bytes_of(in.channels) * step.window.kernel_h * step.window.kernel_w;
-  return filters <= 1.02 * pixels && filter_bits * step.conv.filters > in.pixels() * in.pixel_bytes();
+  const int64_t filter_bytes = in.bytes_of(in.channels) * step.window.kernel_h * step.window.kernel_w;
+  return filters <= 1.02 * pixels && filter_bytes * step.conv.filters > in.pixels() * in.pixel_bytes();
 }
 
 int64_t items_of(const Program& program, const Step& step) {
@@ -61,6 +61,9 @@ void BoundStep::bind(const Program& program, const Step& step, uint8_t* arena) {
   if (step.kind == Kind::kLoad) array_size_ = program.inputs[step.array].size;
   if (step.kind == Kind::kStore) array_size_ = program.outputs[step.array].size;
   bind_epilogue(program, step, arena);
+  kernel_ = step.arithmetic == Arithmetic::kBinary
+                ? kernels_->conv_binary
+                : (step.arithmetic == Arithmetic::kFloat ? kernels_->conv_f32 : kernels_->conv_u8);
   conv_ = step.conv;
   conv_.in = in_;
   conv_.window = step.window;
@@ -91,17 +94,6 @@ void BoundStep::bind_epilogue(const Program& program, const Step& step, uint8_t*
   if (e.count_bits != kNone) epilogue_.count_bits = view(program.tensors[e.count_bits], arena);
 }
 
-void BoundStep::run_conv(const nhwc::Conv& conv, const Share& s) const {
-  if (s.first >= s.last || s.first_filter >= s.last_filter) return;
-  const nhwc::Kernels& k = *kernels_;
-  const auto run = step_->arithmetic == Arithmetic::kBinary
-                       ? k.conv_binary
-                       : (step_->arithmetic == Arithmetic::kFloat ? k.conv_f32 : k.conv_u8);
-  run(conv, s.first, s.last, s.first_filter, s.last_filter);
-}
-
-void BoundStep::run_pool(const nhwc::Pool& pool, const Share& s) const { kernels_->pool(pool, s.first, s.last); }
-
 void BoundStep::run(const Share& s, const Images& images, int64_t image) const {
   if (s.first >= s.last) return;
   const nhwc::Kernels& k = *kernels_;
@@ -118,13 +110,13 @@ void BoundStep::run(const Share& s, const Images& images, int64_t image) const {
       fill(*tensor_, out_.data, s.first, s.last);
       break;
     case Kind::kConv:
-      run_conv(conv_, s);
+      if (s.first_filter < s.last_filter) kernel_(conv_, s.first, s.last, s.first_filter, s.last_filter);
       break;
     case Kind::kDepthwise:
       k.depthwise(conv_, s.first, s.last);
       break;
     case Kind::kPool:
-      run_pool(pool_, s);
+      k.pool(pool_, s.first, s.last);
       break;
     case Kind::kPoolBits:
       k.pool_bits(in_, step_->window, out_, step_->flips, s.first, s.last);

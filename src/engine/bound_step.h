@@ -30,16 +30,11 @@ class BoundStep {
   void bind(const Program& program, const Step& step, uint8_t* arena);
   void run(const Share& share, const Images& images, int64_t image) const;
 
-  // For callers that change where a convolution stores and a pooling reads (banded_pool.h).
-  const nhwc::Conv& conv() const { return conv_; }
-  const nhwc::Pool& pool() const { return pool_; }
-  void run_conv(const nhwc::Conv& conv, const Share& share) const;
-  void run_pool(const nhwc::Pool& pool, const Share& share) const;
-
  private:
   void bind_epilogue(const Program& program, const Step& step, uint8_t* arena);
 
   const nhwc::Kernels* kernels_ = nullptr;
+  decltype(nhwc::Kernels::conv_binary) kernel_ = nullptr;  // of a CONV's arithmetic
   const Step* step_ = nullptr;
   const Tensor* tensor_ = nullptr;  // that a FILL fills or a MAP reads
   int64_t array_size_ = 0;          // of LOAD and STORE

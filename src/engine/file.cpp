@@ -16,7 +16,7 @@ constexpr uint8_t kMagic[8] = {0x89, 'B', 'M', 'X', '\r', '\n', 0x1A, '\n'};
 constexpr uint32_t kVersion = 1, kByteOrder = 0x01020304, kOtherByteOrder = 0x04030201;
 constexpr size_t kChecked = 32;  // the checksum is of the bytes from here on
 constexpr int64_t kAlignment = 64;
-constexpr int64_t kLargestArena = int64_t{16} << 30;
+constexpr int64_t kLargestArena = int64_t{sizeof(void*) > 4 ? 16 : 1} << 30;
 
 struct Header {
   uint8_t magic[8];

@@ -12,15 +12,12 @@
 #include <omp.h>
 #endif
 
-#include "engine/banded_pool.h"
-
 namespace bmx::engine {
 namespace {
 
 constexpr size_t kAlignment = 64;
 constexpr size_t kOverread = 64;  // that kernels may read beyond a tensor
 constexpr int kNoPoison = -1;
-constexpr int kWhole = -1;  // instead of a part
 
 int read_poison() {
   const char* text = std::getenv("BMX_POISON");
@@ -47,11 +44,6 @@ uint8_t* allocate(int64_t size) {
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-// Rows of what a pooling gives.
-Share rows_of(const Step& pool, int part, int parts) {
-  return {int64_t{pool.height} * part / parts, int64_t{pool.height} * (part + 1) / parts, 0, 0};
-}
-
 }  // namespace
 
 void Arena::Free::operator()(void* memory) const { std::free(memory); }
@@ -69,19 +61,12 @@ void Arena::prepare() {
 }
 
 Session::Session(std::shared_ptr<const Model> model, int threads)
-    : model_(std::move(model)),
-      threads_(threads),
-      poison_(read_poison()),
-      items_(make_schedule(model_->program(), threads)) {
+    : model_(std::move(model)), threads_(threads), poison_(read_poison()) {
   const Program& program = model_->program();
   arenas_.push_back(std::make_unique<Arena>(program, poison_));
-  for (const Item& item : items_) {
-    const auto share = [&](int part, int parts) {
-      return item.pool == kNone ? share_of(program, program.steps[item.step], part, parts)
-                                : rows_of(program.steps[item.pool], part, parts);
-    };
-    shares_.push_back(share(0, 1));
-    for (int part = 0; part < threads; ++part) shares_.push_back(share(part, threads));
+  for (const Step& step : program.steps) {
+    whole_.push_back(share_of(program, step, 0, 1));
+    for (int part = 0; part < threads; ++part) shares_.push_back(share_of(program, step, part, threads));
   }
 }
 
@@ -92,7 +77,7 @@ int64_t Session::bytes() const {
 
 void Session::profile(bool on) {
   measure_ = on;
-  if (on) seconds_.assign(model_->program().steps.size(), 0.0);
+  if (on) seconds_.assign(whole_.size(), 0.0);
 }
 
 void Session::run(int64_t batch, const Images& images) {
@@ -115,19 +100,7 @@ void Session::run(int64_t batch, const Images& images) {
 void Session::run_alone(const Images& images, int64_t image, int arena) {
   Arena& own = *arenas_[arena];
   own.prepare();
-  for (size_t i = 0; i < items_.size(); ++i) run_item(own, i, kWhole, images, image);
-}
-
-// Share `part` of an item, or the whole.
-void Session::run_item(const Arena& arena, size_t i, int part, const Images& images, int64_t image) const {
-  const Item& item = items_[i];
-  const Share& share = shares_[i * (threads_ + 1) + part + 1];
-  const BoundStep& step = arena.step(item.step);
-  if (item.pool == kNone) {
-    step.run(share, images, image);
-  } else {
-    BandedPool(step, arena.step(item.pool), item.band_rows).run(share.first, share.last, std::max(part, 0));
-  }
+  for (size_t i = 0; i < whole_.size(); ++i) own.step(i).run(whole_[i], images, image);
 }
 
 void Session::run_together(int64_t batch, const Images& images) {
@@ -167,13 +140,16 @@ void Session::wait(int threads) {
 
 void Session::run_part(const Images& images, int64_t image, int thread, int threads) {
   const Arena& arena = *arenas_[0];
-  for (size_t i = 0; i < items_.size(); ++i) {
-    if (items_[i].barrier || measure_) wait(threads);
+  const std::vector<bool>& barriers = model_->barriers();
+  for (size_t i = 0; i < whole_.size(); ++i) {
+    if (barriers[i] || measure_) wait(threads);
     const double begin = measure_ ? now() : 0;
-    for (int part = thread; part < threads_; part += threads) run_item(arena, i, part, images, image);
+    for (int part = thread; part < threads_; part += threads) {
+      arena.step(i).run(shares_[i * threads_ + part], images, image);
+    }
     if (measure_) {
       wait(threads);
-      if (thread == 0) seconds_[items_[i].step] += now() - begin;
+      if (thread == 0) seconds_[i] += now() - begin;
     }
   }
 }

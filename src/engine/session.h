@@ -9,7 +9,6 @@
 #include "engine/barrier.h"
 #include "engine/bound_step.h"
 #include "engine/model.h"
-#include "engine/schedule.h"
 
 namespace bmx::engine {
 
@@ -49,13 +48,11 @@ class Session {
   void prepare(int64_t batch);
   void take_part(int64_t batch, const Images& images, int thread, int threads);
 
-  // Measures each step from now on, or no longer. A pooling that runs together with the convolution before it counts
-  // there.
+  // Measures each step from now on, or no longer.
   void profile(bool on);
   const std::vector<double>& seconds() const { return seconds_; }  // of each step, since profile(true)
 
   const Model& model() const { return *model_; }
-  const std::vector<Item>& schedule() const { return items_; }
   int threads() const { return threads_; }
   int64_t bytes() const;
 
@@ -65,14 +62,13 @@ class Session {
   void run_together(int64_t batch, const Images& images);
   void wait(int threads);
   void run_part(const Images& images, int64_t image, int thread, int threads);
-  void run_item(const Arena& arena, size_t item, int part, const Images& images, int64_t image) const;
 
   const std::shared_ptr<const Model> model_;
   const int threads_;
   const int poison_;
   std::vector<std::unique_ptr<Arena>> arenas_;  // one for each thread that ever ran images alone
-  const std::vector<Item> items_;
-  std::vector<Share> shares_;  // of each item: the whole, then the share of each thread
+  std::vector<Share> whole_;                    // of each step
+  std::vector<Share> shares_;                   // of each step, of each thread
   std::vector<double> seconds_;
   bool measure_ = false;
   std::atomic<bool> busy_{false};

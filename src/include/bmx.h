@@ -40,8 +40,8 @@ BMX_API const char* bmx_version(void);
 /* Bits of the words of packed files that the converter writes by default: 32 or 64, as built. */
 BMX_API int bmx_word_bits(void);
 
-/* Sets *name to the kernels in use ("avx512", "avx2", "portable"); fails if the environment variable BMX_ISA names
- * kernels that this machine does not run. The string lives as long as the library. */
+/* Sets *name to the kernels in use ("avx512", "avx2", on ARM "neon_dot", "neon"; "portable"); fails if the environment
+ * variable BMX_ISA names kernels that this machine does not run. The string lives as long as the library. */
 BMX_API int bmx_isa(const char** name);
 
 /* Why the last call of this thread failed, in one line; "" if none did. Valid until the thread's next failing call. */

@@ -113,7 +113,7 @@ struct Kernels {
 // As bmx::kernels() chooses: the fastest that this CPU runs, or those that BMX_ISA names. Throws as it does.
 const Kernels& kernels();
 
-// By name, or nullptr: "portable", "avx2", "avx512".
+// By name, or nullptr: "portable", "avx2", "avx512", "neon", "neon_dot".
 const Kernels* find_kernels(const char* name);
 
 }  // namespace bmx::nhwc

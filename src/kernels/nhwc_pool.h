@@ -83,19 +83,44 @@ struct MapBytes {
   }
 };
 
-// The pixels of a window that lie inside the image.
+// One axis of the part of a window that lies inside the image.
 struct Inside {
-  int32_t first, last;  // taps
-  int32_t with_padding;
+  int32_t first, count;  // pixel and taps
+  int32_t with_padding;  // what the average counts of which padding is a part
 
   BMX_INLINE Inside(int32_t out, int32_t stride, int32_t dilate, int32_t kernel, int32_t pad, int32_t size) {
     const int32_t start = out * stride - pad;
-    first = start >= 0 ? 0 : (-start + dilate - 1) / dilate;
-    last = start >= size ? 0 : (size - start + dilate - 1) / dilate;
-    if (last > kernel) last = kernel;
+    const auto taps = [&](int32_t pixels) { return dilate == 1 ? pixels : (pixels + dilate - 1) / dilate; };
+    const int32_t skipped = start < 0 ? taps(-start) : 0;
+    int32_t end = start < size ? taps(size - start) : 0;
+    end = end < kernel ? end : kernel;
+    first = start + skipped * dilate;
+    count = end > skipped ? end - skipped : 0;
     with_padding = (start + kernel < size + pad ? start + kernel : size + pad) - start;
   }
-  BMX_INLINE bool empty() const { return first >= last; }
+};
+
+// The part of the window of output pixel (y, x) that lies inside the image.
+struct InsideWindow {
+  Inside ys, xs;
+  const uint8_t* data;
+  int64_t row_step, pixel_step;
+
+  BMX_INLINE InsideWindow(const View& in, const Window& w, int32_t y, int32_t x)
+      : ys(y, w.stride_y, w.dilate_y, w.kernel_h, w.pad_y, in.height),
+        xs(x, w.stride_x, w.dilate_x, w.kernel_w, w.pad_x, in.width),
+        data(in.data + ys.first * in.row_stride + xs.first * in.pixel_stride),
+        row_step(w.dilate_y * in.row_stride),
+        pixel_step(w.dilate_x * in.pixel_stride) {}
+
+  // Calls f(pixel) for each.
+  template <class F>
+  BMX_INLINE void each(F f) const {
+    for (int32_t i = 0; i < ys.count; ++i) {
+      const uint8_t* pixel = data + i * row_step;
+      for (int32_t j = 0; j < xs.count; ++j, pixel += pixel_step) f(pixel);
+    }
+  }
 };
 
 template <class Isa>
@@ -106,44 +131,36 @@ struct PoolWindow {
 
   template <int Rows, int Vectors, bool Full>
   BMX_INLINE void fill(Floats (&out)[Rows][Vectors], const Pixels<Rows>& pixels, Channels c) const {
-    const Window& w = pool.window;
-    const View& in = pool.in;
-    const Inside ys(pixels.y(), w.stride_y, w.dilate_y, w.kernel_h, w.pad_y, in.height);
-    const Inside xs(pixels.x(), w.stride_x, w.dilate_x, w.kernel_w, w.pad_x, in.width);
-    const bool maximum = pool.mode == 0;
-    Floats y[Vectors];
+    const InsideWindow window(pool.in, pool.window, pixels.y(), pixels.x());
+    // Starts with `first` and takes y = f(y, number) of each number.
+    const auto reduce = [&](float first, auto f) {
+      Floats y[Vectors];
 #pragma GCC unroll 8
-    for (int v = 0; v < Vectors; ++v) y[v] = Isa::splat(maximum ? -__builtin_huge_valf() : 0.0f);
-    for (int32_t i = ys.first; i < ys.last; ++i) {
-      const uint8_t* row = in.data + (pixels.y() * w.stride_y - w.pad_y + i * w.dilate_y) * in.row_stride;
-      for (int32_t j = xs.first; j < xs.last; ++j) {
-        const float* p = reinterpret_cast<const float*>(row + (pixels.x() * w.stride_x - w.pad_x + j * w.dilate_x) *
-                                                                  in.pixel_stride) +
-                         c.first;
-        if (maximum) {  // NaN is no maximum
+      for (int v = 0; v < Vectors; ++v) y[v] = Isa::splat(first);
+      window.each([&](const uint8_t* pixel) {
+        const float* p = reinterpret_cast<const float*>(pixel) + c.first;
 #pragma GCC unroll 8
-          for (int v = 0; v < Vectors; ++v) y[v] = Isa::larger(Isa::load(p + v * Isa::kLanes), y[v]);
-        } else {
+        for (int v = 0; v < Vectors; ++v) y[v] = f(y[v], Isa::load(p + v * Isa::kLanes));
+      });
 #pragma GCC unroll 8
-          for (int v = 0; v < Vectors; ++v) y[v] = Isa::add(y[v], Isa::load(p + v * Isa::kLanes));
-        }
-      }
+      for (int v = 0; v < Vectors; ++v) out[0][v] = y[v];
+    };
+    if (pool.mode == 0) {  // NaN is no maximum
+      return reduce(-__builtin_huge_valf(), [](Floats y, Floats x) { return Isa::larger(x, y); });
     }
-    if (!maximum && !ys.empty() && !xs.empty()) {
-      const auto size = pool.mode == 1 ? int64_t{ys.last - ys.first} * (xs.last - xs.first)
-                                       : int64_t{ys.with_padding} * xs.with_padding;
-      const Floats divisor = Isa::splat(static_cast<float>(size));
+    reduce(0, [](Floats y, Floats x) { return Isa::add(y, x); });
+    const int64_t inside = int64_t{window.ys.count} * window.xs.count;
+    if (inside == 0) return;
+    const int64_t size = pool.mode == 1 ? inside : int64_t{window.ys.with_padding} * window.xs.with_padding;
+    const Floats divisor = Isa::splat(static_cast<float>(size));
 #pragma GCC unroll 8
-      for (int v = 0; v < Vectors; ++v) y[v] = Isa::div(y[v], divisor);
-    }
-#pragma GCC unroll 8
-    for (int v = 0; v < Vectors; ++v) out[0][v] = y[v];
+    for (int v = 0; v < Vectors; ++v) out[0][v] = Isa::div(out[0][v], divisor);
   }
 };
 
 template <class Isa>
 struct DepthwiseWindow {
-  static constexpr int kRows = Isa::Float::kRows / 2, kVectors = 2;
+  static constexpr int kRows = 4, kVectors = Isa::Float::kAccumulators;
   using Floats = typename Isa::Floats;
   const Conv& conv;
   View origin;  // output pixels in the input
@@ -210,17 +227,10 @@ void pool_bits(const View& in, const Window& w, const View& out, const uint64_t*
   int32_t y = static_cast<int32_t>(first / out.width), x = static_cast<int32_t>(first % out.width);
   for (; first < last; ++first) {
     auto* result = reinterpret_cast<uint64_t*>(out.data + y * out.row_stride + x * out.pixel_stride);
-    const Inside ys(y, w.stride_y, w.dilate_y, w.kernel_h, w.pad_y, in.height);
-    const Inside xs(x, w.stride_x, w.dilate_x, w.kernel_w, w.pad_x, in.width);
+    const InsideWindow window(in, w, y, x);
     for (int k = 0; k < words; ++k) {
       uint64_t bits = 0;
-      for (int32_t i = ys.first; i < ys.last; ++i) {
-        const uint8_t* row = in.data + (y * w.stride_y - w.pad_y + i * w.dilate_y) * in.row_stride;
-        for (int32_t j = xs.first; j < xs.last; ++j) {
-          const int64_t in_x = x * w.stride_x - w.pad_x + j * w.dilate_x;
-          bits |= reinterpret_cast<const uint64_t*>(row + in_x * in.pixel_stride)[k];
-        }
-      }
+      window.each([&](const uint8_t* pixel) { bits |= reinterpret_cast<const uint64_t*>(pixel)[k]; });
       result[k] = bits ^ (flips == nullptr ? 0 : flips[k]);
     }
     if (++x == out.width) {

@@ -54,12 +54,18 @@ struct Portable {
   BMX_INLINE static Floats splat(float x) {
     return floats([&](int) { return F32x4{x, x, x, x}; });
   }
-  BMX_INLINE static Floats fma(const Floats& a, const Floats& b, const Floats& c) {
-    Floats y;
-    for (int i = 0; i < kLanes; ++i) {
-      y.part[i / 4][i % 4] = __builtin_fmaf(a.part[i / 4][i % 4], b.part[i / 4][i % 4], c.part[i / 4][i % 4]);
-    }
-    return y;
+#ifdef __FP_FAST_FMAF
+  BMX_INLINE
+#else
+  [[gnu::noinline]]  // eight calls of a library
+#endif
+  static Floats fma(const Floats& a, const Floats& b, const Floats& c) {
+    float x[kLanes], y[kLanes], z[kLanes];
+    store(x, a);
+    store(y, b);
+    store(z, c);
+    for (int i = 0; i < kLanes; ++i) x[i] = __builtin_fmaf(x[i], y[i], z[i]);
+    return load(x);
   }
   BMX_INLINE static Floats add(const Floats& a, const Floats& b) {
     return floats([&](int i) { return a.part[i] + b.part[i]; });
