@@ -212,29 +212,34 @@ TEST(nhwc_convolutions_deeper_than_a_chunk) {
   }
 }
 
-// The largest numbers that bytes and weights make must not saturate anywhere.
-TEST(nhwc_int8_sums_are_exact_at_their_extremes) {
+// Sums of the largest numbers there are, and many of them, fit all that they are made in.
+TEST(nhwc_sums_are_exact_at_their_extremes) {
   Random random(4);
-  for (int value : {-128, 127}) {
-    const int32_t channels = 1024, filters = 48;
-    Tensor in(random, Type::kU8, 1, 3, channels);
-    for (int32_t x = 0; x < 3; ++x) {
-      for (int32_t c = 0; c < channels; ++c) in.set_byte(0, x, c, 255);
+  const int32_t channels = 6400, filters = 48, width = 7;
+  const auto check = [&](Arithmetic arithmetic, int in_byte, int weight_byte, int64_t expected) {
+    const bool binary = arithmetic == Arithmetic::kBinary;
+    Tensor in(random, binary ? Type::kBit : Type::kU8, 1, width, channels);
+    for (int32_t x = 0; x < width; ++x) {
+      for (int32_t i = 0; i < (binary ? channels / 8 : channels); ++i) in.set_byte(0, x, i, in_byte);
     }
-    std::vector<uint8_t> memory(channels * filters + 64, static_cast<uint8_t>(value));
+    std::vector<uint8_t> memory(channels * filters + 64, static_cast<uint8_t>(weight_byte));
     const std::vector<int32_t> start(64, 1);
-    Tensor out(random, Type::kF32, 1, 3, filters);
+    const Tensor out(random, Type::kF32, 1, width, filters);
     Epilogue e;
     e.f32 = out.view();
-    Conv c{in.view(), square(1, 1, 1, 0), 1, 3, 1, filters, true, memory.data(), start.data(), 0, 0, &e};
+    Conv c{in.view(), square(1, 1, 1, 0), 1, width, 1, filters, true, memory.data(), start.data(), 0, -1, &e};
     c.weights += (64 - reinterpret_cast<uintptr_t>(c.weights) % 64) % 64;
     for_each_kernels([&](const Kernels& k) {
-      k.conv_u8(c, 0, 3, 0, filters);
-      for (int32_t x = 0; x < 3; ++x) {
+      (binary ? k.conv_binary : k.conv_u8)(c, 0, width, 0, filters);
+      for (int32_t x = 0; x < width; ++x) {
         for (int32_t f = 0; f < filters; ++f) {
-          CHECK(out.number(0, x, f) == static_cast<float>(1 + channels * 255 * value), k.name);
+          CHECK(out.number(0, x, f) == static_cast<float>(expected), k.name);
         }
       }
     });
-  }
+  };
+  check(Arithmetic::kBinary, 0xff, 0, channels);
+  check(Arithmetic::kBinary, 0xff, 0xff, 0);
+  check(Arithmetic::kInt8, 255, 0x80, 1 - int64_t{channels} * 255 * 128);
+  check(Arithmetic::kInt8, 255, 0x7f, 1 + int64_t{channels} * 255 * 127);
 }
