@@ -1,4 +1,4 @@
-"""Learning rates over a run: MXNet's schedulers, made from numbers of epochs."""
+"""Learning rates over a run: gluoncv's schedulers, made from numbers of epochs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def learning_rates(
     power: float = 2,
     final: float = 0,
 ) -> mx.lr_scheduler.LRScheduler:
-    """Return a schedule of MXNet, which optimizers take as ``lr_scheduler``.
+    """Return a schedule of gluoncv, which optimizers take as ``lr_scheduler``; they count updates from 1.
 
     Parameters
     ----------
@@ -44,26 +44,31 @@ def learning_rates(
     Raises
     ------
     bmx.Error
-        If a parameter is out of its range.
+        If a parameter is out of its range, or gluoncv is not installed.
 
     Examples
     --------
     >>> rates = learning_rates("cosine", 0.1, epochs=3, batches=10, warmup_epochs=1)
     >>> [round(rates(update), 3) for update in (1, 5, 10, 20, 30)]
-    [0.01, 0.05, 0.1, 0.05, 0.0]
+    [0.01, 0.05, 0.1, 0.054, 0.0]
     """
     if mode not in MODES:
         raise Error(f"learning-rate schedule {mode!r}; allowed: {', '.join(MODES)}")
     if not 0 <= warmup_epochs < max(epochs, 1):
         raise Error(f"{warmup_epochs:g} epochs of warm-up; allowed in a run of {epochs}: 0 or more, and fewer than it")
-    total = epochs * batches
-    warmup = {"base_lr": base, "warmup_steps": round(warmup_epochs * batches)}
-    if mode == "poly":
-        return mx.lr_scheduler.PolyScheduler(total, pwr=power, final_lr=final, **warmup)
-    if mode == "cosine":
-        return mx.lr_scheduler.CosineScheduler(total, final_lr=final, **warmup)
-    steps = sorted(steps or (epochs / 2, epochs * 3 / 4)) if mode == "step" else [epochs + 1]
-    if steps[0] <= 0 or len(set(steps)) < len(steps):
+    steps = sorted(steps or (epochs / 2, epochs * 3 / 4)) if mode == "step" else []
+    if steps and (steps[0] <= 0 or len(set(steps)) < len(steps)):
         raise Error(f"steps after epochs {', '.join(f'{step:g}' for step in steps)}; allowed: different ones above 0")
+    try:
+        from gluoncv.utils import LRScheduler, LRSequential
+    except ImportError as error:
+        raise Error(f"learning-rate schedules need gluoncv ({error}): pip install 'bmx-mxnet[examples]'") from error
+    # A part of n updates goes from its first rate to its last in n - 1 equal steps. Optimizers never ask for update 0:
+    # the first part has it as one more, so that update 1 is one step up, or down.
+    total, warmup = epochs * batches, round(warmup_epochs * batches)
+    schedule = [LRScheduler("linear", base_lr=0, target_lr=base, niters=warmup + 1)] if warmup > 0 else []
+    first = warmup + 1 if warmup > 0 else 0
     places = sorted({max(1, round(step * batches)) for step in steps})
-    return mx.lr_scheduler.MultiFactorScheduler(places, factor=factor, **warmup)
+    main = {"step_iter": [place + 1 - first for place in places], "step_factor": factor, "power": power}
+    schedule.append(LRScheduler(mode, base_lr=base, target_lr=final, niters=max(2, total + 1 - first), **main))
+    return LRSequential(schedule)
