@@ -8,7 +8,7 @@ from ..errors import Error
 
 
 class LeNet(HybridBlock):
-    """LeNet for one-channel images of 28x28 pixels; the second convolution and the first dense layer have few bits.
+    """LeNet, made for images of 28x28 pixels; the second convolution and the first dense layer have few bits.
 
     Convolution 5x5x64 - tanh - max pool 2 - BatchNorm - QActivation - **QConvolution 5x5x64** - BatchNorm -
     max pool 2 - flatten - QActivation - **QFullyConnected 1000** - BatchNorm - tanh - FullyConnected.
@@ -26,7 +26,8 @@ class LeNet(HybridBlock):
     prefix, params
         As for every Gluon block. The default prefix is empty: parameters are named ``conv1_weight`` and so on.
 
-    Inputs and outputs: ``data`` of shape (N, 1, 28, 28), float32; scores of shape (N, classes), before a softmax.
+    Inputs and outputs: ``data`` of shape (N, C, H, W), float32, (N, 1, 28, 28) in the paper; H and W are 16 or more, and
+    the first batch fixes C, H and W; scores of shape (N, classes), before a softmax.
 
     Raises
     ------
@@ -46,7 +47,7 @@ class LeNet(HybridBlock):
             self.bn1 = nn.BatchNorm(prefix="bn1_")
             self.conv2_weight = self.params.get("conv2_weight", shape=(64, 64, 5, 5))
             self.bn2 = nn.BatchNorm(prefix="bn2_")
-            self.fc1_weight = self.params.get("fc1_weight", shape=(1000, 1024))
+            self.fc1_weight = self.params.get("fc1_weight", shape=(1000, 0), allow_deferred_init=True)
             self.bn3 = nn.BatchNorm(prefix="bn3_")
             self.fc2 = nn.Dense(classes, prefix="fc2_")
 
