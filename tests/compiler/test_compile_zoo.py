@@ -152,5 +152,5 @@ def test_gluon_networks_are_compiled_with_the_values_they_have(name):
 def test_a_network_without_values_is_an_error():
     net, shape = make("lenet")
     net.initialize()
-    with pytest.raises(Error, match="conv1_weight.*initialize the network and call it once"):
+    with pytest.raises(Error, match="'fc1_weight' has no value yet; initialize the network and call it once"):
         open_block(net, shape)
