@@ -13,7 +13,10 @@ All contenders of a network and a batch run in turns, each in a process of its o
 Times are medians in ms of a call with the whole batch. Weights are random. The files, made by MXNet's ONNX exporter,
 ONNX Runtime's quantizer and `bmx compile`, are kept in a folder; delete it to have them made anew.
 
-  python benchmark/networks.py
+Where two cores are of one machine but not behind one cache, as virtual processors often are, two threads are slower for
+all contenders: `bmx_cores` (cmake -DBMX_BENCHMARK=ON) tells.
+
+  python benchmark/networks.py                             one image with one and two threads, batches with one
   python benchmark/networks.py --networks lenet --batch 1 --rounds 30 --json lenet.json
   python benchmark/networks.py --peers                     without bmx
 """
@@ -45,9 +48,9 @@ TWO_THREADS = 1.7
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", choices=SHAPES, default=["resnet18_e1", "binarynet_cifar", "lenet"])
-    parser.add_argument("--batch", nargs="+", type=int, default=[1, 32])
-    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--batch", nargs="+", type=int, help="default: those that have a bar, 1 and for ResNets 32")
+    parser.add_argument("--threads", nargs="+", type=int, help="default: 1 2, and for batches 1")
+    parser.add_argument("--rounds", type=int, default=15, help="default: %(default)s, and for batches a third")
     parser.add_argument("--peers", action="store_true", help="measure the others only")
     parser.add_argument("--folder", type=Path, default=Path("build/peers"), help="default: %(default)s")
     parser.add_argument("--json", type=Path, help="write everything that was measured")
@@ -106,9 +109,10 @@ def main():
     print(machine())
     for name in arguments.networks:
         network = Network(name, SHAPES[name], arguments.folder)
-        for batch in arguments.batch:
-            wanted = [c for threads in arguments.threads for c in contenders(network, batch, threads, arguments.peers)]
-            results = measure(wanted, arguments.rounds)
+        for batch in arguments.batch or sorted(batch for known, batch in BARS if known == name):
+            numbers = arguments.threads or ([1, 2] if batch == 1 else [1])
+            wanted = [c for threads in numbers for c in contenders(network, batch, threads, arguments.peers)]
+            results = measure(wanted, arguments.rounds if batch == 1 else -(-arguments.rounds // 3))
             shape = "x".join(map(str, network.shape))
             show(f"{name}, {shape}, batch {batch}", results, BARS.get((name, batch), {}))
             everything += [{"network": name, **result.as_json()} for result in results]

@@ -18,8 +18,8 @@ namespace {
 
 using namespace bmx::nhwc;
 
-enum class Arithmetic { kBinary, kF32, kU8 };
-const char* const kArithmetics[] = {"binary", "f32", "u8", "other"};
+enum class Arithmetic { kBinary, kF32, kU8, kF32Signs, kU8Signs };
+const char* const kArithmetics[] = {"binary", "f32", "u8", "f32 x binary", "u8 x binary"};
 
 // An image of numbers between -2 and 2, or of any bits or bytes, with a border of `pad`; its memory is never freed.
 View image(Type type, int32_t height, int32_t width, int32_t channels, int32_t pad) {
@@ -53,7 +53,7 @@ const char* const kResults[] = {"counts -> bits",    "add -> f32, bits", "norm, 
 
 struct Case {
   const char* isa;
-  int roof;  // an Arithmetic, or 3
+  int roof;  // kBinary, kF32 or kU8 as a number, or 3
   std::string name;
   double macs;  // of convolutions, else 0
   std::function<void()> run;
@@ -110,10 +110,18 @@ Epilogue* make_epilogue(Result result, int32_t channels, int32_t height, int32_t
   return epilogue;
 }
 
-Case make_conv(const Kernels& k, Arithmetic arithmetic, const ConvShape& s, Result result) {
-  const Type type = arithmetic == Arithmetic::kBinary ? Type::kBit
-                    : arithmetic == Arithmetic::kF32  ? Type::kF32
-                                                      : Type::kU8;
+// So much that weights from here are in no cache.
+constexpr size_t kFarSize = size_t{256} << 20;
+
+uint8_t* far_memory() {
+  static uint8_t* const memory = array<uint8_t>(kFarSize);
+  return memory;
+}
+
+// With `far`, each call reads other weights, which come from memory.
+Case make_conv(const Kernels& k, Arithmetic arithmetic, const ConvShape& s, Result result, bool far = false) {
+  const bool f32 = arithmetic == Arithmetic::kF32 || arithmetic == Arithmetic::kF32Signs;
+  const Type type = arithmetic == Arithmetic::kBinary ? Type::kBit : f32 ? Type::kF32 : Type::kU8;
   const int32_t pad = s.kernel / 2, in = s.size * s.stride;
   const View input = image(type, in, in, s.channels, pad);
   Conv conv{input,
@@ -128,14 +136,24 @@ Case make_conv(const Kernels& k, Arithmetic arithmetic, const ConvShape& s, Resu
             static_cast<float>(s.channels * s.kernel * s.kernel),
             2,
             make_epilogue(result, s.filters, s.size, s.size)};
-  const auto kernel = arithmetic == Arithmetic::kBinary ? k.conv_binary
-                      : arithmetic == Arithmetic::kF32  ? k.conv_f32
-                                                        : k.conv_u8;
-  char name[100];
-  std::snprintf(name, sizeof(name), "%-6s %4d -> %4d %3dx%-3d kernel %d/%d  %s", kArithmetics[int(arithmetic)],
-                s.channels, s.filters, s.size, s.size, s.kernel, s.stride, kResults[int(result)]);
-  return {k.name, int(arithmetic), name, double(s.channels) * s.kernel * s.kernel * s.filters * s.size * s.size,
-          [=] { kernel(conv, 0, int64_t{s.size} * s.size, 0, s.filters); }};
+  const decltype(k.conv_binary) kernels[] = {k.conv_binary, k.conv_f32, k.conv_u8, k.conv_f32_signs, k.conv_u8_signs};
+  const auto kernel = kernels[int(arithmetic)];
+  char name[120];
+  std::snprintf(name, sizeof(name), "%-12s %4d -> %4d %3dx%-3d kernel %d/%d  %s%s", kArithmetics[int(arithmetic)],
+                s.channels, s.filters, s.size, s.size, s.kernel, s.stride, kResults[int(result)],
+                far ? ", weights from memory" : "");
+  const double macs = double(s.channels) * s.kernel * s.kernel * s.filters * s.size * s.size;
+  const int roof = arithmetic == Arithmetic::kBinary ? 0 : f32 ? 1 : 2;
+  const int64_t pixels = int64_t{s.size} * s.size;
+  if (!far) return {k.name, roof, name, macs, [=] { kernel(conv, 0, pixels, 0, s.filters); }};
+  const bool bits = arithmetic != Arithmetic::kF32 && arithmetic != Arithmetic::kU8;
+  const size_t size = size_t(macs) / 8 * (bits ? 1 : f32 ? 32 : 8);  // of the weights, for one pixel
+  return {k.name, roof, name, macs, [=, next = size_t{0}]() mutable {
+            Conv other = conv;
+            other.weights = far_memory() + next;
+            kernel(other, 0, pixels, 0, s.filters);
+            next = next + 2 * size <= kFarSize ? next + size : 0;
+          }};
 }
 
 // Steps that are not convolutions.
@@ -204,6 +222,17 @@ int main(int argc, char** argv) {
       add(arithmetic, {256, 512, 7, 1, 1}, result);
       add(arithmetic, {64, 64, 56, 3, 1}, result);
       add(arithmetic, {512, 1000, 1, 1, 1}, Result::kF32);
+    }
+    for (Arithmetic arithmetic :
+         {Arithmetic::kBinary, Arithmetic::kF32, Arithmetic::kF32Signs, Arithmetic::kU8, Arithmetic::kU8Signs}) {
+      const ConvShape dense{4096, 4096, 1, 1, 1};
+      add(arithmetic, dense, Result::kF32);
+      all.push_back(make_conv(*k, arithmetic, dense, Result::kF32, true));
+      if (arithmetic == Arithmetic::kBinary) continue;
+      add(arithmetic, {64, 64, 56, 3, 1}, Result::kF32);
+      add(arithmetic, {128, 128, 28, 3, 1}, Result::kF32);
+      add(arithmetic, {256, 256, 14, 3, 1}, Result::kF32);
+      add(arithmetic, {512, 512, 7, 3, 1}, Result::kF32);
     }
     add_others(*k, all);
   }

@@ -97,8 +97,7 @@ class Model:
             _check(api.bmx_model_from_memory(content, len(content), ctypes.byref(handle)))
         else:
             _check(api.bmx_model_load(os.fsencode(source), ctypes.byref(handle)))
-        self._handle: Optional[int] = handle.value
-        self._free = weakref.finalize(self, api.bmx_model_free, handle.value)
+        self._handle: Optional[_Handle] = _Handle(handle.value)
         self._idle: Deque[_Session] = collections.deque()
         self.threads = threads
         self._idle.append(_Session(self._handle, threads))
@@ -130,12 +129,16 @@ class Model:
         with _Lease(self) as session:
             return self._run(session, inputs)
 
-    def profile(self, *inputs: Any, runs: int = 1) -> List[StepTime]:
-        """The time of each step, in seconds a run, measured over `runs` runs. Parameters as for `run`."""
+    def profile(self, *inputs: Any, runs: int = 1, warm_up: bool = True) -> List[StepTime]:
+        """The time of each step, in seconds a run, measured over `runs` runs. Parameters as for `run`.
+
+        With `warm_up`, one more run before them is not measured.
+        """
         if runs < 1:
             raise Error(f"runs is {runs}; it must be 1 or more")
         with _Lease(self) as session:
-            self._run(session, inputs)  # so that memory is there
+            if warm_up:
+                self._run(session, inputs)
             seconds = session.measure(len(self.steps), lambda: [self._run(session, inputs) for _ in range(runs)])
         return [StepTime(*step, total / runs) for step, total in zip(self.steps, seconds)]
 
@@ -148,7 +151,6 @@ class Model:
         """Free the model and its memory; it cannot run any more. A ``with`` block does the same."""
         self._handle = None
         self._idle.clear()
-        self._free()
 
     def __enter__(self) -> Model:
         return self
@@ -189,12 +191,20 @@ class Model:
         return batches[0] if batches else None
 
 
+class _Handle:
+    """A model of the C API, freed when nobody has it any more: a thread may close it while another begins a run."""
+
+    def __init__(self, value: int):
+        self.value = value
+        weakref.finalize(self, _api().bmx_model_free, value)
+
+
 class _Session:
     """A session of the C API, which frees itself."""
 
-    def __init__(self, model: int, threads: int):
+    def __init__(self, model: _Handle, threads: int):
         handle = ctypes.c_void_p()
-        _check(_api().bmx_session_new(model, threads, ctypes.byref(handle)))
+        _check(_api().bmx_session_new(model.value, threads, ctypes.byref(handle)))
         self._handle = handle
         weakref.finalize(self, _api().bmx_session_free, handle.value)
 

@@ -19,15 +19,20 @@ import bmx
 from bmx.training import Batches, Checkpoint, accuracy, load_mnist
 
 IMAGES_TO_TRAIN_ON = 60000  # one epoch of MNIST, or many of a smaller data set
+PREFIX = "runs/demo-{bits}bit"
 CONVERTER = Path(__file__).resolve().parent.parent / "tools" / "model_converter"
+
+
+def epochs(data):
+    """Return how long to train on `data`."""
+    return max(1, IMAGES_TO_TRAIN_ON // len(data.train_images))
 
 
 def trained(data, bits):
     """Train LeNet with `bits`; return prefix and epoch of its checkpoint."""
-    epochs = max(1, IMAGES_TO_TRAIN_ON // len(data.train_images))
-    args = parse_arguments([f"--bits={bits}", f"--epochs={epochs}", f"--prefix=runs/demo-{bits}bit"])
+    args = parse_arguments([f"--bits={bits}", f"--epochs={epochs(data)}", f"--prefix={PREFIX.format(bits=bits)}"])
     train(args, data)
-    return args.prefix, epochs
+    return args.prefix, args.epochs
 
 
 def packed(prefix, epoch):
@@ -63,14 +68,14 @@ def milliseconds(nets, images):
 
 def main():
     data = load_mnist()
-    binary, epochs = trained(data, bits=1)
+    binary, epoch = trained(data, bits=1)
     floating, _ = trained(data, bits=32)
-    prefixes = floating, packed(binary, epochs)
+    prefixes = floating, packed(binary, epoch)
 
-    nets = [loaded(prefix, epochs) for prefix in prefixes]
+    nets = [loaded(prefix, epoch) for prefix in prefixes]
     test = Batches(data.test_images, data.test_labels, batch_size=500)
     accuracies = [accuracy(net, test) for net in nets]
-    sizes = [os.path.getsize(Checkpoint(prefix).params_file(epochs)) / 1e6 for prefix in prefixes]
+    sizes = [os.path.getsize(Checkpoint(prefix).params_file(epoch)) / 1e6 for prefix in prefixes]
 
     print(f"\nLeNet on {data.source}\n")
     print(f"{'':28}{'float32':>10}{'binary':>10}")

@@ -26,13 +26,6 @@ def every_kernel():
         keep(b.conv(bits, 3, (1, 1)))
         return bits
 
-    def signs(values, magnitudes):
-        weight = b.nodes[-1].weight
-        chosen = np.where(b.random.integers(0, 2, weight.shape), 1, -1)
-        scale = b.random.integers(1, 3, len(weight)) if magnitudes else np.ones(len(weight))
-        b.nodes[-1].weight = (chosen * scale.reshape(-1, 1, 1, 1)).astype(weight.dtype)
-        return values
-
     pads = (1, 2, 0, 1)
     # 70 channels are 3 words, 33 are 2, 20 are 1; 83 filters are two chunks and a part of a block.
     keep(b.conv(x["bit"], 83, pad=pads, pad_value=1.0))
@@ -49,9 +42,9 @@ def every_kernel():
     keep(b.conv(x["u8"], 17, pad=pads))
     keep(b.conv(x["u8"], 11, (3, 1), (1, 2), groups=1, dilate=(2, 1)))
     keep(b.conv(x["u8"], 32, (1, 1), groups=2))
-    for source, magnitudes in ((x["f32"], True), (x["f32"], False), (x["u8"], True), (x["u8"], False)):
-        keep(signs(b.conv(source, 21, (2, 3), pad=pads, groups=1), magnitudes))
-    keep(signs(b.conv(x["f32"], 16, (1, 2), groups=2), True))
+    for source in (x["f32"], x["u8"]):
+        keep(b.conv(source, 21, (2, 3), pad=pads, signs=True))
+        keep(b.conv(source, 16, (1, 2), dilate=(1, 2), groups=2, signs=True))
     signed = keep(b.map(x["u8"], b.small(70), ("f32", "bit")))
     b.nodes[-1].stores[1].threshold[:], b.nodes[-1].stores[1].flip[:] = 0, False
     decide(signed)

@@ -8,7 +8,7 @@ from typing import Tuple
 
 import pytest
 
-BOARD = Path(__file__).resolve().parent / "export_c" / "cortex_m4"
+BOARD = Path(__file__).resolve().parent.parent / "example" / "embedded" / "digits"  # start-up code and linker script
 STRICT = "-std=c99 -pedantic -Wall -Wextra -Wconversion -Wshadow -Werror".split()
 M4 = "-mcpu=cortex-m4 -mthumb -mfloat-abi=hard -mfpu=fpv4-sp-d16 --specs=rdimon.specs".split()
 CPU = Path("/proc/cpuinfo").read_text().split() if Path("/proc/cpuinfo").exists() else []
@@ -60,6 +60,7 @@ PACKAGES = {
     "qemu-arm": "apt-get install qemu-user",
     "arm-none-eabi-gcc": "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi",
     "qemu-system-arm": "apt-get install qemu-system-arm",
+    "s390x-linux-gnu-gcc": "apt-get install gcc-s390x-linux-gnu libc6-dev-s390x-cross",
 }
 GCC = _target("gcc", "gcc -O1")
 CLANG = _target("clang-native", "clang -O1 -march=native")

@@ -63,7 +63,7 @@ class Builder:
         return values if len(dtypes) > 1 else values[dtypes[0]]
 
     def conv(self, source, filters, kernel=(3, 3), stride=(1, 1), dilate=(1, 1), pad=(0, 0, 0, 0), groups=1,
-             pad_value=0.0, stores=("f32",), epilogue=None):  # fmt: skip
+             pad_value=0.0, stores=("f32",), epilogue=None, signs=False):  # fmt: skip
         channels, height, width = (*source.shape, 1, 1)[:3]
         size = [
             (n + a + b - (k - 1) * d - 1) // s + 1
@@ -75,8 +75,9 @@ class Builder:
         counts = "count" in stores
         all_, step = 0.0, 0.0
         if source.dtype == "bit":
-            weight = np.where(self.random.integers(0, 2, form), 1, -1).astype(np.int8)
             all_, step = float(np.prod(form[1:])), 2.0
+        if source.dtype == "bit" or signs:
+            weight = np.where(self.random.integers(0, 2, form), 1, -1).astype(np.int8)
         else:
             weight = self.random.integers(-1, 2, form).astype(np.float32 if source.dtype == "f32" else np.int8)
         if epilogue is None:

@@ -57,7 +57,7 @@ def binary(filters=64, size=14):
     program.steps = [
         programs.Fill("border", bits),
         programs.Load("x", 0, [], [nothing]),
-        programs.Conv("conv", bits, window, weight, 1, True, 9 * 64.0, 2.0, [], [programs.Floats(y)]),
+        programs.Conv("conv", bits, window, weight, 1, True, 9 * 64.0, 2.0, stores=[programs.Floats(y)]),
         programs.Store("y", y, 0),
     ]
     return programs.encode(program), weight

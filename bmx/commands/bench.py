@@ -1,4 +1,4 @@
-"""``bmx bench``: measure models side by side."""
+"""``bmx bench``: measure models side by side, or single layers (`bench_layers`)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Sequence
 
 from ..errors import Error
 from ..files import write_atomically
+from . import bench_layers
 from .arguments import add_command, shape, sizes
 
 
@@ -17,18 +18,22 @@ def add_parser(commands: Any) -> None:
     parser = add_command(
         commands,
         "bench",
-        "measure models side by side",
+        "measure models side by side, or single layers",
         "bmx bench resnet18.bmx\n"
         "bmx bench float-0000.params binary-0120.params binary.bmx --batch 1,32 --threads 1,2\n"
         "bmx bench float.onnx int8.onnx binary.bmx --layers --plot bench.png --json bench.json\n"
-        "bmx bench float.onnx binary.bmx --data images.npy --labels classes.npy --plot accuracy.png",
+        "bmx bench float.onnx binary.bmx --data images.npy --labels classes.npy --plot accuracy.png\n"
+        "bmx bench --layers --plot layers.png\n"
+        "bmx bench --layers --kinds int8,int8-binary --shapes 2048,256x28x28 --threads 1,2",
         description="Time models in turns, each in a process of its own: .bmx files, checkpoints of MXNet"
         " (PREFIX-NNNN.params) and .onnx files, if ONNX Runtime is installed. Printed are the median time of a call"
         " with the whole batch, its 5th and 95th percentile, images a second, how many times faster a model is than"
         " the first one, and the largest memory of the process, in brackets what of it came with the model and, but"
-        " for .bmx files, its framework.",
+        " for .bmx files, its framework. Without a model, --layers measures single layers of all kinds of arithmetic,"
+        " with one image, and prints the billions of multiplications and additions that they do in a second, two for"
+        " each multiply-add, and how fast they read and write memory.",
     )
-    parser.add_argument("models", metavar="MODEL", nargs="+")
+    parser.add_argument("models", metavar="MODEL", nargs="*")
     parser.add_argument("--batch", type=sizes, default=(1,), metavar="N,...", help="images a call (default: 1)")
     parser.add_argument("--threads", type=sizes, default=(1,), metavar="N,...", help="(default: 1)")
     parser.add_argument("--rounds", type=int, default=15, metavar="N", help="how often each has its turn (default: 15)")
@@ -38,13 +43,18 @@ def add_parser(commands: Any) -> None:
         metavar="C,H,W",
         help="of a sample, for checkpoints and .onnx files that do not tell",
     )
-    parser.add_argument("--layers", action="store_true", help="print the time of each step of .bmx files")
+    parser.add_argument(
+        "--layers",
+        action="store_true",
+        help="print the time of each step of .bmx files; without a MODEL measure single layers",
+    )
+    bench_layers.add_arguments(parser)
     parser.add_argument("--data", metavar="FILE.npy", help="samples, for the accuracy; with --labels")
     parser.add_argument("--labels", metavar="FILE.npy", help="their classes")
     parser.add_argument(
         "--plot",
         metavar="FILE.png",
-        help="draw the layers of .bmx files; with --data the accuracy of all models against their time",
+        help="draw the steps of .bmx files, or single layers; with --data the accuracy of models against their time",
     )
     parser.add_argument("--json", metavar="FILE", help="write everything that was measured")
     parser.set_defaults(run=run)
@@ -57,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.rounds < 1:
         raise Error(f"--rounds is {args.rounds}; it must be 1 or more")
+    if bench_layers.wanted(args):
+        return bench_layers.run(args)
     if bool(args.data) != bool(args.labels):
         raise Error("--data and --labels go together")
     if args.plot:
@@ -77,8 +89,7 @@ def run(args: argparse.Namespace) -> int:
     if args.plot:
         charts.plot(args.plot, results)
     if args.json:
-        content = {"machine": machine(), "results": [result.as_json() for result in results]}
-        write_atomically(args.json, lambda temporary: _write_json(temporary, content))
+        write_report(args.json, [result.as_json() for result in results])
     return 0
 
 
@@ -94,7 +105,7 @@ def table(results: Sequence[Any]) -> str:
             rows[-1].append(f"{result.accuracy:.2%}")
     if len(rows[1]) > len(rows[0]):
         rows[0].append("accuracy")
-    return "\n".join([f"batch {results[0].batch}, {results[0].threads} thread(s)", *_columns(rows, left=2)])
+    return "\n".join([f"batch {results[0].batch}, {results[0].threads} thread(s)", *columns(rows, left=2)])
 
 
 def layer_table(result: Any) -> str:
@@ -105,7 +116,7 @@ def layer_table(result: Any) -> str:
         rate = f"{macs / seconds / 1e9:.0f}" if macs and seconds else ""
         rows.append([name, kind, f"{1e3 * seconds:.4f}", f"{seconds / whole:.1%}", rate])
     rows.append(["all steps", "", f"{1e3 * whole:.4f}", "", ""])
-    return "\n".join([f"{result.name}, batch {result.batch}, {result.threads} thread(s)", *_columns(rows, left=2)])
+    return "\n".join([f"{result.name}, batch {result.batch}, {result.threads} thread(s)", *columns(rows, left=2)])
 
 
 def machine() -> Dict[str, str]:
@@ -119,7 +130,7 @@ def machine() -> Dict[str, str]:
     return {"processor": name, "system": platform.platform(), "python": platform.python_version()}
 
 
-def _columns(rows: List[List[str]], left: int) -> List[str]:
+def columns(rows: List[List[str]], left: int) -> List[str]:
     """Lines of aligned cells, the first `left` columns to the left."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
@@ -128,7 +139,12 @@ def _columns(rows: List[List[str]], left: int) -> List[str]:
     ]
 
 
-def _write_json(path: str, content: Any) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1)
-        file.write("\n")
+def write_report(path: str, results: List[Any]) -> None:
+    """Write what was measured, and where, as JSON."""
+
+    def write(temporary: str) -> None:
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump({"machine": machine(), "results": results}, file, indent=1)
+            file.write("\n")
+
+    write_atomically(path, write)

@@ -1,14 +1,15 @@
-"""Pictures of what was measured: time by layer, and accuracy against time."""
+"""Pictures of what was measured: time by layer, accuracy against time, and the speed of single layers."""
 
 from __future__ import annotations
 
-from typing import Any, List, Sequence
+from typing import Any, List, Sequence, Tuple
 
 from ..errors import Error
 from ..files import write_atomically
 from ..measure import Layer
+from ..measure.layers import KINDS
 
-__all__ = ["plot", "require_matplotlib"]
+__all__ = ["plot", "plot_layers", "require_matplotlib"]
 
 _KINDS = ("CONV", "DEPTHWISE", "POOL", "POOL_BITS", "MAP", "FILL", "COPY", "LOAD", "STORE", "SOFTMAX")  # fixed colours
 _SMALL, _REST = 0.002, "other"  # share of the whole; kind of what is left
@@ -37,15 +38,38 @@ def plot(path: str, results: Sequence[Any]) -> None:
         If matplotlib is not installed, there is nothing to draw, or the file cannot be written.
     """
     require_matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     layered = [result for result in results if result.layers]
     rated = [result for result in results if result.accuracy is not None]
     charts = [(_draw_layers, result) for result in layered] + ([(_draw_accuracy, rated)] if rated else [])
     if not charts:
         raise Error("--plot has nothing to draw: no model is a .bmx file, and without --data there are no accuracies")
     heights = [1.5 + 0.18 * len(_large(what)) if draw is _draw_layers else 4 for draw, what in charts]
+    _write(path, charts, heights)
+
+
+def plot_layers(path: str, reports: Sequence[Any]) -> None:
+    """Draw the speed of single layers, a chart for each report.
+
+    Parameters
+    ----------
+    path : str
+        Name of the PNG file.
+    reports : sequence of bmx.measure.layers.LayersReport
+
+    Raises
+    ------
+    bmx.Error
+        If matplotlib is not installed, or the file cannot be written.
+    """
+    require_matplotlib()
+    _write(path, [(_draw_speeds, report) for report in reports], [4.5] * len(reports))
+
+
+def _write(path: str, charts: Sequence[Tuple[Any, Any]], heights: Sequence[float]) -> None:
+    """A picture of charts, one below the other: what draws each, and of what."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(9, sum(heights)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(charts), 1, squeeze=False, gridspec_kw={"height_ratios": heights})
@@ -105,3 +129,39 @@ def _draw_accuracy(axes: Any, results: Sequence[Any]) -> None:
     axes.set_xlabel("ms an image")
     axes.set_ylabel("accuracy (%)")
     axes.grid(True, which="both", alpha=0.3)
+
+
+def _draw_speeds(axes: Any, report: Any) -> None:
+    """A group of bars for each shape, warm ones behind cold ones, with what reading the weights allows."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    shapes = list(dict.fromkeys(layer.shape for layer in report.layers))
+    kinds = [kind for kind in KINDS if any(layer.kind == kind for layer in report.layers)]
+    width = 0.85 / len(kinds)
+    for layer in report.layers:
+        place = shapes.index(layer.shape) + (kinds.index(layer.kind) - (len(kinds) - 1) / 2) * width
+        colour = f"C{list(KINDS).index(layer.kind)}"
+        warm, cold = (layer.operations / seconds / 1e9 for seconds in (layer.warm, layer.cold))
+        limit = layer.operations / (layer.weight_bytes / report.bandwidth) / 1e9
+        axes.bar(place, warm, 0.95 * width, color=colour, alpha=0.35)
+        axes.bar(place, cold, 0.55 * width, color=colour)
+        highest = max(warm, cold)
+        if limit < 3 * highest:  # further away it says nothing
+            axes.plot([place - width / 2, place + width / 2], [limit, limit], color="black", linewidth=1)
+            highest = max(highest, limit)
+        place = (place, highest)
+        axes.annotate(f"{max(warm, cold):.0f}", place, (0, 2), textcoords="offset points", ha="center", fontsize=6)
+    axes.set_yscale("log")
+    axes.margins(y=0.15)
+    axes.set_xticks(range(len(shapes)), [str(shape) for shape in shapes], fontsize=8)
+    axes.set_ylabel("10$^9$ multiplications and additions / s")
+    axes.set_title(
+        f"Layers, one image, {report.threads} thread(s); memory is read at {report.bandwidth / 1e9:.1f} GB/s"
+    )
+    axes.grid(True, axis="y", which="both", alpha=0.3)
+    axes.set_axisbelow(True)
+    handles = [Patch(color=f"C{list(KINDS).index(kind)}", label=KINDS[kind].name) for kind in kinds]
+    handles += [Patch(color="0.3", label="cold: weights from memory"), Patch(color="0.3", alpha=0.35, label="warm")]
+    handles += [Line2D([], [], color="black", linewidth=1, label="limit of a cold layer: its weights are read once")]
+    axes.legend(handles=handles, fontsize=7, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.08))

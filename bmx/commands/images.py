@@ -58,6 +58,8 @@ class Preparation:
         """The array (C, H, W), float32, of a PIL image."""
         from PIL import Image
 
+        if image.mode.startswith("I"):  # 16 bits a pixel: Pillow's own conversion makes all above 255 white
+            image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
         image = image.convert("L" if self.channels == 1 else "RGB")
         width, height = image.size
         if not self.stretch:

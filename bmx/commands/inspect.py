@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections import Counter
 from typing import Any
 
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     print(program)
     macs, weights = Counter(), Counter()
     for row in describe(program):
-        arithmetic = row.what.partition(" ")[0] if row.macs else "other"
+        arithmetic = re.split(" conv| depthwise", row.what)[0] if row.macs else "other"
         macs[arithmetic] += row.macs
         weights[arithmetic] += row.weights
     print()

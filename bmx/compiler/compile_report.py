@@ -55,6 +55,8 @@ class CompiledLayer:
     macs : int
         Multiply-adds for one sample; 0 of all but convolutions and dense layers.
     weight_bytes : int
+    arithmetic : str
+        'binary', 'float', 'int8', 'float x binary' or 'int8 x binary'; empty of all but convolutions and dense layers.
     note : str
         Why it is not binary, or what is special about it; may be empty.
     """
@@ -66,6 +68,7 @@ class CompiledLayer:
     bits_out: str
     macs: int
     weight_bytes: int
+    arithmetic: str
     note: str
 
 
@@ -82,11 +85,11 @@ def _is_trivial(node: Node) -> bool:
 
 def _layer(node: Node) -> CompiledLayer:
     values, source = node.gives(), node.reads()[0] if node.reads() else None
-    macs = weight_bytes = 0
+    macs, weight_bytes, arithmetic = 0, 0, ""
     if isinstance(node, Conv):
-        count = node.weight.size
+        count, arithmetic = node.weight.size, _arithmetic(node)
         macs = count * math.prod(values[0].shape[1:])
-        weight_bytes = math.ceil(count * _BITS[node.source.dtype] / 8)
+        weight_bytes = math.ceil(count * (1 if node.signs else _BITS[node.source.dtype]) / 8)
     return CompiledLayer(
         node.name,
         " + ".join([_kind(node), *map(_operation, node.epilogue), *_threshold(node)]),
@@ -95,13 +98,18 @@ def _layer(node: Node) -> CompiledLayer:
         "+".join(str(_BITS[value.dtype]) for value in sorted(values, key=lambda value: -_BITS[value.dtype])),
         macs,
         weight_bytes,
+        arithmetic,
         "; ".join(dict.fromkeys(node.notes)),
     )
 
 
+def _arithmetic(node: Conv) -> str:
+    return _ARITHMETIC[_BITS[node.source.dtype]] + (" x binary" if node.signs else "")
+
+
 def _kind(node: Node) -> str:
     if isinstance(node, Conv):
-        arithmetic = _ARITHMETIC[_BITS[node.source.dtype]]
+        arithmetic = _arithmetic(node)
         kernel = node.weight.shape[2:]
         if len(node.gives()[0].shape) == 1:
             return f"{arithmetic} dense"
@@ -161,7 +169,7 @@ class CompileReport:
 
     @property
     def macs(self) -> Dict[int, int]:
-        """Multiply-adds for one sample by bits: 1, 8 and 32, as far as there are any."""
+        """Multiply-adds for one sample by bits of their inputs: 1, 8 and 32, as far as there are any."""
         total: Dict[int, int] = {}
         for layer in self.layers:
             if layer.macs:
@@ -189,8 +197,12 @@ class CompileReport:
         return "\n".join([*lines, "", *self._summary()])
 
     def _summary(self) -> List[str]:
-        macs, total = self.macs, sum(self.macs.values())
-        parts = [f"{100 * count / total:.1f} % {_ARITHMETIC[bits]}" for bits, count in macs.items()]
+        macs: Dict[str, int] = {}
+        for layer in sorted(self.layers, key=lambda layer: int(layer.bits_in or 0)):
+            if layer.macs:
+                macs[layer.arithmetic] = macs.get(layer.arithmetic, 0) + layer.macs
+        total = sum(macs.values())
+        parts = [f"{100 * count / total:.1f} % {arithmetic}" for arithmetic, count in macs.items()]
         lines = [f"{total:,} multiply-adds: {', '.join(parts)}"] if total else []
         if self.file_bytes is not None:
             lines.append(f"{self.file_bytes:,} bytes, {self.weight_bytes:,} of them weights")

@@ -1,7 +1,7 @@
 """Post-training quantization: float convolutions and dense layers of a fused graph become int8 ones.
 
-Weights are symmetric, one scale a filter: ``w = s_f i`` with integers i from -127 to 127. Inputs are bytes,
-``x = s (b - z)``, of a range that is calibrated on sample input. So
+Weights are symmetric, one scale a filter: ``w = s_f i`` with integers i from -127 to 127; binary ones are -1 and +1 and
+stay a bit each. Inputs are bytes, ``x = s (b - z)``, of a range that is calibrated on sample input. So
 
     sum x w = s s_f sum (b - z) i
 
@@ -158,7 +158,7 @@ def quantize(graph: Graph, ranges: Dict[Conv, Tuple[float, int]]) -> None:
     for node, given in ranges.items():
         scale, zero_point = shared.setdefault(node.source, given)
         try:
-            integers, scales = quantize_weight(node.weight)
+            integers, scales = (node.weight, np.ones(len(node.weight))) if node.signs else quantize_weight(node.weight)
         except Error as error:
             raise Error(f"layer {node.name!r}: {error}") from None
         source = to_bytes(graph, Uses(graph), node.source, scale, zero_point)

@@ -183,7 +183,7 @@ class Conv(Node):
         ``K = C / groups * kernel`` of a window; K and 2 make the dot product. u8: an int8 one, whose result is
         ``sum (byte - zero_point) * weight``.
     weight : ndarray (filters, C / groups, kernel height, width)
-        float32; or int8 with the values -1 and +1 (binary), or int8.
+        Of f32: float32, or int8 with the values -1 and +1. Of bit: int8 with the values -1 and +1. Of u8: int8.
     stride, dilate : (int, int)
     pad : (int, int, int, int)
         Above, left, below, right.
@@ -203,6 +203,12 @@ class Conv(Node):
     groups: int = 1
     all: float = 0.0
     step: float = 0.0
+
+    @property
+    def signs(self) -> bool:
+        """Whether floats or bytes are multiplied by weights -1 and +1 only, which are a bit each."""
+        of_bits = self.source.dtype == "bit" or self.weight.dtype != np.int8
+        return not of_bits and bool((np.abs(self.weight) == 1).all())
 
 
 @dataclass(eq=False)

@@ -299,9 +299,9 @@ def _check_conv(node: ir.Conv) -> None:
     source, weight, value = node.source, node.weight, node.gives()[0]
     height, width, channels = image_shape(source.shape)
     filters, _, kernel_h, kernel_w = weight.shape
-    dtype = np.float32 if source.dtype == "f32" else np.int8
+    dtypes = (np.float32, np.int8) if source.dtype == "f32" else (np.int8,)
     grouped = weight.shape[1] * node.groups == channels and filters % node.groups == 0
-    if weight.dtype != dtype or not grouped:
+    if weight.dtype not in dtypes or not grouped:
         raise Error(
             f"node {node.name!r}: weights {weight.dtype} {weight.shape} in {node.groups} groups do not fit "
             f"{source.dtype} {source.shape}"
@@ -337,7 +337,8 @@ def _legal_groups(node: ir.Conv) -> Tuple[np.ndarray, int]:
     joined = next(n for n in range(1, groups + 1) if groups % n == 0 and (n * filters % 8 == 0 or n == groups))
     if joined == 1:
         return weight, groups
-    wide = np.zeros((weight.shape[0], joined * channels) + weight.shape[2:], weight.dtype)
+    dtype = np.float32 if node.source.dtype == "f32" else np.int8  # with zeros, signs are no signs
+    wide = np.zeros((weight.shape[0], joined * channels) + weight.shape[2:], dtype)
     for first in range(joined):
         rows = np.arange(weight.shape[0]) // filters % joined == first
         wide[rows, first * channels : (first + 1) * channels] = weight[rows]

@@ -184,7 +184,8 @@ class _Lowering:
         run = node.groups == 1 and node.dilate[1] == 1 and source.pixel_stride == source.pixel_bytes
         binary = {"all": float(node.all), "step": float(node.step)} if source.dtype == "bit" else {}
         weight = np.ascontiguousarray(node.weight)
-        self._append(bmx.Conv(node.name, source, window, weight, node.groups, run, **binary, **self.result(node)))
+        options = {**binary, "signs": node.signs, **self.result(node)}
+        self._append(bmx.Conv(node.name, source, window, weight, node.groups, run, **options))
 
     def _depthwise(self, node: Depthwise) -> None:
         window = bmx.Window(tuple(node.weight.shape[2:]), tuple(node.stride), tuple(node.dilate), tuple(node.pad[:2]))

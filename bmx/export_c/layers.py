@@ -11,7 +11,7 @@ import numpy as np
 from .. import program as bmx
 from ..errors import Error
 from .names import Identifiers, comment
-from .weights import Weights, magnitudes, pack_bits, pack_bytes, pack_floats, pack_signs
+from .weights import Weights, pack_bits, pack_bytes, pack_floats, pack_signs
 
 __all__ = ["Layer", "Layers", "literal"]
 
@@ -229,20 +229,18 @@ class Layers:
             counts = isinstance(step.stores[0], bmx.CountBits)
             first = () if counts else (f"{self._use('dot')}(v, at, {literal(step.all)}, {literal(step.step)});",)
             return "bits_by_bits", lambda groups, merged: pack_bits(weight, groups, merged), first
-        magnitude = magnitudes(weight)
-        ones = magnitude is None or bool(np.all(magnitude == 1))
         if dtype == "f32":
-            if magnitude is None:
-                return "floats_by_floats", lambda groups, merged: pack_floats(weight, groups), ()
-            first = () if ones else (f"{self._use('scale')}(v->f, at, {self._numbers(magnitude)});",)
-            return "floats_by_signs", lambda groups, merged: pack_signs(weight, groups, merged), first
-        first = () if ones else (f"{self._use('multiply_sums')}(v, at, {self._integers(magnitude)});",)
+            if step.signs:
+                return "floats_by_signs", lambda groups, merged: pack_signs(weight, groups, merged), ()
+            return "floats_by_floats", lambda groups, merged: pack_floats(weight, groups), ()
         start = -step.source.zero_point * weight.reshape(len(weight), -1).sum(axis=1, dtype=np.int64)
-        first += (f"{self._use('sums')}(v, at, {self._integers(start)});",) if start.any() else ()
-        first += () if start.any() else (f"{self._use('to_floats')}(v, at);",)
-        if magnitude is None:
-            return "bytes_by_bytes", lambda groups, merged: pack_bytes(weight, groups, merged), first
-        return "bytes_by_signs", lambda groups, merged: pack_signs(weight, groups, merged), first
+        if start.any():
+            first = (f"{self._use('sums')}(v, at, {self._integers(start)});",)
+        else:
+            first = (f"{self._use('to_floats')}(v, at);",)
+        if step.signs:
+            return "bytes_by_signs", lambda groups, merged: pack_signs(weight, groups, merged), first
+        return "bytes_by_bytes", lambda groups, merged: pack_bytes(weight, groups, merged), first
 
     def _window(self, window: bmx.Window, source: bmx.Tensor) -> Dict[str, object]:
         pairs = {"kernel": window.kernel, "stride": window.stride, "dilate": window.dilate, "pad": window.pad}

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import Dict, Optional
+from typing import Dict
 
 import numpy as np
 
 from ..errors import Error
 
-__all__ = ["HEADER", "Weights", "magnitudes", "pack_bits", "pack_bytes", "pack_floats", "pack_signs"]
+__all__ = ["HEADER", "Weights", "pack_bits", "pack_bytes", "pack_floats", "pack_signs"]
 
 HEADER = 64
 _FIELDS = struct.Struct("<8s6I32s")
@@ -126,7 +126,7 @@ def _bit_block(words: np.ndarray) -> bytes:
 
 
 def pack_signs(weight: np.ndarray, groups: int, merged: bool) -> bytes:
-    """Weights whose magnitudes are those of the filters, a bit each."""
+    """Weights -1 and +1 of a convolution of floats or bytes, a bit each."""
     packed = []
     for part in np.split(weight, groups):
         signs = _padded(_runs(part, merged) > 0, 4).reshape(len(part), -1, 4)
@@ -135,12 +135,3 @@ def pack_signs(weight: np.ndarray, groups: int, merged: bool) -> bytes:
         blocks = whole.reshape(-1, _FILTERS, *signs.shape[1:]).swapaxes(1, 2)  # block, element, filter, input
         packed.append(np.packbits(blocks.reshape(*blocks.shape[:2], -1), axis=-1, bitorder="little").tobytes())
     return b"".join(packed)
-
-
-def magnitudes(weight: np.ndarray) -> Optional[np.ndarray]:
-    """The magnitude of each filter's weights if each has one, as in weight-only binary layers, else None."""
-    rows = np.abs(weight.reshape(len(weight), -1).astype(np.float32))
-    constant = (
-        rows.shape[1] >= 8 and np.all(rows == rows[:, :1]) and np.all(rows[:, 0] > 0) and np.all(np.isfinite(rows))
-    )
-    return rows[:, 0].copy() if constant else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -112,7 +113,11 @@ class Result:
 
 
 class _Process:
-    """The process of a contender (`worker`)."""
+    """The process of a contender (`worker`), stopped between its turns.
+
+    Threads that look for work while they wait for it, as ONNX Runtime's and OpenMP's do for many milliseconds, would
+    take a processor from the next contender.
+    """
 
     def __init__(self, contender: Contender, hint: Optional[Tuple[int, ...]]):
         self.contender = contender
@@ -146,6 +151,7 @@ class _Process:
         return self._ask(do=request, **arguments)
 
     def _ask(self, **request: Any) -> Any:
+        self._signal("SIGCONT")
         try:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
@@ -157,12 +163,18 @@ class _Process:
             lines = self._log.read().split("\n")
             reason = next((line.strip() for line in reversed(lines) if line.strip()), "no message")
             raise Error(f"{self.contender.path}: its process ended (status {self._process.wait()}): {reason}")
+        self._signal("SIGSTOP")
         content = json.loads(reply)
         if "error" in content:
             raise Error(content["error"])
         return content["value"]
 
+    def _signal(self, name: str) -> None:
+        if hasattr(signal, name):  # not on Windows
+            self._process.send_signal(getattr(signal, name))
+
     def close(self) -> None:
+        self._signal("SIGCONT")
         self._process.stdin.close()
         try:
             self._process.wait(10)

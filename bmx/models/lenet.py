@@ -26,8 +26,8 @@ class LeNet(HybridBlock):
     prefix, params
         As for every Gluon block. The default prefix is empty: parameters are named ``conv1_weight`` and so on.
 
-    Inputs and outputs: ``data`` of shape (N, C, H, W), float32, (N, 1, 28, 28) in the paper; H and W are 16 or more, and
-    the first batch fixes C, H and W; scores of shape (N, classes), before a softmax.
+    Inputs and outputs: ``data`` of shape (N, C, H, W), float32, (N, 1, 28, 28) in the paper; H and W are 16 or more;
+    C, H and W stay those of the first batch; scores of shape (N, classes), before a softmax.
 
     Raises
     ------

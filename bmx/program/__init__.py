@@ -4,6 +4,7 @@ from .check import check
 from .describe import Row, describe, table
 from .file import decode, encode, write
 from .steps import (
+    ARITHMETICS,
     DTYPES,
     FUNCTIONS,
     Add,
@@ -37,6 +38,7 @@ from .steps import (
 )
 
 __all__ = [
+    "ARITHMETICS",
     "Add",
     "Affine",
     "Bits",

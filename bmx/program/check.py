@@ -244,7 +244,8 @@ def _conv(step: Conv, program: Program) -> None:
     _require(weight.ndim == 4 and min(weight.shape) >= 1, f"its weight has the shape {weight.shape}")
     filters = weight.shape[0]
     shape = (filters, source.channels // groups, *step.window.kernel)
-    _array(weight, shape, np.float32 if source.dtype == "f32" else np.int8)
+    _require(not (step.signs and source.dtype == "bit"), "weights of bits are signs in any case")
+    _array(weight, shape, np.float32 if source.dtype == "f32" and not step.signs else np.int8)
     if groups > 1:
         _require(
             filters % (8 * groups) == 0, f"{filters} filters in {groups} groups; 8 and its multiples can be in one"
@@ -255,8 +256,9 @@ def _conv(step: Conv, program: Program) -> None:
     if step.run:
         gapless = source.pixel_stride == source.pixel_bytes and step.window.dilate[1] == 1
         _require(gapless, "a run needs pixels without gaps and no dilation")
-    if source.dtype == "bit":
+    if source.dtype == "bit" or step.signs:
         _require(bool(np.all(np.abs(weight) == 1)), "weights other than -1 and +1")
+    if source.dtype == "bit":
         _require(math.isfinite(step.all) and math.isfinite(step.step), f"its result is {step.all} - {step.step} * p")
     else:
         _require(step.all == 0 and step.step == 0, "all and step belong to binary convolutions")

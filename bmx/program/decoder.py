@@ -12,7 +12,6 @@ from ..errors import Error
 from . import packing
 from .check import check_tensor
 from .layout import (
-    ARITHMETIC,
     ARRAYS,
     BYTE_ORDER,
     CHECKED,
@@ -27,7 +26,7 @@ from .layout import (
     VERSION,
     fields_of,
 )
-from .steps import DTYPES, FUNCTIONS, Conv, Load, Pool, Port, Program, Step, Tensor, Window
+from .steps import ARITHMETICS, DTYPES, FUNCTIONS, Conv, Load, Pool, Port, Program, Step, Tensor, Window
 
 
 class _Decoder:
@@ -129,7 +128,8 @@ class _Decoder:
         return operations, stores
 
     def convolution(self) -> list:
-        dtype = self.entry(ARITHMETIC, "arithmetic", self.u32())
+        arithmetic = self.entry(ARITHMETICS, "arithmetic", self.u32())
+        dtype = {"binary": "bit", "float": "f32", "int8": "u8"}[arithmetic.partition("_")[0]]
         source, window = self.tensor(), self.window()
         if source.dtype != dtype:
             raise self.error(f"a convolution on {dtype} reads the tensor {source.name!r} of type {source.dtype}")
@@ -137,15 +137,15 @@ class _Decoder:
         if not 1 <= groups <= source.channels or source.channels % groups or filters % groups or not filters or run > 1:
             raise self.error(f"a convolution with {groups} groups, {filters} filters, run {run}")
         shape = (filters, source.channels // groups, *window.kernel)
-        found = self.array(packing.weight_bytes(dtype, shape, groups, bool(run)))
+        found = self.array(packing.weight_bytes(arithmetic, shape, groups, bool(run)))
         if 0 in shape:
             raise self.error("a convolution without weights")
-        weight = packing.unpack_weights(found, dtype, shape, groups, bool(run))
-        self.canonical(found, packing.pack_weights(weight, dtype, groups, bool(run)))
+        weight = packing.unpack_weights(found, arithmetic, shape, groups, bool(run))
+        self.canonical(found, packing.pack_weights(weight, arithmetic, groups, bool(run)))
         start = self.array(4 * groups * packing.padded(filters // groups, packing.CHANNELS), may_be_none=True)
         if start != (packing.start(weight, source.zero_point, groups) if dtype == "u8" else None):
             raise self.error(f"start values that do not belong to the weights (before byte {self.position})")
-        return [source, window, weight, groups, bool(run), *self.take("2f")]
+        return [source, window, weight, groups, bool(run), *self.take("2f"), arithmetic.endswith("_signs")]
 
     def depthwise(self, source: Tensor, window: Window) -> np.ndarray:
         shape = (source.channels, *window.kernel)

@@ -34,7 +34,7 @@ from .steps import (
     Window,
 )
 
-_ARITHMETIC = {"bit": "binary", "f32": "float", "u8": "int8"}
+_ARITHMETIC = {"float_signs": "float x binary", "int8_signs": "int8 x binary"}  # and others by their names
 _EPILOGUE = {Affine: "affine", Add: "add", Multiply: "multiply", PRelu: "prelu", Norm: "norm"}
 _DTYPES = {Floats: "f32", Bits: "bit", Bytes: "u8", CountBits: "bit"}
 
@@ -128,7 +128,8 @@ def _what(step: Step) -> str:
     if isinstance(step, Conv):
         groups = f" in {step.groups} groups" if step.groups > 1 else ""
         channels = f"{step.source.channels}->{step.filters}"
-        return f"{_ARITHMETIC[step.source.dtype]} conv {_window(step.window)} {channels}{groups}"
+        arithmetic = _ARITHMETIC.get(step.arithmetic, step.arithmetic)
+        return f"{arithmetic} conv {_window(step.window)} {channels}{groups}"
     if isinstance(step, Depthwise):
         return f"float depthwise conv {_window(step.window)} {step.source.channels}"
     if isinstance(step, (Pool, PoolBits)):
@@ -165,7 +166,7 @@ def _operation(operation: object) -> str:
 def _weights(step: Step) -> int:
     size = 0
     if isinstance(step, Conv):
-        size += packing.weight_bytes(step.source.dtype, step.weight.shape, step.groups, step.run)
+        size += packing.weight_bytes(step.arithmetic, step.weight.shape, step.groups, step.run)
         if step.source.dtype == "u8":
             size += 4 * step.groups * packing.padded(step.filters // step.groups, packing.CHANNELS)
     if isinstance(step, Depthwise):

@@ -10,7 +10,6 @@ import numpy as np
 
 from . import packing
 from .layout import (
-    ARITHMETIC,
     ARRAYS,
     BYTE_ORDER,
     CHECKED,
@@ -25,7 +24,7 @@ from .layout import (
     VERSION,
     fields_of,
 )
-from .steps import DTYPES, FUNCTIONS, Conv, Pool, Program, Step, Tensor, Window
+from .steps import ARITHMETICS, DTYPES, FUNCTIONS, Conv, Pool, Program, Step, Tensor, Window
 
 
 def _by_class(table: Dict[int, Tuple[type, str]]) -> Dict[type, Tuple[int, List[Tuple[str, str]]]]:
@@ -116,13 +115,13 @@ class _Encoder:
             self.put("3I", *loop)
 
     def convolution(self, step: Conv) -> None:
-        dtype = step.source.dtype
-        self.put("I", ARITHMETIC.index(dtype))
+        self.put("I", ARITHMETICS.index(step.arithmetic))
         self.tensor(step.source)
         self.window(step.window)
         self.put("3I", step.groups, step.filters, step.run)
-        self.put("I", self.array(packing.pack_weights(step.weight, dtype, step.groups, step.run)))
-        start = packing.start(step.weight, step.source.zero_point, step.groups) if dtype == "u8" else None
+        self.put("I", self.array(packing.pack_weights(step.weight, step.arithmetic, step.groups, step.run)))
+        bytes_ = step.source.dtype == "u8"
+        start = packing.start(step.weight, step.source.zero_point, step.groups) if bytes_ else None
         self.put("I", NONE if start is None else self.array(start))
         self.put("2f", step.all, step.step)
 

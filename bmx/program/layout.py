@@ -41,7 +41,6 @@ HEADER = struct.Struct("<8sIIQII QIIQ QII QII QQ QQ II")
 CHECKED = 32  # the checksum is of what follows
 PORT = struct.Struct("<II4I16x")
 TENSOR = struct.Struct("<II3i4iIQQQfI8x")
-ARITHMETIC = ("bit", "f32", "u8")
 
 STEPS = {
     1: (Load, "u32 input, epilogue"),

@@ -1,7 +1,7 @@
 """The layouts of weights and of numbers of channels in a .bmx file, to and from their logical form.
 
 Weights: for each group blocks of filters; in a block the runs, in a run the elements, in an element the filters of the
-block side by side (docs/format.md). A run is a kernel row or a tap; only int8 ones, which are rounded up to whole
+block side by side (docs/format.md). A run is a kernel row or a tap; only those of bytes, which are rounded up to whole
 elements of 4 bytes, differ by which.
 """
 
@@ -11,13 +11,14 @@ from typing import Tuple
 
 import numpy as np
 
-BLOCK = {"bit": 8, "f32": 16, "u8": 16}
-"""Filters of a block, by the type of the convolution's input."""
+BLOCK = {"binary": 8, "float": 16, "int8": 16, "float_signs": 16, "int8_signs": 16}
+"""Filters of a block."""
 
 CHANNELS = 32
 """Arrays of one number a channel are padded to a multiple of this."""
 
-_ELEMENT = {"bit": "<u8", "f32": "<f4", "u8": "<i4"}  # of a filter
+_ELEMENT = {"binary": "<u8", "float": "<f4", "int8": "<i4"}  # of a filter
+_SIGNS = {"float_signs": 1, "int8_signs": 4}  # bits of an element of a filter
 
 
 def padded(count: int, multiple: int) -> int:
@@ -25,21 +26,26 @@ def padded(count: int, multiple: int) -> int:
     return -(-count // multiple) * multiple
 
 
-def _layout(dtype: str, shape: Tuple[int, ...], groups: int, run: bool) -> Tuple[int, int, int, int]:
+def _layout(arithmetic: str, shape: Tuple[int, ...], groups: int, run: bool) -> Tuple[int, int, int, int]:
     """Groups, blocks a group, elements of all runs of a filter, filters of a block."""
     filters, channels, kernel_h, kernel_w = shape
     taps, runs = (kernel_w, kernel_h) if run else (1, kernel_h * kernel_w)
-    elements = {"bit": taps * -(-channels // 64), "f32": taps * channels, "u8": -(-taps * channels // 4)}[dtype]
-    return groups, -(-filters // groups // BLOCK[dtype]), runs * elements, BLOCK[dtype]
+    elements = taps * channels
+    if arithmetic == "binary":
+        elements = taps * -(-channels // 64)
+    elif arithmetic.startswith("int8"):
+        elements = -(-taps * channels // 4)
+    block = BLOCK[arithmetic]
+    return groups, -(-filters // groups // block), runs * elements, block
 
 
-def weight_bytes(dtype: str, shape: Tuple[int, ...], groups: int, run: bool) -> int:
+def weight_bytes(arithmetic: str, shape: Tuple[int, ...], groups: int, run: bool) -> int:
     """Size of the weights of a convolution in the file.
 
     Parameters
     ----------
-    dtype : {'bit', 'f32', 'u8'}
-        Of the convolution's input.
+    arithmetic : str
+        One of `ARITHMETICS`.
     shape : (int, int, int, int)
         Of the logical weight: filters, C / groups, kernel height, kernel width.
     groups : int
@@ -47,48 +53,84 @@ def weight_bytes(dtype: str, shape: Tuple[int, ...], groups: int, run: bool) -> 
 
     Examples
     --------
-    >>> weight_bytes("bit", (64, 64, 3, 3), 1, True), weight_bytes("u8", (64, 3, 7, 7), 1, True)
+    >>> weight_bytes("binary", (64, 64, 3, 3), 1, True), weight_bytes("int8", (64, 3, 7, 7), 1, True)
     (4608, 10752)
+    >>> weight_bytes("float_signs", (64, 64, 3, 3), 1, True), weight_bytes("int8_signs", (64, 64, 3, 3), 1, True)
+    (4608, 4608)
     """
-    size = np.dtype(_ELEMENT[dtype]).itemsize
-    for count in _layout(dtype, shape, groups, run):
-        size *= count
-    return size
+    bits = _SIGNS[arithmetic] if arithmetic in _SIGNS else 8 * np.dtype(_ELEMENT[arithmetic]).itemsize
+    for count in _layout(arithmetic, shape, groups, run):
+        bits *= count
+    return bits // 8
 
 
-def pack_weights(weight: np.ndarray, dtype: str, groups: int, run: bool) -> bytes:
+def pack_weights(weight: np.ndarray, arithmetic: str, groups: int, run: bool) -> bytes:
     """The weights of a convolution as the file has them; parameters as `weight_bytes`, with the logical weight."""
+    if arithmetic in _SIGNS:
+        return _pack_signs(weight, arithmetic, groups, run)
     filters, channels, kernel_h, kernel_w = weight.shape
     taps = weight.transpose(0, 2, 3, 1)  # filter, ky, kx, channel
-    if dtype == "bit":
+    if arithmetic == "binary":
         bits = np.zeros((filters, kernel_h, kernel_w, padded(channels, 64)), bool)
         bits[..., :channels] = taps > 0
         rows = np.packbits(bits, axis=-1, bitorder="little").view("<u8").reshape(filters, -1)
-    elif dtype == "f32":
+    elif arithmetic == "float":
         rows = np.ascontiguousarray(taps, "<f4").reshape(filters, -1)
     else:
-        runs = taps.reshape(filters, kernel_h, kernel_w * channels) if run else taps
-        whole = np.zeros(runs.shape[:-1] + (padded(runs.shape[-1], 4),), np.int8)
-        whole[..., : runs.shape[-1]] = runs
-        rows = whole.view("<i4").reshape(filters, -1)
-    groups, blocks, elements, block = _layout(dtype, weight.shape, groups, run)
-    grid = np.zeros((groups, blocks * block, elements), rows.dtype)
-    grid[:, : filters // groups] = rows.reshape(groups, filters // groups, elements)
-    return grid.reshape(groups, blocks, block, elements).transpose(0, 1, 3, 2).tobytes()
+        rows = _whole_elements(taps, run).view("<i4").reshape(filters, -1)
+    return _blocks(rows[..., None], _layout(arithmetic, weight.shape, groups, run)).tobytes()
 
 
-def unpack_weights(data: bytes, dtype: str, shape: Tuple[int, ...], groups: int, run: bool) -> np.ndarray:
-    """The logical weight of `shape`: the inverse of `pack_weights`."""
+def _pack_signs(weight: np.ndarray, arithmetic: str, groups: int, run: bool) -> bytes:
+    positive = weight.transpose(0, 2, 3, 1) > 0
+    if arithmetic == "int8_signs":
+        positive = _whole_elements(positive, run)
+    rows = positive.reshape(len(weight), -1, _SIGNS[arithmetic])
+    return np.packbits(_blocks(rows, _layout(arithmetic, weight.shape, groups, run)), bitorder="little").tobytes()
+
+
+def _unpack_signs(data: bytes, arithmetic: str, shape: Tuple[int, ...], groups: int, run: bool) -> np.ndarray:
     filters, channels, kernel_h, kernel_w = shape
-    groups, blocks, elements, block = _layout(dtype, shape, groups, run)
-    grid = np.frombuffer(data, _ELEMENT[dtype]).reshape(groups, blocks, elements, block).transpose(0, 1, 3, 2)
+    groups, blocks, elements, block = _layout(arithmetic, shape, groups, run)
+    bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
+    grid = bits.reshape(groups, blocks, elements, block, -1).swapaxes(2, 3)
+    rows = grid.reshape(groups, blocks * block, -1)[:, : filters // groups].reshape(filters, -1)
+    length = kernel_w * channels if run else channels
+    runs = rows.reshape(filters, -1, padded(length, _SIGNS[arithmetic]))[..., :length]
+    taps = np.where(runs, np.int8(1), np.int8(-1)).reshape(filters, kernel_h, kernel_w, channels)
+    return np.ascontiguousarray(taps.transpose(0, 3, 1, 2))
+
+
+def _whole_elements(taps: np.ndarray, run: bool) -> np.ndarray:
+    """The runs of weights (filters, kernel height, kernel width, channels) with zeros up to whole elements of 4."""
+    runs = taps.reshape(*taps.shape[:2], -1) if run else taps
+    whole = np.zeros(runs.shape[:-1] + (padded(runs.shape[-1], 4),), bool if taps.dtype == bool else np.int8)
+    whole[..., : runs.shape[-1]] = runs
+    return whole
+
+
+def _blocks(rows: np.ndarray, layout: Tuple[int, int, int, int]) -> np.ndarray:
+    """Filters, elements, parts of an element as groups, blocks, elements, filters of a block, parts."""
+    groups, blocks, elements, block = layout
+    grid = np.zeros((groups, blocks * block, elements, rows.shape[-1]), rows.dtype)
+    grid[:, : len(rows) // groups] = rows.reshape(groups, len(rows) // groups, elements, -1)
+    return np.ascontiguousarray(grid.reshape(groups, blocks, block, elements, -1).swapaxes(2, 3))
+
+
+def unpack_weights(data: bytes, arithmetic: str, shape: Tuple[int, ...], groups: int, run: bool) -> np.ndarray:
+    """The logical weight of `shape`: the inverse of `pack_weights`."""
+    if arithmetic in _SIGNS:
+        return _unpack_signs(data, arithmetic, shape, groups, run)
+    filters, channels, kernel_h, kernel_w = shape
+    groups, blocks, elements, block = _layout(arithmetic, shape, groups, run)
+    grid = np.frombuffer(data, _ELEMENT[arithmetic]).reshape(groups, blocks, elements, block).transpose(0, 1, 3, 2)
     rows = grid.reshape(groups, blocks * block, elements)[:, : filters // groups].reshape(filters, elements)
     rows = np.ascontiguousarray(rows)
-    if dtype == "bit":
+    if arithmetic == "binary":
         words = rows.view(np.uint8).reshape(filters, kernel_h, kernel_w, -1)
         bits = np.unpackbits(words, axis=-1, bitorder="little", count=channels)
         taps = np.where(bits, np.int8(1), np.int8(-1))
-    elif dtype == "f32":
+    elif arithmetic == "float":
         taps = rows.astype(np.float32).reshape(filters, kernel_h, kernel_w, channels)
     else:
         length = kernel_w * channels if run else channels
@@ -98,7 +140,7 @@ def unpack_weights(data: bytes, dtype: str, shape: Tuple[int, ...], groups: int,
 
 
 def start(weight: np.ndarray, zero_point: int, groups: int) -> bytes:
-    """What the accumulators of an int8 convolution start from: minus zero point times the sum of the weights."""
+    """What the accumulators of a convolution of bytes start from: minus zero point times the sum of the weights."""
     filters = weight.shape[0]
     sums = weight.reshape(filters, -1).sum(axis=1, dtype=np.int64) * -zero_point
     rows = np.zeros((groups, padded(filters // groups, CHANNELS)), "<i4")

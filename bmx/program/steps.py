@@ -21,6 +21,9 @@ FUNCTIONS = (
 DTYPES = ("f32", "bit", "u8")
 """The types of tensors; the number of one in the file is its place here, from 0."""
 
+ARITHMETICS = ("binary", "float", "int8", "float_signs", "int8_signs")
+"""The arithmetics of convolutions; the number of one in the file is its place here, from 0."""
+
 
 @dataclass(eq=False)
 class Tensor:
@@ -246,11 +249,13 @@ class Conv(Step):
     Attributes
     ----------
     weight : ndarray (filters, C / groups, kernel height, kernel width)
-        float32 (f32), or int8: -1 and +1 (bit), or numbers (u8).
+        float32 (f32), or int8: -1 and +1 (bit, signs), or numbers (u8).
     run : bool
         Whether the taps of a kernel row are read as one run.
     all, step : float
         Binary: the result is ``all - step * p`` for p differing bits.
+    signs : bool
+        Whether the weights of floats (f32) or bytes (u8) are binary, -1 and +1, and a bit each in the file.
     """
 
     source: Tensor
@@ -260,6 +265,7 @@ class Conv(Step):
     run: bool = False
     all: float = 0.0
     step: float = 0.0
+    signs: bool = False
     epilogue: List[Operation] = field(default_factory=list)
     stores: List[StoreKind] = field(default_factory=list)
 
@@ -267,6 +273,12 @@ class Conv(Step):
     def filters(self) -> int:
         """Number of output channels."""
         return self.weight.shape[0]
+
+    @property
+    def arithmetic(self) -> str:
+        """Which of `ARITHMETICS` it is."""
+        name = {"bit": "binary", "f32": "float", "u8": "int8"}[self.source.dtype]
+        return f"{name}_signs" if self.signs else name
 
 
 @dataclass(eq=False)

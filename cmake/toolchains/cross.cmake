@@ -1,4 +1,4 @@
-# What the toolchains here share: compilers named after `triple`, libraries from its own folder only, `emulator`.
+# What the toolchains here share: compilers named after `triple`, libraries from its own folders only, `emulator`.
 set(CMAKE_C_COMPILER ${triple}-gcc)
 set(CMAKE_CXX_COMPILER ${triple}-g++)
 set(CMAKE_FIND_ROOT_PATH /usr/${triple})
@@ -6,6 +6,9 @@ set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
 set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
 set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
 set(CMAKE_FIND_ROOT_PATH_MODE_PACKAGE ONLY)
+if(NOT DEFINED ENV{PKG_CONFIG_LIBDIR})  # where Debian has the libraries of another architecture
+  set(ENV{PKG_CONFIG_LIBDIR} /usr/lib/${triple}/pkgconfig)
+endif()
 find_program(program_that_emulates ${emulator})
 if(program_that_emulates)
   set(CMAKE_CROSSCOMPILING_EMULATOR ${program_that_emulates};-L;/usr/${triple})

@@ -8,21 +8,26 @@ namespace bmx::engine {
 namespace {
 
 constexpr int kFilterChunk = 64;  // threads share filters in these
+constexpr int kShares = 4;        // of a thread, so that others can take some
 
 // The largest share of a thread, compared with an even one.
 double imbalance(int64_t items, int parts) {
   return static_cast<double>((items + parts - 1) / parts * parts) / static_cast<double>(items);
 }
 
-// Filters where pixels are few or weights are most of what is read: each thread then reads its weights only.
-bool split_filters(const Program& program, const Step& step, int parts) {
+// Filters where pixels are few, or the weights are more than the results as floats: each thread then reads its weights
+// only. Elsewhere pixels: what a thread writes is what it reads in the next step, and no cache line is of two threads.
+bool split_filters(const Program& program, const Step& step, int threads) {
   if (step.kind != Kind::kConv || step.conv.groups != 1) return false;
-  const double pixels = imbalance(int64_t{step.height} * step.width, parts);
-  const double filters = imbalance((step.conv.filters + kFilterChunk - 1) / kFilterChunk, parts);
+  const int64_t size = int64_t{step.height} * step.width;
+  const double pixels = imbalance(size, threads);
+  const double filters = imbalance((step.conv.filters + kFilterChunk - 1) / kFilterChunk, threads);
   if (filters < 0.9 * pixels) return true;
   const Tensor& in = program.tensors[step.in];
-  const int64_t filter_bytes = in.bytes_of(in.channels) * step.window.kernel_h * step.window.kernel_w;
-  return filters <= 1.02 * pixels && filter_bytes * step.conv.filters > in.pixels() * in.pixel_bytes();
+  int64_t filter_bytes = in.bytes_of(in.channels) * step.window.kernel_h * step.window.kernel_w;
+  if (step.arithmetic == Arithmetic::kFloatSigns) filter_bytes /= 32;
+  if (step.arithmetic == Arithmetic::kInt8Signs) filter_bytes /= 8;
+  return filters <= 1.02 * pixels && filter_bytes > static_cast<int64_t>(sizeof(float)) * size;
 }
 
 int64_t items_of(const Program& program, const Step& step) {
@@ -33,22 +38,48 @@ int64_t items_of(const Program& program, const Step& step) {
   return step.kind == Kind::kCopy ? copy_items(step.axes) : int64_t{step.height} * step.width;
 }
 
+decltype(nhwc::Kernels::conv_binary) kernel_of(const nhwc::Kernels& k, Arithmetic arithmetic) {
+  switch (arithmetic) {
+    case Arithmetic::kBinary:
+      return k.conv_binary;
+    case Arithmetic::kFloat:
+      return k.conv_f32;
+    case Arithmetic::kInt8:
+      return k.conv_u8;
+    case Arithmetic::kFloatSigns:
+      return k.conv_f32_signs;
+    case Arithmetic::kInt8Signs:
+      break;
+  }
+  return k.conv_u8_signs;
+}
+
 nhwc::View view(const Tensor& t, uint8_t* arena) {
   return {arena + t.offset, t.height, t.width, t.channels, t.row_stride, t.pixel_stride};
 }
 
 }  // namespace
 
-Share share_of(const Program& program, const Step& step, int part, int parts) {
-  const int64_t items = items_of(program, step);
-  const int32_t filters = step.conv.filters;
-  if (split_filters(program, step, parts)) {
-    const int64_t chunks = (filters + kFilterChunk - 1) / kFilterChunk;
-    const auto end = [&](int64_t p) { return std::min<int64_t>(filters, p * chunks / parts * kFilterChunk); };
-    return {0, items, static_cast<int32_t>(end(part)), static_cast<int32_t>(end(part + 1))};
+Share whole(const Program& program, const Step& step) { return {0, items_of(program, step), 0, step.conv.filters}; }
+
+std::vector<Share> shares_of(const Program& program, const Step& step, int threads) {
+  const Share all = whole(program, step);
+  const bool filters = split_filters(program, step, threads);
+  const int64_t size = filters ? kFilterChunk : 1, end = filters ? all.last_filter : all.last;
+  const int64_t pieces = (end + size - 1) / size, parts = std::min<int64_t>(pieces, int64_t{kShares} * threads);
+  const auto begin = [&](int64_t part) {
+    return std::min(end, (pieces / parts * part + pieces % parts * part / parts) * size);
+  };
+  std::vector<Share> shares(parts, all);
+  for (int64_t part = 0; part < parts; ++part) {
+    if (filters) {
+      shares[part].first_filter = static_cast<int32_t>(begin(part));
+      shares[part].last_filter = static_cast<int32_t>(begin(part + 1));
+    } else {
+      shares[part].first = begin(part), shares[part].last = begin(part + 1);
+    }
   }
-  const auto end = [&](int64_t p) { return items / parts * p + items % parts * p / parts; };
-  return {end(part), end(part + 1), 0, filters};
+  return shares;
 }
 
 void BoundStep::bind(const Program& program, const Step& step, uint8_t* arena) {
@@ -61,9 +92,7 @@ void BoundStep::bind(const Program& program, const Step& step, uint8_t* arena) {
   if (step.kind == Kind::kLoad) array_size_ = program.inputs[step.array].size;
   if (step.kind == Kind::kStore) array_size_ = program.outputs[step.array].size;
   bind_epilogue(program, step, arena);
-  kernel_ = step.arithmetic == Arithmetic::kBinary
-                ? kernels_->conv_binary
-                : (step.arithmetic == Arithmetic::kFloat ? kernels_->conv_f32 : kernels_->conv_u8);
+  kernel_ = kernel_of(*kernels_, step.arithmetic);
   conv_ = step.conv;
   conv_.in = in_;
   conv_.window = step.window;

@@ -15,8 +15,10 @@ struct Share {
   int32_t first_filter, last_filter;
 };
 
-// Share `part` of `parts`, which together are the whole step.
-Share share_of(const Program& program, const Step& step, int part, int parts);
+Share whole(const Program& program, const Step& step);
+
+// The whole step in as many shares as some threads take one after the other: the first are those of the first thread.
+std::vector<Share> shares_of(const Program& program, const Step& step, int threads);
 
 // The arrays that a program hands over, one image after the other in each.
 struct Images {

@@ -43,7 +43,7 @@ enum class Kind : uint32_t { kLoad = 1, kStore, kFill, kConv, kDepthwise, kPool,
 constexpr uint32_t kKinds = 10;
 const char* kind_name(Kind kind);
 
-enum class Arithmetic : uint32_t { kBinary = 0, kFloat = 1, kInt8 = 2 };
+enum class Arithmetic : uint32_t { kBinary = 0, kFloat = 1, kInt8 = 2, kFloatSigns = 3, kInt8Signs = 4 };
 
 struct Operation {
   nhwc::EpilogueOp op;  // but for the tensor, which has its place in an arena only

@@ -1,5 +1,7 @@
 #include "engine/session.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
@@ -8,16 +10,15 @@
 #include <stdexcept>
 #include <string>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 namespace bmx::engine {
 namespace {
 
 constexpr size_t kAlignment = 64;
 constexpr size_t kOverread = 64;  // that kernels may read beyond a tensor
 constexpr int kNoPoison = -1;
+constexpr int kAlonePerThread = 16;  // parts that a thread has of a batch
+
+enum Job { kAlone, kTogether, kOneStep };
 
 int read_poison() {
   const char* text = std::getenv("BMX_POISON");
@@ -65,10 +66,12 @@ Session::Session(std::shared_ptr<const Model> model, int threads)
   const Program& program = model_->program();
   arenas_.push_back(std::make_unique<Arena>(program, poison_));
   for (const Step& step : program.steps) {
-    whole_.push_back(share_of(program, step, 0, 1));
-    for (int part = 0; part < threads; ++part) shares_.push_back(share_of(program, step, part, threads));
+    whole_.push_back(whole(program, step));
+    shares_.push_back(shares_of(program, step, threads));
   }
 }
+
+Session::~Session() { leave_crew(); }
 
 int64_t Session::bytes() const {
   const int64_t arena = model_->program().arena + static_cast<int64_t>(kOverread + kAlignment);
@@ -86,72 +89,87 @@ void Session::run(int64_t batch, const Images& images) {
     std::atomic<bool>& busy;
     ~Release() { busy = false; }
   } release{busy_};
-  if (threads_ > 1) return run_together(batch, images);
+  images_ = &images;
+  if (threads_ > 1) return run_together(batch);
   for (int64_t image = 0; image < batch; ++image) {
-    if (!measure_) {
-      run_alone(images, image, 0);
+    if (measure_) {
+      measure(image);
     } else {
-      arenas_[0]->prepare();
-      run_part(images, image, 0, 1);
+      run_alone(image, 0);
     }
   }
 }
 
-void Session::run_alone(const Images& images, int64_t image, int arena) {
+void Session::run_alone(int64_t image, int arena) {
   Arena& own = *arenas_[arena];
   own.prepare();
-  for (size_t i = 0; i < whole_.size(); ++i) own.step(i).run(whole_[i], images, image);
+  for (size_t i = 0; i < whole_.size(); ++i) own.step(i).run(whole_[i], *images_, image);
 }
 
-void Session::run_together(int64_t batch, const Images& images) {
-  prepare(batch);
-#ifdef _OPENMP
-#pragma omp parallel num_threads(threads_)
-  take_part(batch, images, omp_get_thread_num(), omp_get_num_threads());  // may be fewer
-#else
-  take_part(batch, images, 0, 1);
-#endif
-}
-
-int64_t Session::alone(int64_t batch) const { return measure_ ? 0 : batch / threads_ * threads_; }
-
-void Session::prepare(int64_t batch) {
-  while (alone(batch) != 0 && arenas_.size() < static_cast<size_t>(threads_)) {
+void Session::run_together(int64_t batch) {
+  start_crew();
+  alone_ = measure_ ? 0 : batch / threads_ * threads_;
+  while (alone_ > 0 && arenas_.size() < static_cast<size_t>(threads_)) {
     arenas_.push_back(std::make_unique<Arena>(model_->program(), poison_));
   }
-}
-
-void Session::take_part(int64_t batch, const Images& images, int thread, int threads) {
-  const int64_t shared = alone(batch);
-  for (int64_t image = thread; image < shared; image += threads) run_alone(images, image, thread);
-  for (int64_t image = shared; image < batch; ++image) {
-    if (image != 0) wait(threads);  // the image before is done, and with it the first arena
-    if (poison_ != kNoPoison) {
-      if (thread == 0) arenas_[0]->prepare();
-      wait(threads);
-    }
-    run_part(images, image, thread, threads);
-  }
-}
-
-void Session::wait(int threads) {
-  if (threads > 1) barrier_.wait(threads);
-}
-
-void Session::run_part(const Images& images, int64_t image, int thread, int threads) {
-  const Arena& arena = *arenas_[0];
-  const std::vector<bool>& barriers = model_->barriers();
-  for (size_t i = 0; i < whole_.size(); ++i) {
-    if (barriers[i] || measure_) wait(threads);
-    const double begin = measure_ ? now() : 0;
-    for (int part = thread; part < threads_; part += threads) {
-      arena.step(i).run(shares_[i * threads_ + part], images, image);
-    }
+  if (alone_ > 0) crew_->run(kAlone);
+  for (int64_t image = alone_; image < batch; ++image) {
     if (measure_) {
-      wait(threads);
-      if (thread == 0) seconds_[i] += now() - begin;
+      measure(image);
+    } else {
+      arenas_[0]->prepare();
+      image_ = image;
+      crew_->run(kTogether);
     }
   }
+}
+
+void Session::measure(int64_t image) {
+  arenas_[0]->prepare();
+  image_ = image;
+  for (step_ = 0; step_ < whole_.size(); ++step_) {
+    const double begin = now();
+    if (threads_ > 1) {
+      crew_->run(kOneStep);
+    } else {
+      arenas_[0]->step(step_).run(whole_[step_], *images_, image);
+    }
+    seconds_[step_] += now() - begin;
+  }
+}
+
+// In a fork of the process that started it a crew has no threads: nothing can end it.
+void Session::leave_crew() {
+  if (process_ != getpid()) static_cast<void>(crew_.release());
+  crew_.reset();
+}
+
+void Session::start_crew() {
+  if (crew_ != nullptr && process_ == getpid()) return;
+  leave_crew();
+  std::vector<Crew::Job> jobs(3);
+  jobs[kAlone].push_back({kAlonePerThread * threads_, false});
+  int most = 0;
+  for (size_t i = 0; i < shares_.size(); ++i) {
+    const auto parts = static_cast<int>(shares_[i].size());
+    jobs[kTogether].push_back({parts, model_->barriers()[i]});
+    most = std::max(most, parts);
+  }
+  jobs[kOneStep].push_back({most, false});
+  const auto work = [this](int job, int stage, int part, int thread) { this->work(job, stage, part, thread); };
+  crew_ = std::make_unique<Crew>(threads_, std::move(jobs), work);
+  process_ = getpid();
+}
+
+void Session::work(int job, int stage, int part, int thread) {
+  if (job == kAlone) {
+    const int64_t parts = kAlonePerThread * threads_;
+    for (int64_t image = part * alone_ / parts; image < (part + 1) * alone_ / parts; ++image) run_alone(image, thread);
+    return;
+  }
+  const size_t step = job == kOneStep ? step_ : static_cast<size_t>(stage);
+  const std::vector<Share>& shares = shares_[step];
+  if (static_cast<size_t>(part) < shares.size()) arenas_[0]->step(step).run(shares[part], *images_, image_);
 }
 
 }  // namespace bmx::engine

@@ -6,8 +6,8 @@
 #include <memory>
 #include <vector>
 
-#include "engine/barrier.h"
 #include "engine/bound_step.h"
+#include "engine/crew.h"
 #include "engine/model.h"
 
 namespace bmx::engine {
@@ -38,15 +38,10 @@ class Session {
   // `threads` >= 1. Throws std::runtime_error, std::bad_alloc. The environment variable BMX_POISON, a number from 0 to
   // 255, has arenas filled with that byte before each image: results must not depend on it.
   Session(std::shared_ptr<const Model> model, int threads);
+  ~Session();
 
   // Runs `batch` images. Throws std::runtime_error if another thread is in this function.
   void run(int64_t batch, const Images& images);
-
-  // What run() has each of its threads do, for callers with threads of their own: prepare, and then take_part in all
-  // `threads` threads at once. As many images as go evenly into the session's threads are taken whole, each by one
-  // thread; of the others, and where steps are measured, all threads share each step.
-  void prepare(int64_t batch);
-  void take_part(int64_t batch, const Images& images, int thread, int threads);
 
   // Measures each step from now on, or no longer.
   void profile(bool on);
@@ -57,22 +52,31 @@ class Session {
   int64_t bytes() const;
 
  private:
-  void run_alone(const Images& images, int64_t image, int arena);
-  int64_t alone(int64_t batch) const;
-  void run_together(int64_t batch, const Images& images);
-  void wait(int threads);
-  void run_part(const Images& images, int64_t image, int thread, int threads);
+  void run_alone(int64_t image, int arena);
+  void run_together(int64_t batch);
+  void measure(int64_t image);
+  void start_crew();
+  void leave_crew();
+  void work(int job, int stage, int part, int thread);
 
   const std::shared_ptr<const Model> model_;
   const int threads_;
   const int poison_;
-  std::vector<std::unique_ptr<Arena>> arenas_;  // one for each thread that ever ran images alone
+  std::vector<std::unique_ptr<Arena>> arenas_;  // the first, and from the first batch on one for each thread
   std::vector<Share> whole_;                    // of each step
-  std::vector<Share> shares_;                   // of each step, of each thread
+  std::vector<std::vector<Share>> shares_;      // of each step
   std::vector<double> seconds_;
   bool measure_ = false;
   std::atomic<bool> busy_{false};
-  Barrier barrier_;
+
+  // What the threads are at.
+  const Images* images_ = nullptr;
+  int64_t alone_ = 0;  // images that one thread each takes
+  int64_t image_ = 0;  // that all share
+  size_t step_ = 0;    // that is measured
+
+  std::unique_ptr<Crew> crew_;  // from the first run on
+  int process_ = 0;             // that has its threads
 };
 
 }  // namespace bmx::engine

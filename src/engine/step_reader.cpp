@@ -93,8 +93,8 @@ class StepReader {
   }
 
   void conv() {
-    step_.arithmetic = static_cast<Arithmetic>(fields_.between(0, 2, "arithmetic"));
-    const nhwc::Type types[] = {nhwc::Type::kBit, nhwc::Type::kF32, nhwc::Type::kU8};
+    step_.arithmetic = static_cast<Arithmetic>(fields_.between(0, 4, "arithmetic"));
+    const nhwc::Type types[] = {nhwc::Type::kBit, nhwc::Type::kF32, nhwc::Type::kU8, nhwc::Type::kF32, nhwc::Type::kU8};
     step_.in = fields_.tensor("its input", types[static_cast<int>(step_.arithmetic)]);
     fields_.window(-kLargestSize);
     nhwc::Conv& c = step_.conv;
@@ -136,18 +136,18 @@ class StepReader {
     nhwc::Conv& c = step_.conv;
     const nhwc::Window& w = step_.window;
     const int64_t channels = in().channels / c.groups, filters = c.filters / c.groups, taps = c.run ? w.kernel_w : 1;
-    int64_t elements = times(taps, channels), block_filters = 16, element_bytes = 4;  // of a run; for each filter
-    if (step_.arithmetic == Arithmetic::kBinary) {
-      elements = times(taps, (channels + 63) / 64), block_filters = 8, element_bytes = 8;
-    } else if (step_.arithmetic == Arithmetic::kInt8) {
-      elements = round_up(elements, 4) / 4;
-    }
+    const bool binary = step_.arithmetic == Arithmetic::kBinary, bytes = in().type == nhwc::Type::kU8;
+    const int64_t elements = binary  ? times(taps, (channels + 63) / 64)
+                             : bytes ? round_up(times(taps, channels), 4) / 4
+                                     : times(taps, channels);  // of a run
+    const int64_t block_filters = binary ? 8 : 16;
+    const int64_t signs = step_.arithmetic == Arithmetic::kFloatSigns ? 2 : 8;
+    const int64_t block_bytes = step_.arithmetic < Arithmetic::kFloatSigns ? 64 : signs;  // of a block, for an element
     const int64_t runs = c.run ? w.kernel_h : times(w.kernel_h, w.kernel_w);
     const int64_t blocks = round_up(filters, block_filters) / block_filters;
-    c.weights =
-        fields_.data<uint8_t>(times(c.groups, blocks, runs, elements, block_filters * element_bytes), "weights");
+    c.weights = fields_.data<uint8_t>(times(c.groups, blocks, runs, elements, block_bytes), "weights");
     const uint32_t start = fields_.u32();
-    if (step_.arithmetic == Arithmetic::kInt8) {
+    if (bytes) {
       c.start = fields_.data_at<int32_t>(start, times(c.groups, round_up(filters, kPadding)), "start");
     }
   }

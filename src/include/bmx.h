@@ -40,8 +40,8 @@ BMX_API const char* bmx_version(void);
 /* Bits of the words of packed files that the converter writes by default: 32 or 64, as built. */
 BMX_API int bmx_word_bits(void);
 
-/* Sets *name to the kernels in use ("avx512", "avx2", on ARM "neon_dot", "neon"; "portable"); fails if the environment
- * variable BMX_ISA names kernels that this machine does not run. The string lives as long as the library. */
+/* Sets *name to the kernels in use ("avx512", "avx2", on ARM "neon_dot", "neon_fma", "neon"; "portable"); fails if the
+ * environment variable BMX_ISA names kernels that this machine does not run. The string is never freed. */
 BMX_API int bmx_isa(const char** name);
 
 /* Why the last call of this thread failed, in one line; "" if none did. Valid until the thread's next failing call. */
@@ -95,7 +95,8 @@ BMX_API int bmx_model_step(const bmx_model* model, int index, bmx_step* step);
  * each; all of them share the model's weights. */
 typedef struct bmx_session bmx_session;
 
-/* `threads` (1 to 1024): how many share the work of a run. With 1, nothing but the calling thread runs. */
+/* `threads` (1 to 1024): how many share the work of a run. With 1, nothing but the calling thread runs; the others are
+ * started by the first run and sleep a millisecond after each. */
 BMX_API int bmx_session_new(const bmx_model* model, int threads, bmx_session** session);
 
 /* NULL is allowed. */

@@ -1,10 +1,9 @@
 #include "kernels/binary_conv.h"
 
-#include <omp.h>
-
 #include <algorithm>
 
 #include "kernels/buffer.h"
+#include "kernels/thread_number.h"
 
 namespace bmx {
 namespace {
@@ -53,7 +52,7 @@ void pack_conv_input(const Kernels& kernels, const ConvShape& s, const float* da
   Buffer<uint64_t> scratch(pads ? threads * stride : 0);  // before the threads start: nothing may fail inside
 #pragma omp parallel num_threads(threads)
   {
-    uint64_t* const plane = scratch.get() + (pads ? omp_get_thread_num() * stride : 0);
+    uint64_t* const plane = scratch.get() + (pads ? thread_number() * stride : 0);
 #pragma omp for
     for (int64_t i = 0; i < planes; ++i) {
       const int64_t first = i % channel_words * 64;
@@ -131,7 +130,7 @@ void binary_conv(const Kernels& kernels, const ConvShape& s, const uint64_t* inp
   Buffer<uint64_t> panels(threads * panel_words);
 #pragma omp parallel num_threads(threads)
   {
-    uint64_t* const panel = panels.get() + omp_get_thread_num() * panel_words;
+    uint64_t* const panel = panels.get() + thread_number() * panel_words;
 #pragma omp for schedule(static)
     for (int64_t task = 0; task < images * tasks.blocks * tasks.chunks; ++task) {
       const int64_t chunk = task % tasks.chunks, block = task / tasks.chunks % tasks.blocks;
@@ -159,7 +158,7 @@ void binary_matmul(const Kernels& kernels, const uint64_t* a, const uint64_t* b,
   Buffer<uint64_t> panels(threads * panel_words);
 #pragma omp parallel num_threads(threads)
   {
-    uint64_t* const panel = panels.get() + omp_get_thread_num() * panel_words;
+    uint64_t* const panel = panels.get() + thread_number() * panel_words;
 #pragma omp for schedule(static)
     for (int64_t task = 0; task < tasks.blocks * tasks.chunks; ++task) {
       const int64_t chunk = task % tasks.chunks, block = task / tasks.chunks;

@@ -1,6 +1,8 @@
 // Scratch memory, aligned for vector loads, freed at the end of its scope.
 #pragma once
 
+#include <stdlib.h>
+
 #include <cstddef>
 #include <cstdlib>
 #include <new>
@@ -15,8 +17,9 @@ class Buffer {
     if (count == 0) return;
     constexpr size_t kAlignment = 64;
     const size_t bytes = (count * sizeof(T) + kAlignment - 1) / kAlignment * kAlignment;
-    data_ = static_cast<T*>(std::aligned_alloc(kAlignment, bytes));
-    if (data_ == nullptr) throw std::bad_alloc();
+    void* memory = nullptr;  // not of std::aligned_alloc, which older Android and iOS lack
+    if (posix_memalign(&memory, kAlignment, bytes) != 0) throw std::bad_alloc();
+    data_ = static_cast<T*>(memory);
   }
   ~Buffer() { std::free(data_); }
   Buffer(Buffer&& other) noexcept : data_(other.data_), size_(other.size_) {

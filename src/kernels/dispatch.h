@@ -51,6 +51,17 @@ inline bool cpu_has_neon() {
   return false;
 #endif
 }
+
+// And fused multiply-add.
+inline bool cpu_has_neon_fma() {
+#if defined(__ARM_NEON) && defined(__ARM_FEATURE_FMA)
+  return true;
+#elif defined(__linux__)
+  return cpu_has_neon() && (getauxval(AT_HWCAP) & HWCAP_VFPv4) != 0;
+#else
+  return false;
+#endif
+}
 #endif
 
 // Tables of one kind that this machine runs, fastest first.

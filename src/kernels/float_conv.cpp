@@ -1,10 +1,9 @@
 #include "kernels/float_conv.h"
 
-#include <omp.h>
-
 #include <algorithm>
 
 #include "kernels/buffer.h"
+#include "kernels/thread_number.h"
 
 namespace bmx {
 namespace {
@@ -64,8 +63,8 @@ class Scratch {
  public:
   Scratch(size_t columns, int threads)
       : columns_size_(columns), columns_(columns * threads), gemm_(kFloatGemmScratch * threads) {}
-  float* columns() { return columns_.get() + omp_get_thread_num() * columns_size_; }
-  float* gemm() { return gemm_.get() + omp_get_thread_num() * kFloatGemmScratch; }
+  float* columns() { return columns_.get() + thread_number() * columns_size_; }
+  float* gemm() { return gemm_.get() + thread_number() * kFloatGemmScratch; }
 
  private:
   size_t columns_size_;

@@ -25,7 +25,8 @@ const Variants<Kernels>& variants() {
     if (cpu_has_dot()) v.add(neon_dot);
     v.add(neon);
 #elif BMX_ARM32
-    static const Kernels neon = renamed("neon");
+    static const Kernels neon = renamed("neon"), neon_fma = renamed("neon_fma");
+    if (cpu_has_neon_fma()) v.add(neon_fma);
     if (cpu_has_neon()) v.add(neon);
 #endif
     v.add(kPortableKernels);

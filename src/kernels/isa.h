@@ -73,8 +73,8 @@ struct Kernels {
 };
 
 // The fastest kernels that this CPU runs, or those named by the environment variable BMX_ISA
-// (portable | avx2 | avx512, on ARM portable | neon | neon_dot), read once. Throws std::runtime_error if BMX_ISA names
-// kernels that do not exist or that this CPU does not run.
+// (portable | avx2 | avx512, on ARM portable | neon | neon_dot | neon_fma), read once. Throws std::runtime_error if
+// BMX_ISA names kernels that do not exist or that this CPU does not run.
 const Kernels& kernels();
 
 // The kernels of that name, or nullptr if this build or this CPU does not have them.

@@ -16,6 +16,7 @@ const Variants<Kernels>& variants() {
     if (cpu_has_dot()) v.add(kNeonDotKernels);
     v.add(kNeonKernels);
 #elif BMX_ARM32
+    if (cpu_has_neon_fma()) v.add(kNeonFmaKernels);
     if (cpu_has_neon()) v.add(kNeonKernels);
 #endif
     v.add(kPortableKernels);

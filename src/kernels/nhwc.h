@@ -77,7 +77,7 @@ struct Conv {
   int32_t groups, filters;  // filters of all groups
   bool run;                 // a kernel row is one run
   const uint8_t* weights;
-  const int32_t* start;  // int8
+  const int32_t* start;  // of bytes
   float all, step;       // binary
   const Epilogue* epilogue;
 };
@@ -98,6 +98,9 @@ struct Kernels {
   void (*conv_binary)(const Conv&, int64_t first, int64_t last, int32_t first_filter, int32_t last_filter);
   void (*conv_f32)(const Conv&, int64_t first, int64_t last, int32_t first_filter, int32_t last_filter);
   void (*conv_u8)(const Conv&, int64_t first, int64_t last, int32_t first_filter, int32_t last_filter);
+  // With binary weights.
+  void (*conv_f32_signs)(const Conv&, int64_t first, int64_t last, int32_t first_filter, int32_t last_filter);
+  void (*conv_u8_signs)(const Conv&, int64_t first, int64_t last, int32_t first_filter, int32_t last_filter);
   void (*depthwise)(const Conv&, int64_t first, int64_t last);  // groups and run are not read
   void (*pool)(const Pool&, int64_t first, int64_t last);
   // out = OR of the window's pixels inside the image, xor flips (null: none).
@@ -113,7 +116,7 @@ struct Kernels {
 // As bmx::kernels() chooses: the fastest that this CPU runs, or those that BMX_ISA names. Throws as it does.
 const Kernels& kernels();
 
-// By name, or nullptr: "portable", "avx2", "avx512", "neon", "neon_dot".
+// By name, or nullptr: "portable", "avx2", "avx512", "neon", "neon_dot", "neon_fma".
 const Kernels* find_kernels(const char* name);
 
 }  // namespace bmx::nhwc

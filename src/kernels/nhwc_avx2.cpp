@@ -84,7 +84,7 @@ struct Avx2 {
   struct Binary {
     static constexpr bool kCounts = true;
     static constexpr int kRows = 2, kAccumulators = 4, kSingle = 4, kElement = 8, kBlock = 8, kPerVector = 2,
-                         kChunk = 31;
+                         kChunk = 31, kWeightBytes = 64;
     using Weight = __m256i;
     using Partial = __m256i;
     using Sum = __m256i;
@@ -117,7 +117,7 @@ struct Avx2 {
   struct Float {
     static constexpr bool kCounts = false;
     static constexpr int kRows = 6, kAccumulators = 2, kSingle = 8, kElement = 4, kBlock = 16, kPerVector = 1,
-                         kChunk = 0;
+                         kChunk = 0, kWeightBytes = 64;
     using Weight = __m256;
     using Partial = __m256;
     using Sum = __m256;
@@ -133,7 +133,7 @@ struct Avx2 {
   struct Int8 {
     static constexpr bool kCounts = false;
     static constexpr int kRows = 4, kAccumulators = 2, kSingle = 2, kElement = 4, kBlock = 16, kPerVector = 1,
-                         kChunk = 0;
+                         kChunk = 0, kWeightBytes = 64;
     struct Pair {
       __m256i even, odd;
     };
@@ -154,6 +154,45 @@ struct Avx2 {
     BMX_INLINE static Sum madd(Sum acc, const Pair& a, const Weight& b) {
       return _mm256_add_epi32(_mm256_add_epi32(acc, _mm256_madd_epi16(a.even, b.even)),
                               _mm256_madd_epi16(a.odd, b.odd));
+    }
+    BMX_INLINE static Floats result(Sum a) { return _mm256_cvtepi32_ps(a); }
+  };
+
+  // Bit f of a byte becomes the highest of lane f, which is all that a blend asks.
+  struct FloatSigns : Float {
+    static constexpr int kWeightBytes = 2;
+    BMX_INLINE static Weight weight(const uint8_t* p) {
+      const __m256i byte = _mm256_set1_epi8(static_cast<char>(*p));
+      const __m256i bits = _mm256_sllv_epi32(byte, _mm256_setr_epi32(7, 6, 5, 4, 3, 2, 1, 0));
+      return _mm256_blendv_ps(_mm256_set1_ps(-1), _mm256_set1_ps(1), _mm256_castsi256_ps(bits));
+    }
+  };
+
+  // Bytes times signs do not saturate: sums of two are at most 510, of 64 of these below 2^15.
+  struct Int8Signs {
+    static constexpr bool kCounts = false;
+    static constexpr int kRows = 4, kAccumulators = 2, kSingle = 4, kElement = 4, kBlock = 16, kPerVector = 1,
+                         kChunk = 63, kWeightBytes = 8;
+    using Weight = __m256i;
+    using Partial = __m256i;
+    using Sum = __m256i;
+    BMX_INLINE static int64_t channel_bytes(int64_t channels) { return channels; }
+    BMX_INLINE static int64_t elements(int64_t channels, int64_t taps) { return (channels * taps + 3) / 4; }
+    BMX_INLINE static Sum start(const int32_t* start, int32_t filter) { return load(start + filter); }
+    BMX_INLINE static Partial zero() { return _mm256_setzero_si256(); }
+    BMX_INLINE static Weight weight(const uint8_t* p) {
+      const __m256i place = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1,  //
+                                             2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
+      const __m256i bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(read<int32_t>(p)), place);
+      const __m256i bits = _mm256_and_si256(bytes, _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201)));
+      return _mm256_or_si256(_mm256_cmpeq_epi8(bits, _mm256_setzero_si256()), _mm256_set1_epi8(1));
+    }
+    BMX_INLINE static __m256i broadcast(const uint8_t* p) { return _mm256_set1_epi32(read<int32_t>(p)); }
+    BMX_INLINE static Partial madd(Partial acc, __m256i a, Weight b) {
+      return _mm256_add_epi16(acc, _mm256_maddubs_epi16(a, b));
+    }
+    BMX_INLINE static Sum fold(Sum sum, Partial pairs) {
+      return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
     }
     BMX_INLINE static Floats result(Sum a) { return _mm256_cvtepi32_ps(a); }
   };

@@ -75,7 +75,7 @@ struct Avx512 {
   struct Binary {
     static constexpr bool kCounts = true;
     static constexpr int kRows = 5, kAccumulators = 4, kSingle = 4, kElement = 8, kBlock = 8, kPerVector = 2,
-                         kChunk = 0;
+                         kChunk = 0, kWeightBytes = 64;
     using Weight = __m512i;
     using Partial = __m512i;
     using Sum = __m512i;
@@ -97,7 +97,7 @@ struct Avx512 {
   struct Float {
     static constexpr bool kCounts = false;
     static constexpr int kRows = 6, kAccumulators = 4, kSingle = 4, kElement = 4, kBlock = 16, kPerVector = 1,
-                         kChunk = 0;
+                         kChunk = 0, kWeightBytes = 64;
     using Weight = __m512;
     using Partial = __m512;
     using Sum = __m512;
@@ -113,7 +113,7 @@ struct Avx512 {
   struct Int8 {
     static constexpr bool kCounts = false;
     static constexpr int kRows = 6, kAccumulators = 4, kSingle = 4, kElement = 4, kBlock = 16, kPerVector = 1,
-                         kChunk = 0;
+                         kChunk = 0, kWeightBytes = 64;
     using Weight = __m512i;
     using Partial = __m512i;
     using Sum = __m512i;
@@ -128,6 +128,20 @@ struct Avx512 {
       return acc;
     }
     BMX_INLINE static Floats result(Sum a) { return _mm512_cvtepi32_ps(a); }
+  };
+
+  struct FloatSigns : Float {
+    static constexpr int kWeightBytes = 2;
+    BMX_INLINE static Weight weight(const uint8_t* p) {
+      return _mm512_mask_blend_ps(read<uint16_t>(p), _mm512_set1_ps(-1), _mm512_set1_ps(1));
+    }
+  };
+
+  struct Int8Signs : Int8 {
+    static constexpr int kWeightBytes = 8;
+    BMX_INLINE static Weight weight(const uint8_t* p) {
+      return _mm512_mask_blend_epi8(read<uint64_t>(p), _mm512_set1_epi8(-1), _mm512_set1_epi8(1));
+    }
   };
 };
 

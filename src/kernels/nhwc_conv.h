@@ -1,16 +1,19 @@
-// The convolutions of the engine, one driver for the three arithmetics.
+// The convolutions of the engine, one driver for the five arithmetics.
 //
 // A tile is Rows pixels x N accumulators, vectors of filters side by side, that stay in registers. Each step broadcasts
 // an element of every pixel (a word of bits, a float, four bytes) against the next vectors of the weights. The filters
 // of a tile stay the same while it moves over the pixels: their weights stay in the first-level cache.
 //
-// An arithmetic (Isa::Binary, Isa::Float, Isa::Int8) provides:
+// An arithmetic (Isa::Binary, Isa::Float, Isa::Int8, and the latter two with weights of a bit each: Isa::FloatSigns,
+// Isa::Int8Signs, which make -1 and +1 of them as they load them) provides:
 //   kRows, kAccumulators  the largest tile
 //   kSingle               accumulators of a tile for a single pixel: as many sums at once as hide their latency
 //   kElement              bytes of an element of the input
-//   kBlock                filters of a block of weights; a block has 64 bytes an element
+//   kBlock                filters of a block of weights
+//   kWeightBytes          bytes of a block for an element: 64; of signs 2 (one a filter) or 8 (four a filter)
 //   kPerVector            accumulators that make one vector of results (kLanes filters)
-//   kChunk                how many steps a Partial can take before it must be folded into a Sum (0: never)
+//   kChunk                how many steps a Partial can take before it must be folded into a Sum (0: never); of signs
+//                         of bytes one less
 //   Partial, Sum, Weight, Element   and the operations used below
 #pragma once
 
@@ -28,9 +31,14 @@ class ConvDriver {
     const int64_t elements = Arithmetic::elements(channels, c.run ? w.kernel_w : 1);
     runs_ = w.kernel_h * taps_;
     length_ = elements * Arithmetic::kElement;
+    whole_ = length_;
+    if (const int64_t rest = int64_t{channels} * (c.run ? w.kernel_w : 1) % 4; kSignsOfBytes && rest != 0) {
+      whole_ -= Arithmetic::kElement;
+      last_bytes_ = (uint32_t{1} << (8 * rest)) - 1;
+    }
     tap_step_ = w.dilate_x * c.in.pixel_stride - length_;
     row_step_ = w.dilate_y * c.in.row_stride - (taps_ - 1) * w.dilate_x * c.in.pixel_stride - length_;
-    block_ = 64 * runs_ * elements;
+    block_ = Arithmetic::kWeightBytes * runs_ * elements;
     // Output pixels in the input.
     origin_ = c.in;
     origin_.data += -w.pad_y * c.in.row_stride - w.pad_x * c.in.pixel_stride;
@@ -60,12 +68,16 @@ class ConvDriver {
  private:
   static constexpr int kLanes = Isa::kLanes;
   static constexpr int kPerVector = Arithmetic::kPerVector;
-  static constexpr int kFilters = kLanes / kPerVector;  // of an accumulator
+  static constexpr int kFilters = kLanes / kPerVector;            // of an accumulator
+  static constexpr int kInBlock = Arithmetic::kBlock / kFilters;  // accumulators of a block of weights
   static constexpr int kRows = Arithmetic::kRows;
+  // No sign is 0: of the last element of a run, the bytes behind its end have to be.
+  static constexpr bool kSignsOfBytes = Arithmetic::kWeightBytes == 8;
 
   // Where the weights of a filter, the first of an accumulator, begin.
   BMX_INLINE int64_t weight_offset(int32_t filter) const {
-    return filter / Arithmetic::kBlock * block_ + filter % Arithmetic::kBlock * (64 / Arithmetic::kBlock);
+    return filter / Arithmetic::kBlock * block_ +
+           filter % Arithmetic::kBlock * Arithmetic::kWeightBytes / Arithmetic::kBlock;
   }
 
   template <int N>
@@ -106,18 +118,43 @@ class ConvDriver {
   template <int Rows, int N>
   BMX_INLINE void multiply(const uint8_t* const (&a)[Rows], int64_t& at, int64_t end, const uint8_t*& w,
                            Partials<Rows, N>& acc) const {
-    for (; at < end; at += Arithmetic::kElement, w += 64) {
+    for (; at < end; at += Arithmetic::kElement, w += Arithmetic::kWeightBytes) {
       asm("" : "+r"(at));  // one counter for all rows: GCC would make one of each
-      typename Arithmetic::Weight b[N];
+      multiply_element<Rows, N>([&](int r) { return a[r] + at; }, w, acc);
+    }
+  }
+
+  template <int Rows, int N, class F>
+  BMX_INLINE void multiply_element(F element, const uint8_t* w, Partials<Rows, N>& acc) const {
+    typename Arithmetic::Weight b[N];
 #pragma GCC unroll 8
-      for (int i = 0; i < N; ++i) b[i] = Arithmetic::weight(w + weight_offset(i * kFilters));
+    for (int i = 0; i < N; ++i) b[i] = Arithmetic::weight(w + weight_offset(i * kFilters));
 #pragma GCC unroll 8
-      for (int r = 0; r < Rows; ++r) {
-        const auto x = Arithmetic::broadcast(a[r] + at);
+    for (int r = 0; r < Rows; ++r) {
+      const auto x = Arithmetic::broadcast(element(r));
 #pragma GCC unroll 8
-        for (int i = 0; i < N; ++i) acc[r][i] = Arithmetic::madd(acc[r][i], x, b[i]);
+      for (int i = 0; i < N; ++i) acc[r][i] = Arithmetic::madd(acc[r][i], x, b[i]);
+    }
+  }
+
+  // Behind the whole elements of a run: one with fewer bytes, if there are any. Returns how many bytes `at` moves.
+  template <int Rows, int N>
+  BMX_INLINE int64_t multiply_last(const uint8_t* const (&a)[Rows], int64_t& at, const uint8_t*& w,
+                                   Partials<Rows, N>& acc) const {
+    if constexpr (kSignsOfBytes) {
+      if (last_bytes_ != 0) {
+        uint32_t some[Rows];
+        for (int r = 0; r < Rows; ++r) {
+          std::memcpy(&some[r], a[r] + at, sizeof(some[r]));
+          some[r] &= last_bytes_;
+        }
+        multiply_element<Rows, N>([&](int r) { return reinterpret_cast<const uint8_t*>(&some[r]); }, w, acc);
+        w += Arithmetic::kWeightBytes;
+        at += Arithmetic::kElement;
+        return Arithmetic::kElement;
       }
     }
+    return 0;
   }
 
   template <int Rows, int N>
@@ -131,7 +168,8 @@ class ConvDriver {
     };
     if constexpr (Arithmetic::kChunk == 0) {
       for (int32_t run = 0; run < runs_; ++run) {
-        multiply<Rows, N>(a, at, at + length_, w, sums);
+        multiply<Rows, N>(a, at, at + whole_, w, sums);
+        multiply_last<Rows, N>(a, at, w, sums);
         next_run();
       }
     } else {
@@ -152,19 +190,21 @@ class ConvDriver {
       };
       clear();
       constexpr int64_t kChunk = Arithmetic::kChunk * Arithmetic::kElement;
-      int64_t end = length_, room = kChunk;
+      int64_t end = whole_, room = kChunk;
       for (int32_t run = 0; run < runs_;) {
         const int64_t part = end - at < room ? end - at : room;
         multiply<Rows, N>(a, at, at + part, w, partial);
         room -= part;
-        if (room == 0) {
+        const bool behind = at == end;
+        if (behind) room -= multiply_last<Rows, N>(a, at, w, partial);
+        if (room <= 0) {
           fold();
           clear();
           room = kChunk;
         }
-        if (at == end) {
+        if (behind) {
           next_run();
-          end = at + length_;
+          end = at + whole_;
           ++run;
         }
       }
@@ -186,7 +226,19 @@ class ConvDriver {
 #pragma GCC unroll 8
       for (int i = 0; i < N; ++i) sums[r][i] = Arithmetic::start(start_, filter + i * kFilters);
     }
-    accumulate<Rows, N>(a, weights_ + weight_offset(filter), sums);
+    if constexpr (Rows == 1 && N > kInBlock && Arithmetic::kCounts) {
+      // Each weight is used once, and comes fastest in the order of memory: block by block. Sums need not hide each
+      // other's latency, which is that of an addition of integers.
+#pragma GCC unroll 8
+      for (int i = 0; i < N; i += kInBlock) {
+        Sums<1, kInBlock> block;
+        for (int j = 0; j < kInBlock; ++j) block[0][j] = sums[0][i + j];
+        accumulate<1, kInBlock>(a, weights_ + weight_offset(filter + i * kFilters), block);
+        for (int j = 0; j < kInBlock; ++j) sums[0][i + j] = block[0][j];
+      }
+    } else {
+      accumulate<Rows, N>(a, weights_ + weight_offset(filter), sums);
+    }
     if constexpr (Arithmetic::kCounts) {
       typename Isa::Ints counts[Rows][kVectors];
 #pragma GCC unroll 8
@@ -215,7 +267,9 @@ class ConvDriver {
   const int64_t first_, last_;
   int32_t taps_, runs_, group_filter_ = 0;
   int64_t length_, tap_step_,
-      row_step_;  // bytes of a run, and from its end to the next, in a kernel row and behind one
+      row_step_;             // bytes of a run, and from its end to the next, in a kernel row and behind one
+  int64_t whole_;            // those of them that are whole elements,
+  uint32_t last_bytes_ = 0;  // and of signs of bytes which are behind these, if any
   int64_t block_;
   View origin_;
   const uint8_t* weights_ = nullptr;

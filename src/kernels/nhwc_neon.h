@@ -151,7 +151,7 @@ struct Neon {
   struct Binary {
     static constexpr bool kCounts = true;
     static constexpr int kRows = 4, kAccumulators = 1, kSingle = 2, kElement = 8, kBlock = 8, kPerVector = 1,
-                         kChunk = 31;
+                         kChunk = 31, kWeightBytes = 64;
     using Weight = Registers<uint8x16_t, 4>;  // words of two filters each
     using Partial = Weight;
     using Sum = Ints;
@@ -184,7 +184,7 @@ struct Neon {
   struct Float {
     static constexpr bool kCounts = false;
     static constexpr int kRows = 5, kAccumulators = 2, kSingle = 4, kElement = 4, kBlock = 16, kPerVector = 1,
-                         kChunk = 0;
+                         kChunk = 0, kWeightBytes = 64;
     using Weight = Floats;
     using Partial = Floats;
     using Sum = Floats;
@@ -203,7 +203,7 @@ struct Neon {
   struct Int8 {
     static constexpr bool kCounts = false;
     static constexpr int kRows = 3, kAccumulators = 1, kSingle = 2, kElement = 4, kBlock = 16, kPerVector = 1,
-                         kChunk = 0;
+                         kChunk = 0, kWeightBytes = 64;
     using Weight = Registers<int16x8_t, 4>;  // of two filters each
     using Sum = Registers<int32x4_t, 8>;
     using Partial = Sum;
@@ -267,10 +267,59 @@ struct Neon {
   };
 
   // Adds the four bytes of 8 filters each.
-  BMX_INLINE static Ints sum_weights(const Ints& sum, const uint8_t* p) {
-    const auto* w = reinterpret_cast<const int8_t*>(p);
-    return ints([&](int i) { return vpadalq_s16(sum.part[i], vpaddlq_s8(vld1q_s8(w + 16 * i))); });
+  BMX_INLINE static Ints sum_weights(const Ints& sum, const SignedInt8::Weight& w) {
+    return ints([&](int i) { return vpadalq_s16(sum.part[i], vpaddlq_s8(w.part[i])); });
   }
+
+  struct FloatSigns : Float {
+    static constexpr int kWeightBytes = 2;
+    BMX_INLINE static Weight weight(const uint8_t* p) {
+      constexpr uint32_t kBits[] = {1, 2, 4, 8, 16, 32, 64, 128};
+      const uint32x4_t byte = vdupq_n_u32(*p);
+      return floats(
+          [&](int i) { return vbslq_f32(vtstq_u32(byte, vld1q_u32(kBits + 4 * i)), vdupq_n_f32(1), vdupq_n_f32(-1)); });
+    }
+  };
+
+  // 32 bits as bytes -1 and 1.
+  BMX_INLINE static SignedInt8::Weight signs(const uint8_t* p) {
+    constexpr uint8_t kBits[] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+    constexpr uint8_t kPlaces[] = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1};
+    const uint8x16_t word = vreinterpretq_u8_u32(vdupq_n_u32(read<uint32_t>(p)));
+    return make<int8x16_t, 2>([&](int i) {
+      const uint8x16_t place = vaddq_u8(vld1q_u8(kPlaces), vdupq_n_u8(static_cast<uint8_t>(2 * i)));
+      const uint8x16_t set = vtstq_u8(vqtbl1q_u8(word, place), vld1q_u8(kBits));
+      return vornq_s8(vdupq_n_s8(1), vreinterpretq_s8_u8(set));
+    });
+  }
+
+  struct Int8Signs : Int8 {
+    static constexpr int kWeightBytes = 8;
+    BMX_INLINE static Weight weight(const uint8_t* p) {
+      const SignedInt8::Weight w = signs(p);
+      return make<int16x8_t, 4>(
+          [&](int i) { return i % 2 == 0 ? vmovl_s8(vget_low_s8(w.part[i / 2])) : vmovl_high_s8(w.part[i / 2]); });
+    }
+  };
+
+  // Products are at most 128: 16 bits have room for 255 of them.
+  struct SignedInt8Signs : SignedInt8 {
+    static constexpr int kChunk = 254, kWeightBytes = 8;
+    using Partial = Registers<int16x8_t, 4>;
+    BMX_INLINE static Partial zero() {
+      return make<int16x8_t, 4>([](int) { return vdupq_n_s16(0); });
+    }
+    BMX_INLINE static Weight weight(const uint8_t* p) { return signs(p); }
+    BMX_INLINE static Partial madd(const Partial& acc, int8x16_t a, const Weight& b) {
+      return make<int16x8_t, 4>([&](int i) {
+        const int8x16_t w = b.part[i / 2];
+        return i % 2 == 0 ? vmlal_s8(acc.part[i], vget_low_s8(w), vget_low_s8(a)) : vmlal_high_s8(acc.part[i], w, a);
+      });
+    }
+    BMX_INLINE static Sum fold(const Sum& sum, const Partial& pairs) {
+      return make<int32x4_t, 4>([&](int i) { return vpadalq_s16(sum.part[i], pairs.part[i]); });
+    }
+  };
 
  private:
   // Of the lanes that are not set in `low` and `high`.
@@ -282,23 +331,25 @@ struct Neon {
 
 // The instructions that multiply most bytes take signed ones, and activations have no sign. a - 128 has one:
 //   sum of a * w = sum of (a - 128) * w + 128 * sum of w,
-// and the second part is the same for all pixels. Unless they are few, it is found first.
-template <class Isa>
+// and the second part is the same for all pixels. Unless they are few, it is found first. (Where signs of bytes
+// multiply a 0 behind a run's end, which is -128 then, the second part has 128 times that sign too.)
+template <class Isa, class Plain, class Shifted>
 void conv_u8(const Conv& c, int64_t first, int64_t last, int32_t first_filter, int32_t last_filter) {
   constexpr int32_t kMost = 4096;  // filters, 16 KiB of the stack
   const int32_t filters = c.filters / c.groups, padded = (filters + 31) / 32 * 32;
   if (last - first < 4 || c.groups > kMost / padded) {
-    return conv<Isa, typename Isa::Int8>(c, first, last, first_filter, last_filter);
+    return conv<Isa, Plain>(c, first, last, first_filter, last_filter);
   }
   const int32_t channels = c.in.channels / c.groups, taps = c.window.kernel_w;
-  const int64_t row = c.run ? Isa::Int8::elements(channels, taps) : taps * Isa::Int8::elements(channels, 1);
+  const int64_t row = c.run ? Plain::elements(channels, taps) : taps * Plain::elements(channels, 1);
   const int64_t elements = c.window.kernel_h * row, blocks = (filters + 15) / 16;
   int32_t start[kMost];
   for (int32_t g = 0; g < c.groups; ++g) {
     for (int32_t f = c.groups > 1 ? 0 : first_filter; f < (c.groups > 1 ? filters : last_filter); f += Isa::kLanes) {
-      const uint8_t* w = c.weights + (g * blocks + f / 16) * elements * 64 + f % 16 * 4;
+      constexpr int kBytes = Shifted::kWeightBytes;
+      const uint8_t* w = c.weights + (g * blocks + f / 16) * elements * kBytes + f % 16 * kBytes / 16;
       auto sum = Isa::ints([](int) { return vdupq_n_s32(0); });
-      for (int64_t i = 0; i < elements; ++i) sum = Isa::sum_weights(sum, w + i * 64);
+      for (int64_t i = 0; i < elements; ++i) sum = Isa::sum_weights(sum, Shifted::weight(w + i * kBytes));
       const auto given = Isa::load(c.start + g * padded + f);
       for (int i = 0; i < 2; ++i) {
         vst1q_s32(start + g * padded + f + 4 * i, vaddq_s32(given.part[i], vshlq_n_s32(sum.part[i], 7)));
@@ -307,13 +358,14 @@ void conv_u8(const Conv& c, int64_t first, int64_t last, int32_t first_filter, i
   }
   Conv shifted = c;
   shifted.start = start;
-  conv<Isa, typename Isa::SignedInt8>(shifted, first, last, first_filter, last_filter);
+  conv<Isa, Shifted>(shifted, first, last, first_filter, last_filter);
 }
 
 template <class Isa>
 constexpr Kernels make_neon_kernels(const char* name) {
   Kernels k = make_kernels<Isa>(name);
-  k.conv_u8 = conv_u8<Isa>;
+  k.conv_u8 = conv_u8<Isa, typename Isa::Int8, typename Isa::SignedInt8>;
+  k.conv_u8_signs = conv_u8<Isa, typename Isa::Int8Signs, typename Isa::SignedInt8Signs>;
   return k;
 }
 

@@ -1,4 +1,4 @@
-// The engine's kernels for AArch64 with dot products of bytes (Cortex-A55 and A75, Apple A11 and later).
+// The engine's kernels for AArch64 with dot products of bytes (Cortex-A55 and A75, Apple A13 and later).
 #include "kernels/nhwc_neon.h"
 
 namespace bmx::nhwc {
@@ -38,6 +38,16 @@ struct NeonDot : Neon {
     BMX_INLINE static Sum start(const int32_t* start, int32_t filter) { return load(start + filter); }
     BMX_INLINE static Sum madd(const Sum& acc, int8x8_t a, const Weight& b) { return dot(acc, a, b); }
     BMX_INLINE static Floats result(const Sum& a) { return to_floats(a); }
+  };
+
+  struct Int8Signs : Int8 {
+    static constexpr int kWeightBytes = 8;
+    BMX_INLINE static Weight weight(const uint8_t* p) { return signs(p); }
+  };
+
+  struct SignedInt8Signs : SignedInt8 {
+    static constexpr int kWeightBytes = 8;
+    BMX_INLINE static Weight weight(const uint8_t* p) { return signs(p); }
   };
 };
 

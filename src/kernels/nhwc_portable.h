@@ -133,7 +133,7 @@ struct Portable {
   struct Binary {
     static constexpr bool kCounts = true;
     static constexpr int kRows = 3, kAccumulators = 1, kSingle = 1, kElement = 8, kBlock = 8, kPerVector = 1,
-                         kChunk = 31;
+                         kChunk = 31, kWeightBytes = 64;
     using Weight = Vector<U64x2, 4>;
     using Partial = Weight;
     using Sum = Ints;
@@ -169,7 +169,7 @@ struct Portable {
   struct Float {
     static constexpr bool kCounts = false;
     static constexpr int kRows = 4, kAccumulators = 2, kSingle = 2, kElement = 4, kBlock = 16, kPerVector = 1,
-                         kChunk = 0;
+                         kChunk = 0, kWeightBytes = 64;
     using Weight = Floats;
     using Partial = Floats;
     using Sum = Floats;
@@ -188,7 +188,7 @@ struct Portable {
   struct Int8 {
     static constexpr bool kCounts = false;
     static constexpr int kRows = 3, kAccumulators = 2, kSingle = 2, kElement = 4, kBlock = 16, kPerVector = 1,
-                         kChunk = 0;
+                         kChunk = 0, kWeightBytes = 64;
     struct Weight {
       I16x8 even[2], odd[2];
     };
@@ -215,6 +215,37 @@ struct Portable {
       });
     }
     BMX_INLINE static Floats result(const Sum& a) { return to_floats(a); }
+  };
+
+  struct FloatSigns : Float {
+    static constexpr int kWeightBytes = 2;
+    BMX_INLINE static Weight weight(const uint8_t* p) {
+      const I32x4 bit{1, 2, 4, 8}, byte = I32x4{} + *p;
+      return floats([&](int i) { return (byte & (bit << (4 * i))) != 0 ? F32x4{1, 1, 1, 1} : F32x4{-1, -1, -1, -1}; });
+    }
+  };
+
+  // Weights are 0 for +1 and -1, which has all bits, for -1: -a is (a ^ -1) - -1. Sums of two bytes are at most 510, of
+  // 64 of these below 2^15.
+  struct Int8Signs : Int8 {
+    static constexpr int kChunk = 63, kWeightBytes = 8;
+    using Partial = Vector<I16x8, 2>;
+    BMX_INLINE static Partial zero() { return {}; }
+    BMX_INLINE static Weight weight(const uint8_t* p) {
+      const I16x8 even{1 << 0, 1 << 2, 1 << 4, 1 << 6, 1 << 8, 1 << 10, 1 << 12, 1 << 14}, odd = even << 1;
+      const I16x8 low = I16x8{} + read<int16_t>(p), high = I16x8{} + read<int16_t>(p + 2);
+      return {{(low & even) == 0, (high & even) == 0}, {(low & odd) == 0, (high & odd) == 0}};
+    }
+    BMX_INLINE static Partial madd(const Partial& acc, const Pair& a, const Weight& b) {
+      return make<I16x8, 2>(
+          [&](int i) { return acc.part[i] + ((a.even ^ b.even[i]) - b.even[i]) + ((a.odd ^ b.odd[i]) - b.odd[i]); });
+    }
+    BMX_INLINE static Sum fold(const Sum& sum, const Partial& pairs) {
+      return make<I32x4, 2>([&](int i) {
+        const auto both = (I32x4)pairs.part[i];
+        return sum.part[i] + ((both << 16) >> 16) + (both >> 16);
+      });
+    }
   };
 
  private:

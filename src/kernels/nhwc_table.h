@@ -14,6 +14,8 @@ constexpr Kernels make_kernels(const char* name) {
           conv<Isa, typename Isa::Binary>,
           conv<Isa, typename Isa::Float>,
           conv<Isa, typename Isa::Int8>,
+          conv<Isa, typename Isa::FloatSigns>,
+          conv<Isa, typename Isa::Int8Signs>,
           depthwise<Isa>,
           pool<Isa>,
           pool_bits<Isa>,

@@ -16,6 +16,7 @@ extern const Kernels kNeonKernels;
 extern const Kernels kNeonDotKernels;
 #elif BMX_ARM32
 extern const Kernels kNeonKernels;
+extern const Kernels kNeonFmaKernels;
 #endif
 
 }  // namespace bmx::nhwc

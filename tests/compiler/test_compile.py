@@ -66,6 +66,34 @@ def test_the_report_says_what_became_of_each_layer(network):
     assert "binary conv 3x3 + norm + add + threshold" in text and "% binary" in text and "not verified" in text
 
 
+@pytest.mark.parametrize("int8", ["off", "first-last", "all"])
+def test_binary_weights_are_a_bit_each_in_the_file_and_in_memory(int8):
+    z = mx.sym.relu(mx.sym.Convolution(x, kernel=(3, 3), num_filter=16, name="first"))
+    for name in ("second", "third"):
+        z = mx.sym.Convolution(z, kernel=(3, 3), num_filter=96, pad=(1, 1), no_bias=True, name=name)
+        z = mx.sym.relu(mx.sym.BatchNorm(z, fix_gamma=False))
+    z = mx.sym.FullyConnected(z, num_hidden=64, name="fourth")
+    network = network_of(mx.sym.FullyConnected(z, num_hidden=10, name="last"), data=(3, 8, 8))
+    for name in ("second", "third", "fourth"):
+        weight = network._parameters[f"{name}_weight"]
+        network._parameters[f"{name}_weight"] = np.where(weight < 0, np.float32(-0.05), np.float32(0.05))
+    compiled = compile_network(network, data=samples_for(network, 8), int8=int8)
+    rows = {layer.name: layer for layer in compiled.report.layers if layer.macs}
+    outer, inner = ("float" if int8 == "off" else "int8"), ("int8" if int8 == "all" else "float")
+    kinds = {layer.arithmetic: 0 for layer in rows.values()}
+    for step in compiled.program.steps:
+        if isinstance(step, program.Conv):
+            kinds[rows[step.name].arithmetic] += step.weight.size
+            assert step.signs == rows[step.name].kind.startswith(f"{inner} x binary ")
+    assert set(kinds) == {outer, f"{inner} x binary"}
+    weights = kinds[outer] * (4 if outer == "float" else 1) + kinds[f"{inner} x binary"] / 8
+    assert compiled.report.weight_bytes == weights
+    assert weights < compiled.report.file_bytes < weights + 16000
+    assert f"% {inner} x binary" in str(compiled.report)
+    verification = compiled.report.verification
+    assert int8 != "off" or verification.largest_difference < 1e-5 * verification.largest_output
+
+
 def test_int8_is_calibrated_and_its_change_of_accuracy_reported(network):
     data = samples_for(network, 40)
     labels = network.run(data)[network.outputs[0]].argmax(axis=1)

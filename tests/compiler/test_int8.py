@@ -97,6 +97,25 @@ def test_binary_layers_behind_int8_ones_get_bits_of_integers():
     assert isinstance(layers(graph)["first"].stores[0], ir.Bits)
 
 
+def test_binary_weights_stay_a_bit_each():
+    y = mx.sym.relu(mx.sym.Convolution(x, kernel=(3, 3), num_filter=8, name="plain"))
+    y = mx.sym.Convolution(y, kernel=(3, 3), num_filter=16, num_group=2, name="groups")
+    net = network_of(mx.sym.FullyConnected(y, num_hidden=3, name="last"), data=(6, 8, 8))
+    for name, magnitude in (("plain_weight", 0.5), ("groups_weight", 3)):
+        net._parameters[name] = np.where(net._parameters[name] < 0, np.float32(-magnitude), np.float32(magnitude))
+    data = samples_for(net, 32)
+    assert {name: node.signs for name, node in layers(fused(net)).items()} == {
+        "plain": True,
+        "groups": True,
+        "last": False,
+    }
+    graph = quantized(net, "all", data)
+    found = {name: (node.source.dtype, node.signs) for name, node in layers(graph).items()}
+    assert found == {"plain": ("u8", True), "groups": ("u8", True), "last": ("u8", False)}
+    (wanted,), (near,) = net.run(data).values(), ir_oracle.run(graph, data).values()
+    assert 0 < difference(wanted, near) < 0.05
+
+
 def test_weights_that_are_not_finite_are_an_error():
     net = network()
     net._parameters["last_weight"][0, 0] = np.nan

@@ -541,10 +541,37 @@ def test_float_layers_say_why():
         )
     )
     graph = s.giving(a=first, b=second, c=third)
+    binary.binarize_weights(graph)
     explain.explain_floats(graph)
     notes = [node.notes[0] for node in graph.nodes if isinstance(node, ir.Conv)]
     assert notes == [
         "float in the network",
-        "binary weights with float inputs are multiplied as floats",
+        "binary weights with float inputs",
         "inputs of more than one bit are multiplied as floats",
     ]
+
+
+# binary weights
+
+
+@pytest.mark.parametrize("magnitude", [[1, 1, 1, 1, 1, 1], [0.3, 2, 1e-3, 0, 1, 7]])
+def test_weights_of_one_magnitude_become_signs_and_a_factor(magnitude):
+    s = Sketch()
+    weight = signs_of(6, 6, 3, 3) * np.float32(magnitude).reshape(6, 1, 1, 1)
+    graph = s.giving(y=s.float_conv(s.x, weight=weight))
+    check(graph, binary.binarize_weights, 1e-5)
+    layer = node_of(graph, ir.Conv)
+    assert layer.signs and layer.weight.dtype == np.int8 and layer.source.dtype == "f32"
+    assert [type(operation) for operation in layer.epilogue] == ([] if set(magnitude) == {1} else [ir.Affine])
+
+
+@pytest.mark.parametrize(
+    "shape, groups", [((6, 6, 3, 3), None), ((8, 1, 3, 3), 8), ((8, 6, 2, 2), 2), ((8, 7, 1, 1), 1)]
+)
+def test_other_weights_stay_floats(shape, groups):
+    s = Sketch((shape[1] * (groups or 1), 8, 8))
+    weight = numbers(*shape) if groups is None else signs_of(*shape).astype(np.float32)
+    size = (shape[0], 9 - shape[2], 9 - shape[3])
+    graph = s.giving(y=s.conv("conv", s.x, weight, size, groups=groups or 1))
+    check(graph, binary.binarize_weights)
+    assert node_of(graph, ir.Conv).weight.dtype == np.float32 and not node_of(graph, ir.Conv).signs

@@ -205,7 +205,7 @@ class Builder {
 };
 
 // Weights of a convolution in the layout of the file, from weight(filter, channel of the group, ky, kx): -1 and 1
-// (binary), floats, or bytes.
+// (binary, and those of floats and bytes that are signs), floats, or bytes.
 template <class F>
 std::vector<uint8_t> pack_weights(uint32_t arithmetic, int groups, int filters, int channels, const Window& w, bool run,
                                   F weight) {
@@ -238,6 +238,18 @@ std::vector<uint8_t> pack_weights(uint32_t arithmetic, int groups, int filters, 
           } else if (arithmetic == 1) {
             for (int e = 0; e < run_taps * channels; ++e) {
               for (int f = 0; f < block; ++f) out.put(number(f, e));
+            }
+          } else if (arithmetic == 3) {
+            for (int e = 0; e < run_taps * channels; ++e) {
+              uint16_t bits = 0;
+              for (int f = 0; f < block; ++f) bits |= static_cast<uint16_t>((number(f, e) > 0) << f);
+              out.put(bits);
+            }
+          } else if (arithmetic == 4) {
+            for (int e = 0; e < run_taps * channels; e += 4) {
+              uint64_t bits = 0;
+              for (int i = 0; i < 4 * block; ++i) bits |= uint64_t{number(i / 4, e + i % 4) > 0} << i;
+              out.put(bits);
             }
           } else {
             for (int e = 0; e < run_taps * channels; e += 4) {

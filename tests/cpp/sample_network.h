@@ -46,6 +46,13 @@ inline Builder sample_network(int channels = 70) {
   const uint32_t deep = b.tensor(F32, 4, 4, channels);
   b.step(DEPTHWISE, "depthwise").u(small).window(three).u(b.data(filters)).u(1).u(FUNCTION).u(2).u(STORE_F32).u(deep);
   b.step(STORE, "map").u(deep).u(1);
+  const uint32_t more_floats = b.tensor(F32, 4, 4, 16), few = b.tensor(U8, 4, 4, 16, 0, 0, 0.25f, 90);
+  const auto of_floats = pack_weights(3, 1, 16, channels, three, true, any_weight);
+  b.step(CONV, "float x binary").u(3).u(small).window(three).u(1).u(16).u(1).u(b.data(of_floats, 1)).u(kAbsent);
+  b.f(0).f(0).u(0).u(STORE_F32 | STORE_U8).u(more_floats).u(few).f(4);
+  const auto of_bytes = pack_weights(4, 2, 16, 8, one, false, any_weight);
+  b.step(CONV, "int8 x binary").u(4).u(few).window(one).u(2).u(16).u(0).u(b.data(of_bytes, 1));
+  b.u(b.data(std::vector<int32_t>(64, -90))).f(0).f(0).u(1).u(ADD).u(more_floats).u(STORE_F32).u(more_floats);
 
   // The first floats are dead: what follows uses their memory.
   const uint64_t arena = b.arena;
@@ -61,10 +68,7 @@ inline Builder sample_network(int channels = 70) {
   const auto pointwise = pack_weights(0, 1, 16, channels, one, false, any_weight);
   for (uint32_t in : {small_bits, more}) {
     b.step(CONV, "pointwise").u(0).u(in).window(one).u(1).u(16).u(0).u(b.data(pointwise, 1)).u(kAbsent).f(1).f(0.5f);
-    const bool again = in == more;
-    b.u(again);
-    if (again) b.u(ADD).u(mixed);
-    b.u(STORE_F32).u(mixed);
+    b.u(1).u(ADD).u(in == more ? mixed : more_floats).u(STORE_F32).u(mixed);
   }
   b.step(COPY, "transposition").u(mixed).u(moved).u(3).u(4).u(256).u(64).u(4).u(64).u(256).u(16).u(4).u(4);
   const uint32_t classes = b.tensor(F32, 1, 1, 10), result = b.tensor(F32, 1, 1, 10);

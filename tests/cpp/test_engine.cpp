@@ -215,27 +215,33 @@ TEST(engine_binary_convolution_counts_differing_bits) {
   }
 }
 
-TEST(engine_float_convolution_sums_products) {
+template <class F>
+void check_float_convolution(uint32_t arithmetic, const char* what, F weight) {
   for (const ConvCase& c : kConvCases) {
     const Window w = window_of(c);
-    const auto weight = [](int f, int ch, int ky, int kx) { return number(f, ch, ky, kx) / 8.0f; };
     check_step(
         c.height, c.width, c.channels,
         [&](Builder& b, uint32_t in) {
           const uint32_t padded = b.tensor(F32, c.height, c.width, c.channels, c.border), out = result(b, c);
           b.step(FILL).u(padded);
           b.step(MAP).u(in).u(0).u(STORE_F32).u(padded);
-          const auto weights = pack_weights(1, c.groups, c.filters, c.channels / c.groups, w, c.run, weight);
-          conv(b, 1, padded, w, c.groups, c.filters, c.run, b.data(weights, 1), kAbsent, 0, 0);
+          const auto weights = pack_weights(arithmetic, c.groups, c.filters, c.channels / c.groups, w, c.run, weight);
+          conv(b, arithmetic, padded, w, c.groups, c.filters, c.run, b.data(weights, 1), kAbsent, 0, 0);
           b.u(0).u(STORE_F32).u(out);
           return out;
         },
         [&](const Image& x) { return slow_conv(x, w, c.border, c.groups, c.filters, 0, weight); }, 2e-3,
-        describe("float", c), finite);
+        describe(what, c), finite);
   }
 }
 
-TEST(engine_int8_convolution_is_exact) {
+TEST(engine_float_convolution_sums_products) {
+  check_float_convolution(1, "float", [](int f, int c, int ky, int kx) { return number(f, c, ky, kx) / 8.0f; });
+  check_float_convolution(3, "float x binary", bit_weight);
+}
+
+template <class F>
+void check_int8_convolution(uint32_t arithmetic, const char* what, F number) {
   const int zero_point = 100;
   const float scale = 1 / 64.0f;
   for (const ConvCase& c : kConvCases) {
@@ -245,7 +251,7 @@ TEST(engine_int8_convolution_is_exact) {
         [&](Builder& b, uint32_t in) {
           const uint32_t bytes = bytes_of_tensor(b, in, scale, zero_point, c.border), out = result(b, c);
           const int channels = c.channels / c.groups, group_filters = c.filters / c.groups;
-          const auto weights = pack_weights(2, c.groups, c.filters, channels, w, c.run, number);
+          const auto weights = pack_weights(arithmetic, c.groups, c.filters, channels, w, c.run, number);
           std::vector<int32_t> start(c.groups * ((group_filters + 31) / 32 * 32), 0);
           for (int f = 0; f < c.filters; ++f) {
             for (int i = 0; i < channels * c.kernel * c.kernel; ++i) {
@@ -253,7 +259,7 @@ TEST(engine_int8_convolution_is_exact) {
                   zero_point * number(f, i / c.kernel / c.kernel, i / c.kernel % c.kernel, i % c.kernel);
             }
           }
-          conv(b, 2, bytes, w, c.groups, c.filters, c.run, b.data(weights, 1), b.data(start), 0, 0);
+          conv(b, arithmetic, bytes, w, c.groups, c.filters, c.run, b.data(weights, 1), b.data(start), 0, 0);
           b.u(0).u(STORE_F32).u(out);
           return out;
         },
@@ -261,8 +267,13 @@ TEST(engine_int8_convolution_is_exact) {
           const auto centred = [&](float v) { return byte_of(v, 1 / scale, zero_point) - float(zero_point); };
           return slow_conv(map(x, centred), w, c.border, c.groups, c.filters, 0, number);
         },
-        0, describe("int8", c));
+        0, describe(what, c));
   }
+}
+
+TEST(engine_int8_convolution_is_exact) {
+  check_int8_convolution(2, "int8", number);
+  check_int8_convolution(4, "int8 x binary", bit_weight);
 }
 
 TEST(engine_counts_become_bits) {

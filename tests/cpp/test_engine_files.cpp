@@ -265,11 +265,12 @@ TEST(engine_refuses_windows_outside_of_the_border) {
 
 TEST(engine_refuses_convolutions_without_their_weights) {
   const auto check = [](Type type, uint32_t groups, uint32_t filters, uint32_t run, size_t weights, size_t starts,
-                        const std::string& reason, uint32_t dilate = 1) {
+                        const std::string& reason, uint32_t dilate = 1, bool signs = false) {
     Small s(type, 0, filters == 8 ? 8 : 16);
     Window w;
     w.dilate_x = dilate;
-    s.begin().step(CONV).u(type == BIT ? 0 : (type == F32 ? 1 : 2)).u(s.in).window(w).u(groups).u(filters).u(run);
+    s.begin().step(CONV).u((type == BIT ? 0 : (type == F32 ? 1 : 2)) + (signs ? 2 : 0)).u(s.in).window(w);
+    s.b.u(groups).u(filters).u(run);
     // The last data of the file, so that nothing follows them.
     const uint32_t start = starts == 0 ? kAbsent : s.b.data(std::vector<int32_t>(starts, 0), 1);
     s.b.u(s.b.data(std::vector<uint8_t>(weights, 0), 64)).u(start).f(0).f(0).u(0).u(STORE_F32).u(s.out);
@@ -286,6 +287,12 @@ TEST(engine_refuses_convolutions_without_their_weights) {
   check(BIT, 2, 16, 0, 128, 0, "binary groups of 8 channels");
   check(F32, 2, 16, 1, 8 * 16 * 4 * 2, 0, "no runs");
   check(F32, 1, 8, 1, 8 * 16 * 4, 0, "no runs", 2);
+  check(F32, 1, 8, 0, 8 * 2, 0, "", 1, true);
+  check(F32, 1, 16, 0, 0, 0, "weights: 32 bytes", 1, true);
+  check(U8, 1, 8, 1, 2 * 8, 32, "", 1, true);
+  check(U8, 2, 16, 0, 0, 64, "weights: 32 bytes", 1, true);
+  check(U8, 1, 8, 1, 2 * 8, 0, "it has no start", 1, true);
+  check(BIT, 1, 8, 1, 64, 0, "it must be u8", 1, true);
   check(F32, 0, 8, 0, 512, 0, "groups is 0");
   check(F32, 1, 0x40000000, 0, 512, 0, "filters is 1073741824");
 }

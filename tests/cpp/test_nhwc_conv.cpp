@@ -10,7 +10,19 @@ namespace {
 
 using namespace nhwc_test;
 
-enum class Arithmetic { kBinary, kFloat, kInt8 };
+enum class Arithmetic { kBinary, kFloat, kInt8, kFloatSigns, kInt8Signs };
+constexpr Arithmetic kAll[] = {Arithmetic::kBinary, Arithmetic::kFloat, Arithmetic::kInt8, Arithmetic::kFloatSigns,
+                               Arithmetic::kInt8Signs};
+
+bool has_signs(Arithmetic a) { return a >= Arithmetic::kFloatSigns; }
+Type type_of(Arithmetic a) {
+  if (a == Arithmetic::kBinary) return Type::kBit;
+  return a == Arithmetic::kFloat || a == Arithmetic::kFloatSigns ? Type::kF32 : Type::kU8;
+}
+auto kernel_of(const Kernels& k, Arithmetic a) {
+  const decltype(k.conv_binary) kernels[] = {k.conv_binary, k.conv_f32, k.conv_u8, k.conv_f32_signs, k.conv_u8_signs};
+  return kernels[static_cast<int>(a)];
+}
 
 struct ConvShape {
   int32_t channels, filters, height, width;  // channels and filters of all groups; size of the output
@@ -42,17 +54,20 @@ struct Weights {
     const int64_t filters = s.filters / s.groups;
     for (int64_t i = 0; i < s.filters * taps * channels; ++i) {
       values.push_back(static_cast<int>(arithmetic == Arithmetic::kBinary  ? random.between(0, 1)
+                                        : has_signs(arithmetic)            ? 2 * random.between(0, 1) - 1
                                         : arithmetic == Arithmetic::kFloat ? random.between(-16, 16)
                                                                            : random.between(-128, 127)));
     }
-    const int64_t block = arithmetic == Arithmetic::kBinary ? 8 : 16;
-    const int64_t unit = arithmetic == Arithmetic::kBinary ? 64 : arithmetic == Arithmetic::kFloat ? 1 : 4;
+    const Type type = type_of(arithmetic);
+    const int64_t block = type == Type::kBit ? 8 : 16;
+    const int64_t unit = type == Type::kBit ? 64 : type == Type::kF32 ? 1 : 4;
+    const int64_t block_bytes = has_signs(arithmetic) ? 2 * unit : 64;  // of an element
     // Elements: a run's channels one after the other; pixels of bits begin with a word.
     const int64_t pixel = arithmetic == Arithmetic::kBinary ? round_up(channels, 64) : channels;
     const int64_t runs = w.kernel_h * (s.run ? 1 : w.kernel_w);
     const int64_t length = round_up(pixel * (s.run ? w.kernel_w : 1), unit) / unit;
     const int64_t blocks = round_up(filters, block) / block;
-    memory.resize(s.groups * blocks * runs * length * 64 + 64);
+    memory.resize(s.groups * blocks * runs * length * block_bytes + 64);
     packed = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) % 64;
     start.resize(s.groups * round_up(filters, 32));
     for (int64_t f = 0; f < s.filters; ++f) {
@@ -62,17 +77,21 @@ struct Weights {
           for (int64_t c = 0; c < channels; ++c) {
             const int64_t position = (s.run ? kx * pixel : 0) + c, run = s.run ? ky : ky * w.kernel_w + kx;
             const int value = values[((f * w.kernel_h + ky) * w.kernel_w + kx) * channels + c];
-            uint8_t* element = packed +
-                               ((g * blocks + in_group / block) * runs * length + run * length + position / unit) * 64 +
-                               in_group % block * (64 / block);
-            if (arithmetic == Arithmetic::kBinary) {
+            uint8_t* elements =
+                packed +
+                ((g * blocks + in_group / block) * runs * length + run * length + position / unit) * block_bytes;
+            uint8_t* element = elements + in_group % block * (64 / block);
+            if (type == Type::kU8) start[g * round_up(filters, 32) + in_group] -= zero_point * value;
+            if (has_signs(arithmetic)) {
+              const int64_t bit = in_group % block * unit + position % unit;
+              elements[bit / 8] |= static_cast<uint8_t>((value > 0) << (bit % 8));
+            } else if (arithmetic == Arithmetic::kBinary) {
               element[position % 64 / 8] |= static_cast<uint8_t>(value << (position % 8));
             } else if (arithmetic == Arithmetic::kFloat) {
               const float number = static_cast<float>(value) / 8;
               std::memcpy(element, &number, 4);
             } else {
               element[position % 4] = static_cast<uint8_t>(value);
-              start[g * round_up(filters, 32) + in_group] -= zero_point * value;
             }
           }
         }
@@ -83,14 +102,13 @@ struct Weights {
 
 void check_conv(Random& random, Arithmetic arithmetic, const ConvShape& s) {
   const Window& w = s.window;
-  const Type type = arithmetic == Arithmetic::kBinary  ? Type::kBit
-                    : arithmetic == Arithmetic::kFloat ? Type::kF32
-                                                       : Type::kU8;
+  const Type type = type_of(arithmetic);
   Tensor in = make_input(random, type, s.channels, s.height, s.width, w, s.gap);
-  if (arithmetic == Arithmetic::kFloat) in.make_exact(random);
+  if (type == Type::kF32) in.make_exact(random);
   const int zero_point = static_cast<int>(random.between(0, 255));
   const Weights weights(random, arithmetic, s, zero_point);
   const int32_t channels = s.channels / s.groups, filters = s.filters / s.groups;
+  const float unit = arithmetic == Arithmetic::kFloat ? 8 : 1;
   const float all = static_cast<float>(channels * w.kernel_h * w.kernel_w), step = random.between(0, 1) ? 2 : 1;
   const bool counts = arithmetic == Arithmetic::kBinary && random.between(0, 1);
   const AnyEpilogue epilogue(random, s.height, s.width, s.filters,
@@ -114,14 +132,14 @@ void check_conv(Random& random, Arithmetic arithmetic, const ConvShape& s) {
           const int* weight = weights.values.data() + ((f * w.kernel_h + ky) * w.kernel_w + kx) * channels;
           for (int32_t c = 0; c < channels; ++c) {
             const int32_t channel = f / filters * channels + c;
-            switch (arithmetic) {
-              case Arithmetic::kBinary:
+            switch (type) {
+              case Type::kBit:
                 sum += in.bit(in_y, in_x, channel) != weight[c];
                 break;
-              case Arithmetic::kFloat:
-                number += in.number(in_y, in_x, channel) * (static_cast<float>(weight[c]) / 8);
+              case Type::kF32:
+                number += in.number(in_y, in_x, channel) * (static_cast<float>(weight[c]) / unit);
                 break;
-              case Arithmetic::kInt8:
+              case Type::kU8:
                 sum += (in.byte(in_y, in_x, channel) - zero_point) * weight[c];
                 break;
             }
@@ -132,8 +150,8 @@ void check_conv(Random& random, Arithmetic arithmetic, const ConvShape& s) {
         epilogue.slow_count(static_cast<int32_t>(sum), y, x, f, outputs);
         continue;
       }
-      if (arithmetic == Arithmetic::kBinary) number = all - step * static_cast<float>(sum);
-      if (arithmetic == Arithmetic::kInt8) number = static_cast<float>(sum);
+      if (type == Type::kBit) number = all - step * static_cast<float>(sum);
+      if (type == Type::kU8) number = static_cast<float>(sum);
       epilogue.slow(number, y, x, f, outputs);
     }
   };
@@ -146,14 +164,11 @@ void check_conv(Random& random, Arithmetic arithmetic, const ConvShape& s) {
                     s.filters,
                     s.run,
                     weights.packed,
-                    arithmetic == Arithmetic::kInt8 ? weights.start.data() : nullptr,
+                    type == Type::kU8 ? weights.start.data() : nullptr,
                     all,
                     step,
                     &e};
-    const auto kernel = arithmetic == Arithmetic::kBinary  ? k.conv_binary
-                        : arithmetic == Arithmetic::kFloat ? k.conv_f32
-                                                           : k.conv_u8;
-    kernel(conv, first, last, first_filter, last_filter);
+    kernel_of(k, arithmetic)(conv, first, last, first_filter, last_filter);
   };
   compare(random, epilogue, s.height, s.width, 0, s.text(arithmetic), fast, slow);
 }
@@ -166,7 +181,7 @@ Window square(int32_t kernel, int32_t stride, int32_t dilate, int32_t pad) {
 
 TEST(nhwc_convolutions_equal_their_definition_on_a_grid) {
   Random random(1);
-  for (Arithmetic arithmetic : {Arithmetic::kBinary, Arithmetic::kFloat, Arithmetic::kInt8}) {
+  for (Arithmetic arithmetic : kAll) {
     for (int32_t channels : {1, 3, 8, 31, 64, 65, 130}) {
       for (int32_t filters : {1, 5, 8, 10, 32, 40, 64, 100}) {
         for (int32_t kernel : {1, 3}) {
@@ -184,7 +199,7 @@ TEST(nhwc_convolutions_equal_their_definition_on_a_grid) {
 
 TEST(nhwc_convolutions_equal_their_definition_on_random_shapes) {
   Random random(2);
-  for (Arithmetic arithmetic : {Arithmetic::kBinary, Arithmetic::kFloat, Arithmetic::kInt8}) {
+  for (Arithmetic arithmetic : kAll) {
     for (int i = 0; i < 300; ++i) {
       ConvShape s{};
       s.groups = random.between(0, 2) == 0 ? static_cast<int32_t>(random.between(2, 4)) : 1;
@@ -204,11 +219,28 @@ TEST(nhwc_convolutions_equal_their_definition_on_random_shapes) {
 
 TEST(nhwc_convolutions_deeper_than_a_chunk) {
   Random random(3);
-  for (Arithmetic arithmetic : {Arithmetic::kBinary, Arithmetic::kFloat, Arithmetic::kInt8}) {
+  for (Arithmetic arithmetic : kAll) {
     check_conv(random, arithmetic, {512, 40, 2, 3, square(3, 1, 1, 1)});
     check_conv(random, arithmetic, {300, 16, 2, 3, square(3, 2, 1, 1), 1, false});
     check_conv(random, arithmetic, {2100, 70, 1, 1, square(1, 1, 1, 0)});
     check_conv(random, arithmetic, {3, 64, 6, 7, square(7, 2, 1, 3)});
+  }
+}
+
+// No sign is 0: bytes behind the end of a run, which lie there where pixels have gaps, taps are dilated or the row
+// ends, are no part of the sum.
+TEST(nhwc_signs_of_bytes_multiply_nothing_behind_a_run) {
+  Random random(5);
+  for (int32_t channels : {1, 2, 3, 4, 5, 6, 7, 9}) {
+    for (int32_t filters : {1, 16, 40, 100}) {
+      for (int32_t width : {1, 2, 7, 13}) {
+        const Arithmetic signs = Arithmetic::kInt8Signs;
+        check_conv(random, signs, {channels, filters, 1, width, square(1, 1, 1, 0), 1, false, 3});
+        check_conv(random, signs, {channels, filters, 2, width, square(3, 1, 2, 2), 1, false});
+        check_conv(random, signs, {channels, filters, 2, width, square(3, 2, 1, 1)});
+        check_conv(random, signs, {3 * channels, 3 * 8 * filters, 2, width, square(2, 1, 1, 0), 3, false});
+      }
+    }
   }
 }
 
@@ -230,7 +262,7 @@ TEST(nhwc_sums_are_exact_at_their_extremes) {
     Conv c{in.view(), square(1, 1, 1, 0), 1, width, 1, filters, true, memory.data(), start.data(), 0, -1, &e};
     c.weights += (64 - reinterpret_cast<uintptr_t>(c.weights) % 64) % 64;
     for_each_kernels([&](const Kernels& k) {
-      (binary ? k.conv_binary : k.conv_u8)(c, 0, width, 0, filters);
+      kernel_of(k, arithmetic)(c, 0, width, 0, filters);
       for (int32_t x = 0; x < width; ++x) {
         for (int32_t f = 0; f < filters; ++f) {
           CHECK(out.number(0, x, f) == static_cast<float>(expected), k.name);
@@ -242,4 +274,6 @@ TEST(nhwc_sums_are_exact_at_their_extremes) {
   check(Arithmetic::kBinary, 0xff, 0xff, 0);
   check(Arithmetic::kInt8, 255, 0x80, 1 - int64_t{channels} * 255 * 128);
   check(Arithmetic::kInt8, 255, 0x7f, 1 + int64_t{channels} * 255 * 127);
+  check(Arithmetic::kInt8Signs, 255, 0, 1 - int64_t{channels} * 255);
+  check(Arithmetic::kInt8Signs, 255, 0xff, 1 + int64_t{channels} * 255);
 }

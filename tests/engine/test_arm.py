@@ -17,7 +17,7 @@ from bmx.runtime import Model
 
 MACHINES = {
     "aarch64-linux-gnu": ("qemu-aarch64", ("neon_dot", "neon", "portable")),
-    "arm-linux-gnueabihf": ("qemu-arm", ("neon", "portable")),
+    "arm-linux-gnueabihf": ("qemu-arm", ("neon_fma", "neon", "portable")),
 }
 NATIVE = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc")
 

@@ -15,6 +15,7 @@ import pytest
 from small_models import binary, scaling, sums
 
 from bmx import program as programs
+from bmx import runtime
 from bmx.errors import Error
 from bmx.runtime import Model, Port
 
@@ -192,6 +193,21 @@ def test_a_closed_model():
     model.close()
     with pytest.raises(Error, match="this model is closed"):
         model.run(np.zeros((2, 3, 4)))
+
+
+def test_a_model_closed_while_a_run_begins(monkeypatch):
+    model, x = Model(scaling(), threads=2), np.ones((2, 3, 4), np.float32)
+    expected, session = model.run(x), runtime._Session
+    model._idle.clear()
+
+    def late(handle, threads):
+        model.close()  # as another thread may
+        return session(handle, threads)
+
+    monkeypatch.setattr(runtime, "_Session", late)
+    np.testing.assert_array_equal(model.run(x), expected)
+    with pytest.raises(Error, match="this model is closed"):
+        model.run(x)
 
 
 def test_what_the_engine_reads_bmx_program_reads_too():

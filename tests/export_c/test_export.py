@@ -14,7 +14,7 @@ from bmx.compiler import ir
 from bmx.compiler.lower import lower
 from bmx.errors import Error
 from bmx.export_c import export
-from bmx.export_c.weights import magnitudes, pack_signs
+from bmx.export_c.weights import pack_signs
 
 
 def small(name="small"):
@@ -82,15 +82,11 @@ def test_several_inputs_and_outputs_are_arguments_with_their_names(tmp_path):
     assert expected in " ".join((tmp_path / "net.h").read_text().split())
 
 
-def test_weights_with_one_magnitude_a_filter_are_bits(tmp_path):
+def test_binary_weights_are_bits(tmp_path):
     b = Builder(4)
-    x = b.input((64, 4, 4))
-    made = b.conv(x, 32)["f32"]
-    weight = b.nodes[-1].weight
-    b.nodes[-1].weight = np.where(b.random.integers(0, 2, weight.shape), 0.25, -0.25).astype(np.float32)
+    made = b.conv(b.input((64, 4, 4)), 32, signs=True)["f32"]
     report = export(lower(b.graph([made])), tmp_path, run=lambda inputs: [np.zeros((32, 2, 2))])
     assert report.weights < 32 * 64 * 9 / 8 * 1.4
-    assert magnitudes(weight) is None and magnitudes(np.ones((4, 1, 2, 3), np.float32)) is None
     assert len(pack_signs(np.ones((9, 5, 1, 1), np.float32), 1, True)) == 2 * 2 * 4
 
 

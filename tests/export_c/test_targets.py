@@ -85,7 +85,9 @@ def test_a_wrong_choice_of_instructions_does_not_compile(options, message, every
     assert result.returncode != 0 and message in result.stderr
 
 
-@pytest.mark.parametrize("compiler", ["aarch64-linux-gnu-gcc -mbig-endian", "arm-none-eabi-gcc -mbig-endian"])
+@pytest.mark.parametrize(
+    "compiler", ["s390x-linux-gnu-gcc", "aarch64-linux-gnu-gcc -mbig-endian", "arm-none-eabi-gcc -mbig-endian"]
+)
 def test_a_big_endian_machine_is_refused(compiler, every_kernel_in_c):
     target = _big_endian(compiler)
     target.check()

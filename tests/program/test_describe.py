@@ -30,6 +30,14 @@ def test_rows_say_what_a_step_is_reads_writes_and_costs():
     assert sum(row.kind == "STORE" for row in bmx.describe(network())) == 2
 
 
+def test_binary_weights_are_named_and_a_bit_each():
+    b = Builder()
+    x = b.input((64, 4, 4), ("f32", "u8"))
+    values = [b.conv(source, 32, signs=True, epilogue=[])["f32"] for source in x.values()]
+    rows = {row.what: row.weights for row in bmx.describe(lower(b.graph(values))) if row.macs}
+    assert rows == {"float x binary conv 3x3 64->32": 9 * 64 * 4, "int8 x binary conv 3x3 64->32": 9 * 64 * 4 + 32 * 4}
+
+
 def test_the_table_has_a_line_for_each_step_and_totals():
     program = network()
     lines = str(program).splitlines()

@@ -32,7 +32,7 @@ for file in sorted(Path(sys.argv[1]).glob("*.bmx")):
 """
 
 
-def convolutions(dtype, channels, count=False):
+def convolutions(dtype, channels, count=False, signs=False):
     b = Builder(channels)
     x = b.input((channels, 9, 10), (dtype,))
     values = []
@@ -44,7 +44,8 @@ def convolutions(dtype, channels, count=False):
         (33, (9, 10), (1, 1), (1, 1), (0, 0, 0, 0)),
     ]:
         stores = ("count",) if count else ("f32", "bit", "u8")
-        made = b.conv(x, filters, kernel, stride, dilate, pad, pad_value=1.0 if dtype == "bit" else 0.0, stores=stores)
+        options = {"pad_value": 1.0 if dtype == "bit" else 0.0, "stores": stores, "signs": signs}
+        made = b.conv(x, filters, kernel, stride, dilate, pad, **options)
         values += made.values()
     return b, values
 
@@ -52,12 +53,13 @@ def convolutions(dtype, channels, count=False):
 def groups():
     b = Builder()
     values = []
-    for dtype, channels, filters, n in [
-        ("f32", 32, 32, 4), ("f32", 40, 40, 40), ("u8", 32, 64, 4), ("bit", 256, 64, 2), ("f32", 6, 12, 3),
+    for dtype, channels, filters, n, signs in [
+        ("f32", 32, 32, 4, False), ("f32", 40, 40, 40, False), ("u8", 32, 64, 4, False), ("bit", 256, 64, 2, False),
+        ("f32", 6, 12, 3, False), ("f32", 15, 24, 3, True), ("u8", 21, 48, 3, True), ("f32", 6, 12, 3, True),
     ]:  # fmt: skip
         x = b.input((channels, 7, 7), (dtype,))
-        pad_value = -1.0 if dtype == "bit" else 0.0
-        y = b.conv(x, filters, pad=(1, 1, 1, 1), groups=n, pad_value=pad_value, stores=("f32", "bit", "u8"))
+        options = {"pad_value": -1.0 if dtype == "bit" else 0.0, "stores": ("f32", "bit", "u8"), "signs": signs}
+        y = b.conv(x, filters, pad=(1, 1, 1, 1), groups=n, **options)
         values += y.values()
     return b, values
 
@@ -168,6 +170,7 @@ STRANGE = [
 
 EXACT = {
     **{f"conv_{dtype}_{c}": (convolutions, dtype, c) for dtype in ("f32", "bit", "u8") for c in (1, 3, 64, 130)},
+    **{f"conv_{dtype}_signs_{c}": (convolutions, dtype, c, False, True) for dtype in ("f32", "u8") for c in (1, 3, 70)},
     **{f"counts_{c}": (convolutions, "bit", c, True) for c in (5, 64, 130)},
     **{"groups": (groups,), "pools": (pools,), "operations": (operations,), "moves": (moves,), "residual": (residual,)},
     "strange": (strange_numbers,),

@@ -1,5 +1,6 @@
 """The .bmx file: its bytes as docs/format.md has them, the way back, and files that are not what they should be."""
 
+import contextlib
 import itertools
 import os
 import struct
@@ -122,12 +123,12 @@ def test_the_fields_of_a_convolution():
     assert fields[16] == 3  # stores floats and bits
 
 
-def packed_by_hand(weight, dtype, groups, run):
+def packed_by_hand(weight, arithmetic, groups, run):
     """The layout of the page, one element after the other."""
     filters, channels, kernel_h, kernel_w = weight.shape
     out = []
     in_group = filters // groups
-    block = 8 if dtype == "bit" else 16
+    block = 8 if arithmetic == "binary" else 16
     for group, first in itertools.product(range(groups), range(0, in_group, block)):
         rows = [[(y, x) for x in range(kernel_w)] for y in range(kernel_h)]
         for taps in rows if run else [[tap] for row in rows for tap in row]:
@@ -137,7 +138,7 @@ def packed_by_hand(weight, dtype, groups, run):
                 def number(c, y, x, f=f, group=group):
                     return weight[group * in_group + f, c, y, x] if f < in_group else 0
 
-                if dtype == "bit":
+                if arithmetic == "binary":
                     words = [
                         sum(
                             int(number(c, y, x) > 0) << (c % 64)
@@ -149,37 +150,58 @@ def packed_by_hand(weight, dtype, groups, run):
                     elements.append([struct.pack("<Q", word) for word in words])
                 else:
                     numbers = [number(c, y, x) for y, x in taps for c in range(channels)]
-                    if dtype == "f32":
+                    if arithmetic == "float":
                         elements.append([struct.pack("<f", n) for n in numbers])
+                    elif arithmetic == "float_signs":
+                        elements.append([int(n > 0) for n in numbers])
                     else:
                         numbers += [0] * (-len(numbers) % 4)
+                    if arithmetic == "int8_signs":
+                        quads = [numbers[i : i + 4] for i in range(0, len(numbers), 4)]
+                        elements.append([sum(int(n > 0) << i for i, n in enumerate(quad)) for quad in quads])
+                    elif arithmetic == "int8":
                         elements.append([struct.pack("<4b", *numbers[i : i + 4]) for i in range(0, len(numbers), 4)])
-            out += [elements[f][e] for e in range(len(elements[0])) for f in range(block)]
+            for e in range(len(elements[0])):
+                parts = [elements[f][e] for f in range(block)]
+                if arithmetic.endswith("signs"):
+                    bits = {"float_signs": 1, "int8_signs": 4}[arithmetic]
+                    number = sum(part << (bits * f) for f, part in enumerate(parts))
+                    parts = [number.to_bytes(2 * bits, "little")]
+                out += parts
     return b"".join(out)
 
 
 @pytest.mark.parametrize("run", [False, True])
 @pytest.mark.parametrize(
-    "dtype, shape, groups",
+    "arithmetic, shape, groups",
     [
-        *[("bit", shape, 1) for shape in [(1, 1, 1, 1), (9, 65, 2, 3), (8, 64, 3, 3), (3, 130, 1, 2)]],
-        *[("bit", (16, 64, 2, 2), 2), ("f32", (16, 3, 2, 2), 2), ("u8", (48, 3, 2, 2), 2)],
-        *[("f32", shape, 1) for shape in [(1, 1, 1, 1), (17, 3, 2, 3), (16, 5, 1, 2)]],
-        *[("u8", shape, 1) for shape in [(1, 1, 1, 1), (17, 3, 2, 3), (33, 5, 1, 2), (2, 4, 2, 2)]],
+        *[("binary", shape, 1) for shape in [(1, 1, 1, 1), (9, 65, 2, 3), (8, 64, 3, 3), (3, 130, 1, 2)]],
+        *[("binary", (16, 64, 2, 2), 2), ("float", (16, 3, 2, 2), 2), ("int8", (48, 3, 2, 2), 2)],
+        *[("float_signs", (16, 3, 2, 2), 2), ("int8_signs", (48, 3, 2, 2), 2)],
+        *[
+            (name, shape, 1)
+            for name in ("float", "float_signs")
+            for shape in [(1, 1, 1, 1), (17, 3, 2, 3), (16, 5, 1, 2)]
+        ],
+        *[
+            (name, shape, 1)
+            for name in ("int8", "int8_signs")
+            for shape in [(1, 1, 1, 1), (17, 3, 2, 3), (33, 5, 1, 2), (2, 4, 2, 2)]
+        ],
     ],
 )
-def test_weights_are_packed_as_the_page_says(dtype, shape, groups, run):
+def test_weights_are_packed_as_the_page_says(arithmetic, shape, groups, run):
     random = np.random.default_rng(1)
-    if dtype == "bit":
+    if arithmetic == "binary" or arithmetic.endswith("signs"):
         weight = np.where(random.integers(0, 2, shape), 1, -1).astype(np.int8)
-    elif dtype == "f32":
+    elif arithmetic == "float":
         weight = random.normal(size=shape).astype(np.float32)
     else:
         weight = random.integers(-128, 128, shape).astype(np.int8)
-    packed = packing.pack_weights(weight, dtype, groups, run)
-    assert packed == packed_by_hand(weight, dtype, groups, run)
-    assert len(packed) == packing.weight_bytes(dtype, shape, groups, run)
-    np.testing.assert_array_equal(packing.unpack_weights(packed, dtype, shape, groups, run), weight)
+    packed = packing.pack_weights(weight, arithmetic, groups, run)
+    assert packed == packed_by_hand(weight, arithmetic, groups, run)
+    assert len(packed) == packing.weight_bytes(arithmetic, shape, groups, run)
+    np.testing.assert_array_equal(packing.unpack_weights(packed, arithmetic, shape, groups, run), weight)
 
 
 def test_start_is_minus_zero_point_times_the_weights_in_groups_of_32():
@@ -286,11 +308,25 @@ def test_a_wrong_header_is_refused(place, form, value, text):
     refused(resealed(content), text)
 
 
+def test_what_is_no_sign_is_refused():
+    for dtype in ("f32", "u8", "bit"):
+        b = Builder()
+        program = lower(b.graph([b.conv(b.input((5, 4, 4), (dtype,)), 8, signs=True)["f32"]]))
+        step = next(step for step in program.steps if isinstance(step, bmx.Conv))
+        assert step.signs == (dtype != "bit") and bmx.decode(bmx.encode(program))
+        step.weight[3, 2, 1, 0] = 0
+        with pytest.raises(Error, match="weights other than -1 and"):
+            bmx.encode(program)
+        step.weight[3, 2, 1, 0], step.signs = 1, not step.signs
+        with contextlib.nullcontext() if dtype == "u8" else pytest.raises(Error):
+            bmx.encode(program)
+
+
 def test_weights_with_something_behind_the_last_filter_are_refused():
     content = bytearray(CONTENT)
     data_at = struct.unpack_from("<Q", CONTENT, 104)[0]
     step = next(step for step in PROGRAM.steps if isinstance(step, bmx.Conv) and step.filters == 70)
-    weights = packing.pack_weights(step.weight, "f32", 1, True)
+    weights = packing.pack_weights(step.weight, "float", 1, True)
     place = CONTENT.index(weights, data_at)
     content[place + len(weights) - 1] ^= 1
     refused(resealed(content), "behind the last channel or filter")

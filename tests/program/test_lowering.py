@@ -105,6 +105,16 @@ def test_binary_groups_need_whole_words():
         lower(b.graph([b.nodes[-1].gives()[0]]))
 
 
+@pytest.mark.parametrize("dtype, arithmetic", [("f32", "float"), ("u8", "int8")])
+@pytest.mark.parametrize("filters, groups, signs", [(16, 1, True), (48, 3, True), (12, 3, False)])
+def test_binary_weights_are_signs_unless_groups_are_joined(dtype, arithmetic, filters, groups, signs):
+    b = Builder()
+    x = b.input((15, 4, 4), (dtype,))
+    program = check(b, b.conv(x, filters, pad=(1, 1, 1, 1), groups=groups, signs=True)["f32"])
+    (step,) = steps(program, bmx.Conv)
+    assert step.arithmetic == (f"{arithmetic}_signs" if signs else arithmetic)
+
+
 @pytest.mark.parametrize("dtype", ["f32", "u8"])
 def test_depthwise_convolutions(dtype):
     b = Builder()

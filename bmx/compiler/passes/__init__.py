@@ -1,7 +1,7 @@
 """Passes: functions that rewrite a graph (`bmx.compiler.ir`), each with one job; `optimize` runs them in order."""
 
 from ..ir import Graph
-from .binary import binarize
+from .binary import binarize, binarize_weights
 from .dense import unflatten_dense
 from .edit import name_values, remove_dead
 from .explain import explain_floats
@@ -31,6 +31,7 @@ _PASSES = (
     unflatten_dense,
     fuse_maps,  # and from here on as part of the layer
     absorb_into_counts,
+    binarize_weights,
     multiply_integers,
 )
 _LAST = (fold_into_thresholds, count_bits, merge_linear, remove_dead, explain_floats, name_values)

@@ -1,4 +1,4 @@
-"""Float convolutions of signs with weights -a and +a become binary ones.
+"""Float convolutions with weights -a and +a become binary ones, or if their input is no signs, ones of binary weights.
 
 This is how networks look that were composed of MXNet's own operators (`bmx.composed`, GPUs, others' code): a sign as
 floats, perhaps padded with -1 or +1, and a Convolution whose weights, computed of parameters, are -1 and +1 or these
@@ -7,6 +7,9 @@ times one number a filter. With p differing bits among the K of a window
     sum x w = a (K - 2 p)
 
 which is the binary convolution with all = K and step = 2, times a. A filter of zeros has a = 0.
+
+Layers with binary weights and floats as their input (binary weight networks) multiply these by -1 and +1, and the sum
+by a: their weights are a bit each too.
 """
 
 from __future__ import annotations
@@ -20,7 +23,9 @@ from ..ir import Affine, Bits, Concat, Conv, Floats, Function, Graph, Map, Node,
 from .edit import Uses, remove_dead, sort
 from .groups import are_binary
 
-__all__ = ["binarize", "magnitudes"]
+__all__ = ["binarize", "binarize_weights", "magnitudes"]
+
+_FEWEST = 8  # weights of a filter: one alone always has one magnitude
 
 
 def binarize(graph: Graph) -> None:
@@ -43,12 +48,29 @@ def binarize(graph: Graph) -> None:
             node.notes = node.notes or ["binary in groups that are not multiples of 64 channels and 8 filters"]
             continue
         node.source = signs.bits(node.source)
-        node.weight = np.where(node.weight < 0, np.int8(-1), np.int8(1))
+        _take_scales(node, scales)
         node.all, node.step = float(math.prod(node.weight.shape[1:])), 2.0
-        if (scales != 1).any():
-            node.epilogue.insert(0, Affine(scales, np.zeros_like(scales)))
     sort(graph)
     remove_dead(graph)
+
+
+def binarize_weights(graph: Graph) -> None:
+    """Make weights -1 and +1 that have one magnitude a filter, of the float convolutions that stay such.
+
+    Not of depthwise ones and others with groups of few filters, for which there are no such kernels.
+    """
+    for node in graph.nodes:
+        if not isinstance(node, Conv) or node.source.dtype != "f32" or node.weight[0].size < _FEWEST:
+            continue
+        scales = magnitudes(node.weight)
+        if scales is not None and (node.groups == 1 or len(node.weight) // node.groups % 8 == 0):
+            _take_scales(node, scales)
+
+
+def _take_scales(node: Conv, scales: np.ndarray) -> None:
+    node.weight = np.where(node.weight < 0, np.int8(-1), np.int8(1))
+    if (scales != 1).any():
+        node.epilogue.insert(0, Affine(scales, np.zeros_like(scales)))
 
 
 def magnitudes(weight: np.ndarray) -> Optional[np.ndarray]:

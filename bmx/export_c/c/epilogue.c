@@ -21,21 +21,6 @@ static void to_floats(union values *v, const struct at *at)
     for (i = 0; i < at->count; i++) v->f[i] = (float)v->i[i];
 }
 
-/*@ multiply_sums: base */
-/* Sums with signs for weights times the filter's weight. */
-static void multiply_sums(union values *v, const struct at *at, const int32_t *weight)
-{
-    int32_t i;
-    for (i = 0; i < at->count; i++) v->i[i] *= weight[at->first + i];
-}
-
-/*@ scale: base */
-static void scale(float *restrict v, const struct at *at, const float *restrict factor)
-{
-    int32_t i;
-    for (i = 0; i < at->count; i++) v[i] *= factor[at->first + i];
-}
-
 /*@ affine: base */
 static void affine(float *restrict v, const struct at *at, const float *restrict factor, const float *restrict bias)
 {

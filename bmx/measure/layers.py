@@ -1,0 +1,269 @@
+"""Measures single layers of all kinds of arithmetic, of random weights, with one image.
+
+Each layer is a program of its own, a .bmx file in a temporary folder: pages of files are what weights are in, and how
+large these are decides how fast they are read. All layers have their turns, round by round, and are measured twice in a
+turn: *cold*, with weights that come from memory, as in a network whose weights do not fit the caches; and *warm*,
+called again and again, so that the weights stay in the caches as far as they fit.
+
+What has been used often stays in some caches even while far more than their size is read. For cold calls there are
+therefore several copies of a layer, of which each is called in one of so many rounds, after much else has been read.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+
+import numpy as np
+
+from .. import program as bmx
+from ..errors import Error
+from ..program import packing
+from .bandwidth import MemoryReader
+
+__all__ = ["KINDS", "SHAPES", "LayerResult", "LayersReport", "Shape", "layer_program", "measure_layers"]
+
+_WARM_SECONDS = 5e-3  # how long a layer is called again and again in a turn
+_LEAST_CALLS = 3
+_COPIES = 8  # for cold calls; fewer, but two, if all caches hold less
+_LARGEST = 2**28  # numbers of a tensor, weights of a layer
+
+
+class Kind(NamedTuple):
+    """An arithmetic: its name in tables, the type of the layer's input, whether weights are -1 and +1, a bit each."""
+
+    name: str
+    dtype: str
+    signs: bool
+
+
+KINDS = {
+    "float": Kind("float x float", "f32", False),
+    "float-binary": Kind("float x binary", "f32", True),
+    "int8": Kind("int8 x int8", "u8", False),
+    "int8-binary": Kind("int8 x binary", "u8", True),
+    "binary": Kind("binary x binary", "bit", True),
+}
+"""Kinds of arithmetic, input by weights."""
+
+
+class Shape(NamedTuple):
+    """A layer from `channels` to as many: fully connected if `height` is 0, else a 3x3 convolution, stride 1."""
+
+    channels: int
+    height: int = 0
+    width: int = 0
+
+    @property
+    def weight(self) -> Tuple[int, int, int, int]:
+        """Shape of the weights: filters, channels, kernel height, kernel width."""
+        return (self.channels, self.channels, *((3, 3) if self.height else (1, 1)))
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds, those with the border counted."""
+        return math.prod(self.weight) * max(1, self.height * self.width)
+
+    def __str__(self) -> str:
+        return (
+            f"3x3, {self.channels}x{self.height}x{self.width}" if self.height else f"{self.channels} -> {self.channels}"
+        )
+
+
+SHAPES = (Shape(4096), Shape(64, 56, 56), Shape(128, 28, 28), Shape(256, 14, 14), Shape(512, 7, 7))
+
+
+@dataclass
+class LayerResult:
+    """What was measured of a layer.
+
+    Attributes
+    ----------
+    kind : str
+        One of `KINDS`.
+    shape : Shape
+    weight_bytes : int
+        Of the weights, as they lie in memory.
+    tensor_bytes : int
+        Of the tensors that it reads and writes, and of the numbers of each channel.
+    operations : int
+        Multiplications and additions: two for each multiply-add.
+    cold, warm : float
+        Median seconds of a call.
+    """
+
+    kind: str
+    shape: Shape
+    weight_bytes: int
+    tensor_bytes: int
+    operations: int
+    cold: float
+    warm: float
+
+    @property
+    def bytes(self) -> int:
+        """All that the layer reads and writes, once each."""
+        return self.weight_bytes + self.tensor_bytes
+
+
+@dataclass
+class LayersReport:
+    """Layers, and how fast memory was read in the same run.
+
+    Attributes
+    ----------
+    threads, rounds : int
+    bandwidth : float
+        Median of bytes a second that `threads` threads read from an array of `read_bytes`, in turns with the layers.
+    read_bytes : int
+    layers : list of LayerResult
+        Shape by shape.
+    """
+
+    threads: int
+    rounds: int
+    bandwidth: float
+    read_bytes: int
+    layers: List[LayerResult]
+
+    def as_json(self) -> Dict[str, Any]:
+        """The same as plain values."""
+        return {**asdict(self), "layers": [{**asdict(layer), "shape": str(layer.shape)} for layer in self.layers]}
+
+
+def layer_program(kind: str, shape: Shape) -> bmx.Program:
+    """A program with a layer of random weights; what it gives out is its input.
+
+    Results of floats and bytes go through an affine operation, as of BatchNorm, to the type of the input; binary ones
+    through thresholds to bits.
+
+    Parameters
+    ----------
+    kind : str
+        One of `KINDS`.
+    shape : Shape
+    """
+    channels, taps = shape.channels, math.prod(shape.weight[1:])
+    port = (channels, shape.height, shape.width) if shape.height else (channels,)
+    program = bmx.Program(str(shape), [bmx.Port("data", port)], [bmx.Port("data", port)])
+    pad, dtype = int(shape.height > 0), KINDS[kind].dtype
+    data = _tensor(program, "data", "f32", shape, 0)
+    source, result = _tensor(program, "source", dtype, shape, pad), _tensor(program, "result", dtype, shape, 0)
+    conv = bmx.Conv("layer", source, bmx.Window((1 + 2 * pad,) * 2, pad=(pad, pad)), _weight(kind, shape), run=True)
+    conv.signs = dtype != "bit" and KINDS[kind].signs
+    zeros, flip = np.zeros(channels, np.float32), np.zeros(channels, bool)
+    if dtype == "bit":
+        conv.all, conv.step = float(taps), 2.0
+        conv.stores = [bmx.CountBits(result, np.full(channels, taps // 2, np.int32), flip)]
+        store = bmx.Bits(source, zeros, flip)
+    else:
+        conv.epilogue = [bmx.Affine(np.full(channels, 1 / taps, np.float32), zeros)]
+        store, given = (bmx.Floats(t) if dtype == "f32" else bmx.Bytes(t, 1 / t.scale) for t in (source, result))
+        conv.stores = [given]
+    program.steps = [bmx.Load("data", 0, [], [bmx.Floats(data)]), *([bmx.Fill("border", source)] * pad)]
+    program.steps += [bmx.Map("source", data, [], [store]), conv, bmx.Store("data", data, 0)]
+    bmx.check(program, program.name)
+    return program
+
+
+def _tensor(program: bmx.Program, name: str, dtype: str, shape: Shape, pad: int) -> bmx.Tensor:
+    """A tensor behind the others."""
+    height, width = shape.height or 1, shape.width or 1
+    pixel = bmx.pixel_bytes(dtype, shape.channels)
+    row = (width + 2 * pad) * pixel
+    tensor = bmx.Tensor(name, dtype, height, width, shape.channels, (pad,) * 4, row_stride=row, pixel_stride=pixel)
+    tensor.offset = program.arena + pad * (row + pixel)
+    if dtype == "u8":
+        tensor.scale, tensor.zero_point, tensor.border_value = 1 / 64, 128, 128 * pad
+    program.arena += -(-(height + 2 * pad) * row // 64) * 64
+    program.tensors.append(tensor)
+    return tensor
+
+
+def _weight(kind: str, shape: Shape) -> np.ndarray:
+    random = np.random.RandomState(0)
+    if KINDS[kind].signs:
+        return 2 * random.randint(0, 2, shape.weight, np.int8) - 1
+    return random.randint(-127, 128, shape.weight, np.int8).astype(np.float32 if kind == "float" else np.int8)
+
+
+class _Layer:
+    """Copies of a layer, and what was measured of them."""
+
+    def __init__(self, kind: str, shape: Shape, threads: int, folder: str, read_bytes: int):
+        from .. import runtime
+
+        program = layer_program(kind, shape)
+        self._kind, self._shape = kind, shape
+        self._place, conv = next(found for found in enumerate(program.steps) if isinstance(found[1], bmx.Conv))
+        self._weight_bytes = packing.weight_bytes(conv.arithmetic, shape.weight, 1, True)
+        self._input = np.random.RandomState(1).standard_normal(program.inputs[0].shape).astype(np.float32)
+        copies = max(2, min(_COPIES, -(-read_bytes // self._weight_bytes)))
+        paths = [os.path.join(folder, f"{kind}, {shape}, {copy}.bmx") for copy in range(1 + copies)]
+        bmx.write(program, paths[0])
+        for path in paths[1:]:
+            shutil.copyfile(paths[0], path)
+        self._models = [runtime.Model(path, threads=threads) for path in paths]
+        for model in self._models:
+            model.run(self._input)  # memory is there from now on
+        self._cold: List[float] = []
+        self._warm: List[float] = []
+
+    def _seconds(self, model: Any) -> float:
+        """Of the layer in a call; each is timed alone, so that a disturbed one is one among many."""
+        return model.profile(self._input, warm_up=False)[self._place].seconds
+
+    def measure(self, reader: MemoryReader) -> float:
+        """Have a turn; bytes a second that were read from memory."""
+        bandwidth = reader.read()
+        warm, *copies = self._models
+        self._cold.append(self._seconds(copies[len(self._cold) % len(copies)]))
+        self._seconds(warm)
+        start, calls = time.perf_counter(), 0
+        while calls < _LEAST_CALLS or time.perf_counter() - start < _WARM_SECONDS:
+            self._warm.append(self._seconds(warm))
+            calls += 1
+        return bandwidth
+
+    def result(self) -> LayerResult:
+        step, weights = self._models[0].steps[self._place], self._weight_bytes
+        times = statistics.median(self._cold), statistics.median(self._warm)
+        return LayerResult(self._kind, self._shape, weights, step.bytes - weights, 2 * step.macs, *times)
+
+
+def measure_layers(
+    kinds: Sequence[str] = tuple(KINDS), shapes: Sequence[Shape] = SHAPES, threads: int = 1, rounds: int = 15
+) -> LayersReport:
+    """Measure layers of all `kinds` and `shapes`, in turns.
+
+    Parameters
+    ----------
+    kinds : sequence of str
+        Of `KINDS`.
+    shapes : sequence of Shape
+    threads, rounds : int
+
+    Raises
+    ------
+    bmx.Error
+        If a kind is unknown or a shape too large.
+    """
+    for kind in kinds:
+        if kind not in KINDS:
+            raise Error(f"unknown kind of layer {kind!r}; kinds are {', '.join(KINDS)}")
+    for shape in shapes:
+        largest = max(math.prod(shape.weight), math.prod(filter(None, shape)))
+        if largest > _LARGEST:
+            raise Error(f"layer {shape}: has {largest:,} numbers; layers of at most {_LARGEST:,} can be measured")
+    reader = MemoryReader(threads)
+    with tempfile.TemporaryDirectory() as folder:
+        layers = [_Layer(kind, shape, threads, folder, reader.size) for shape in shapes for kind in kinds]
+        bandwidths = [layer.measure(reader) for _ in range(rounds) for layer in layers]
+        results = [layer.result() for layer in layers]
+    return LayersReport(threads, rounds, statistics.median(bandwidths), reader.size, results)
