@@ -130,10 +130,38 @@ struct Avx512 {
     BMX_INLINE static Floats result(Sum a) { return _mm512_cvtepi32_ps(a); }
   };
 
-  struct FloatSigns : Float {
+  struct OneFloatSigns : Float {
     static constexpr int kWeightBytes = 2;
+    BMX_INLINE static Weight weight(const uint8_t* p) { return signs(read<uint16_t>(p)); }
+    BMX_INLINE static Weight signs(__mmask16 bits) {
+      return _mm512_mask_blend_ps(bits, _mm512_set1_ps(-1), _mm512_set1_ps(1));
+    }
+  };
+
+  // Two at a step. With signs v and w, v a + w b = v (a + vw b); a + b and a - b are the same for all filters, and each
+  // chooses one by its mask. Half of the multiplications become choices: on Zen 4 a little faster than the floats' own
+  // (102 %), where to expand every sign and multiply by it is slower (90 %).
+  struct FloatSigns : Float {
+    static constexpr int kRows = 5, kWeightBytes = 2;
+    using One = OneFloatSigns;
+    struct Weight {
+      __mmask16 equal;
+      __m512 first;
+    };
+    struct Pair {
+      __m512 sum, difference;
+    };
     BMX_INLINE static Weight weight(const uint8_t* p) {
-      return _mm512_mask_blend_ps(read<uint16_t>(p), _mm512_set1_ps(-1), _mm512_set1_ps(1));
+      const __mmask16 first = read<uint16_t>(p), second = read<uint16_t>(p + 2);
+      return {_kxnor_mask16(first, second), One::signs(first)};
+    }
+    BMX_INLINE static Pair broadcast(const uint8_t* p) {
+      __m512 first = _mm512_set1_ps(read<float>(p)), second = _mm512_set1_ps(read<float>(p + 4));
+      asm("" : "+v"(first), "+v"(second));  // GCC would add before it broadcasts, and broadcast for each filter
+      return {_mm512_add_ps(first, second), _mm512_sub_ps(first, second)};
+    }
+    BMX_INLINE static Sum madd(Sum acc, Pair a, Weight b) {
+      return _mm512_fmadd_ps(_mm512_mask_blend_ps(b.equal, a.difference, a.sum), b.first, acc);
     }
   };
 

@@ -15,11 +15,19 @@
 //   kChunk                how many steps a Partial can take before it must be folded into a Sum (0: never); of signs
 //                         of bytes one less
 //   Partial, Sum, Weight, Element   and the operations used below
+//   One         only of one that takes two elements at a step: the arithmetic that takes one, for runs of an odd length
 #pragma once
+
+#include <type_traits>
 
 #include "kernels/nhwc_epilogue.h"
 
 namespace bmx::nhwc {
+
+template <class Arithmetic, class = void>
+constexpr bool kTakesPairs = false;
+template <class Arithmetic>
+constexpr bool kTakesPairs<Arithmetic, std::void_t<typename Arithmetic::One>> = true;
 
 template <class Isa, class Arithmetic>
 class ConvDriver {
@@ -31,7 +39,7 @@ class ConvDriver {
     const int64_t elements = Arithmetic::elements(channels, c.run ? w.kernel_w : 1);
     runs_ = w.kernel_h * taps_;
     length_ = elements * Arithmetic::kElement;
-    whole_ = length_;
+    whole_ = length_ - (kTakesPairs<Arithmetic> ? elements % 2 * Arithmetic::kElement : 0);
     if (const int64_t rest = int64_t{channels} * (c.run ? w.kernel_w : 1) % 4; kSignsOfBytes && rest != 0) {
       whole_ -= Arithmetic::kElement;
       last_bytes_ = (uint32_t{1} << (8 * rest)) - 1;
@@ -118,26 +126,28 @@ class ConvDriver {
   template <int Rows, int N>
   BMX_INLINE void multiply(const uint8_t* const (&a)[Rows], int64_t& at, int64_t end, const uint8_t*& w,
                            Partials<Rows, N>& acc) const {
-    for (; at < end; at += Arithmetic::kElement, w += Arithmetic::kWeightBytes) {
+    constexpr int kElements = kTakesPairs<Arithmetic> ? 2 : 1;
+    for (; at < end; at += kElements * Arithmetic::kElement, w += kElements * Arithmetic::kWeightBytes) {
       asm("" : "+r"(at));  // one counter for all rows: GCC would make one of each
-      multiply_element<Rows, N>([&](int r) { return a[r] + at; }, w, acc);
+      multiply_element<Rows, N, Arithmetic>([&](int r) { return a[r] + at; }, w, acc);
     }
   }
 
-  template <int Rows, int N, class F>
+  template <int Rows, int N, class A, class F>
   BMX_INLINE void multiply_element(F element, const uint8_t* w, Partials<Rows, N>& acc) const {
-    typename Arithmetic::Weight b[N];
+    typename A::Weight b[N];
 #pragma GCC unroll 8
-    for (int i = 0; i < N; ++i) b[i] = Arithmetic::weight(w + weight_offset(i * kFilters));
+    for (int i = 0; i < N; ++i) b[i] = A::weight(w + weight_offset(i * kFilters));
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) {
-      const auto x = Arithmetic::broadcast(element(r));
+      const auto x = A::broadcast(element(r));
 #pragma GCC unroll 8
-      for (int i = 0; i < N; ++i) acc[r][i] = Arithmetic::madd(acc[r][i], x, b[i]);
+      for (int i = 0; i < N; ++i) acc[r][i] = A::madd(acc[r][i], x, b[i]);
     }
   }
 
-  // Behind the whole elements of a run: one with fewer bytes, if there are any. Returns how many bytes `at` moves.
+  // Behind the whole elements of a run: one with fewer bytes, or one that is no pair, if there are any. Returns how
+  // many bytes `at` moves.
   template <int Rows, int N>
   BMX_INLINE int64_t multiply_last(const uint8_t* const (&a)[Rows], int64_t& at, const uint8_t*& w,
                                    Partials<Rows, N>& acc) const {
@@ -148,7 +158,15 @@ class ConvDriver {
           std::memcpy(&some[r], a[r] + at, sizeof(some[r]));
           some[r] &= last_bytes_;
         }
-        multiply_element<Rows, N>([&](int r) { return reinterpret_cast<const uint8_t*>(&some[r]); }, w, acc);
+        multiply_element<Rows, N, Arithmetic>([&](int r) { return reinterpret_cast<const uint8_t*>(&some[r]); }, w,
+                                              acc);
+        w += Arithmetic::kWeightBytes;
+        at += Arithmetic::kElement;
+        return Arithmetic::kElement;
+      }
+    } else if constexpr (kTakesPairs<Arithmetic>) {
+      if (whole_ != length_) {
+        multiply_element<Rows, N, typename Arithmetic::One>([&](int r) { return a[r] + at; }, w, acc);
         w += Arithmetic::kWeightBytes;
         at += Arithmetic::kElement;
         return Arithmetic::kElement;
