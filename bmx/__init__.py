@@ -39,7 +39,7 @@ _NEED_MXNET = (
     ),
     *("quantization", "training"),
 )
-_NEED_NO_MXNET = ("library", "program", "runtime")
+_NEED_NO_MXNET = ("export_c", "library", "program", "runtime")
 
 __all__ = ["Error", "gluon", "models", "optimizer", "runtime", *_FUNCTIONS]
 

@@ -27,6 +27,11 @@ def test_alone_it_imports_neither_mxnet_nor_numpy(root):
     run(root, "import sys, bmx; assert not {'mxnet', 'numpy'} & set(sys.modules); assert bmx.Error and bmx.__version__")
 
 
+def test_what_runs_compiled_networks_needs_no_mxnet(root):
+    uses = "bmx.runtime.Model; bmx.program.decode; bmx.export_c.export"
+    run(root, f"import sys, bmx; {uses}; assert 'mxnet' not in sys.modules")
+
+
 REGISTERED = "assert mx.sym.QConvolution.__doc__ and mx.optimizer.create('radam')"
 
 
