@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import statistics
+from abc import ABC, abstractmethod
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -34,7 +35,7 @@ def kind(path: str) -> str:
     return found
 
 
-class Runner:
+class Runner(ABC):
     """A loaded model.
 
     Attributes
@@ -45,9 +46,9 @@ class Runner:
 
     inputs: Dict[str, Shape]
 
+    @abstractmethod
     def run(self, arrays: Sequence[np.ndarray]) -> List[np.ndarray]:
         """Outputs for float32 inputs in order, (batch, ...) each."""
-        raise NotImplementedError
 
     def profile(self, arrays: Sequence[np.ndarray], calls: int) -> Optional[List[Tuple[str, str, float, int]]]:
         """Name, kind, median seconds and multiply-adds of each step; None where the framework has no such thing."""
