@@ -206,8 +206,10 @@ def compile_network(
 
 
 def _quantize(network: Network, graph: Graph, layers: List[Any], arrays: Dict[str, np.ndarray]) -> None:
-    known = set(network.multiplied)
-    calibration = quantization.Calibration([layer for layer in layers if layer in known])
+    calibration = quantization.Calibration([layer for layer in layers if layer in network.multiplied])
+    for layer in layers:
+        if layer not in network.multiplied:
+            layer.notes.append("not int8: its input is no output of a node, and its range is not known")
     for batch in _batches(arrays):
         calibration.add(network.multiplicands(batch))
     quantization.quantize(graph, calibration.ranges())

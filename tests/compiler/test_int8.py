@@ -116,6 +116,18 @@ def test_binary_weights_stay_a_bit_each():
     assert 0 < difference(wanted, near) < 0.05
 
 
+def test_inputs_that_a_layer_clips_are_bytes_too():
+    y = mx.sym.QConvolution(x, kernel=(3, 3), num_filter=8, act_bit=32, weight_bit=1, name="clips")
+    net = network_of(mx.sym.QFullyConnected(y, num_hidden=3, act_bit=32, weight_bit=1, name="last"), data=(6, 8, 8))
+    data = samples_for(net, 32)
+    graph = quantized(net, "all", data)
+    found = {name: (node.source.dtype, node.signs) for name, node in layers(graph).items()}
+    assert found == {"clips": ("u8", True), "last": ("u8", True)}
+    assert all(0 < node.source.scale <= 1.001 / 255 and node.source.zero_point == 0 for node in layers(graph).values())
+    (wanted,), (near,) = net.run(data).values(), ir_oracle.run(graph, data).values()
+    assert 0 < difference(wanted, near) < 0.05
+
+
 def test_weights_that_are_not_finite_are_an_error():
     net = network()
     net._parameters["last_weight"][0, 0] = np.nan

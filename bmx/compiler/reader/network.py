@@ -17,6 +17,7 @@ import numpy as np
 
 from ...errors import Error
 from .. import ir
+from ..arithmetic import apply_all, is_channelwise
 from ..symbol_file import Entry, Graph, Node, mxnet_message, parse_graph, to_symbol
 from . import elementwise as _elementwise  # noqa: F401  (these register what they read)
 from . import layers as _layers  # noqa: F401
@@ -54,8 +55,9 @@ class Network:
         Shapes of one sample.
     outputs : list of str
         The names of the outputs.
-    multiplied : dict of Conv to Entry
-        Of each convolution and dense layer that `read` gave, and whose data are a node's output as they are, that.
+    multiplied : dict of Conv to (Entry, list of Operation)
+        Of each convolution and dense layer that `read` gave, and whose data are a node's output, as it is or quantized
+        by the layer: that output, and what the layer does with it.
 
     Raises
     ------
@@ -73,7 +75,7 @@ class Network:
         self._active = self._find_active()
         self._label_shapes: Dict[str, ir.Shape] = {}
         self._shapes, self._second = self._infer_shapes()
-        self.multiplied: Dict[ir.Conv, Entry] = {}
+        self.multiplied: Dict[ir.Conv, Tuple[Entry, List[ir.Operation]]] = {}
 
     def read(self) -> ir.Graph:
         """The network as a graph of the compiler, in which nothing is fused yet.
@@ -104,8 +106,12 @@ class Network:
         return dict(zip(self.outputs, self._compute(self._graph.heads, data)))
 
     def multiplicands(self, data: Mapping[str, np.ndarray]) -> Dict[ir.Conv, np.ndarray]:
-        """What MXNet computes as the data of each float convolution and dense layer that `read` gave, for a batch."""
-        return dict(zip(self.multiplied, self._compute(list(self.multiplied.values()), data)))
+        """The numbers that each layer in `multiplied` multiplies, (batch, ...), as MXNet computes their inputs."""
+        arrays = self._compute([entry for entry, _ in self.multiplied.values()], data)
+        return {
+            layer: np.moveaxis(apply_all(operations, np.moveaxis(array, 1, -1)), -1, 1) if operations else array
+            for (layer, (_, operations)), array in zip(self.multiplied.items(), arrays)
+        }
 
     def _compute(self, entries: List[Entry], data: Mapping[str, np.ndarray]) -> List[np.ndarray]:
         inputs = {name: np.asarray(array, np.float32) for name, array in data.items()}
@@ -133,9 +139,12 @@ class Network:
         )
         count = len(self._builder.graph.nodes)
         result = reader(call)
+        done: Dict[Any, List[ir.Operation]] = {call.inputs[0]: []} if isinstance(call.inputs[0], ir.Value) else {}
         for made in self._builder.graph.nodes[count:]:
-            if isinstance(made, ir.Conv) and made.source is call.inputs[0]:
-                self.multiplied[made] = entries[0]
+            if isinstance(made, ir.Conv) and made.source in done:
+                self.multiplied[made] = entries[0], done[made.source]
+            elif isinstance(made, ir.Map) and made.source in done and all(map(is_channelwise, made.epilogue)):
+                done[made.gives()[0]] = [*done[made.source], *made.epilogue]
         values = result if isinstance(result, list) else [result]
         for index in used:
             if index >= len(values):
