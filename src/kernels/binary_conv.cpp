@@ -45,6 +45,7 @@ size_t packed_weight_words(const ConvShape& s) { return static_cast<size_t>(s.fi
 void pack_conv_input(const Kernels& kernels, const ConvShape& s, const float* data, bool pad_bit, uint64_t* words,
                      int threads) {
   const int64_t channel_words = s.channel_words(), pixels = s.in_pixels(), padded = s.padded_pixels();
+  if (padded == 1) return pack_rows(kernels, data, s.batch * s.groups, s.group_channels(), words, threads);
   const int64_t planes = s.batch * s.groups * channel_words;
   const bool pads = padded != pixels;
   threads = useful_threads(threads, static_cast<double>(planes * pixels));

@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "kernels/elementwise.h"
+#include "kernels/sign_lookup.h"
 
 namespace bmx {
 
@@ -70,6 +71,9 @@ struct Kernels {
   // (float_gemm_tile.h).
   void (*float_gemm)(size_t m, size_t n, size_t k, const float* a, size_t a_row, size_t a_column, const float* b,
                      size_t b_row, size_t b_column, float* c, size_t c_row, bool accumulate, float* scratch);
+
+  // Products of floats with signs, or nullptr.
+  const SignLookup* sign_lookup;
 };
 
 // The fastest kernels that this CPU runs, or those named by the environment variable BMX_ISA
@@ -87,6 +91,8 @@ extern const Kernels kPortableKernels;
 #if BMX_X86_64
 extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512Kernels;
+extern const SignLookup kAvx2Lookup;
+extern const SignLookup kAvx512Lookup;
 #endif
 
 }  // namespace bmx

@@ -143,6 +143,6 @@ const Kernels kAvx2Kernels = {"avx2",          Avx2::kLanes,
                               expand_signs,    expand_signs_bf16,
                               pack_row,        gather_panel,
                               gemm<Avx2>,      Elementwise<Avx2>::kernels(),
-                              float_gemm<Avx2>};
+                              float_gemm<Avx2>, &kAvx2Lookup};
 
 }  // namespace bmx

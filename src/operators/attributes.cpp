@@ -158,6 +158,23 @@ size_t default_gradient_type() {
   throw std::invalid_argument("BMX_GRAD_DTYPE is '" + std::string(type) + "'; allowed: float32, bfloat16");
 }
 
+Estimator read_estimator(Reader* r) {
+  return static_cast<Estimator>(r->choice("estimator", 0, {"ste", "approx_sign", "swish_sign"}));
+}
+
+// A layer has a window where its threshold is given: it is on the gradient of sign, so for one bit.
+void read_window(Reader* r, QLayerParam* p) {
+  const Estimator estimator = read_estimator(r);
+  if (r->take("gradient_cancel_threshold") == nullptr) {
+    if (estimator != Estimator::kStraightThrough) {
+      r->fail("estimator", "ste, or others together with a gradient_cancel_threshold (inf: everywhere)");
+    }
+    return;
+  }
+  if (p->act_bit != 1) r->fail("gradient_cancel_threshold", "None, because act_bit is not 1");
+  p->window = GradientWindow{r->real("gradient_cancel_threshold", 0, 0, HUGE_VALF), estimator};
+}
+
 void read_layer(Reader* r, QLayerParam* p) {
   p->act_bit = static_cast<int>(r->integer("act_bit", 1, 1, 32));
   p->weight_bit = static_cast<int>(r->integer("weight_bit", 1, 1, 32));
@@ -169,6 +186,7 @@ void read_layer(Reader* r, QLayerParam* p) {
       r->choice("gradient_update_mode", 0, {"bb", "bf", "ff"}) == 2 ? GradientMode::kLatent : GradientMode::kBinary;
   p->gradient_type =
       static_cast<GradientType>(r->choice("grad_dtype", default_gradient_type(), {"float32", "bfloat16"}));
+  read_window(r, p);
 }
 
 }  // namespace
@@ -178,7 +196,7 @@ QActivationParam::QActivationParam(const AttributeMap& attributes) {
   act_bit = static_cast<int>(r.integer("act_bit", 1, 1, 32));
   backward_only = r.boolean("backward_only", false);
   gradient_cancel_threshold = r.real("gradient_cancel_threshold", 0.5f, 0.0f, HUGE_VALF);
-  estimator = static_cast<Estimator>(r.choice("estimator", 0, {"ste", "approx_sign", "swish_sign"}));
+  estimator = read_estimator(&r);
   r.finish();
 }
 

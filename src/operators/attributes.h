@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -29,6 +30,12 @@ struct QActivationParam {
   Estimator estimator = Estimator::kStraightThrough;
 };
 
+// What sign_backward does to the gradient of a layer's data.
+struct GradientWindow {
+  float threshold;
+  Estimator estimator;
+};
+
 // What convolution and fully connected layers share.
 struct QLayerParam {
   int act_bit = 1;
@@ -39,6 +46,7 @@ struct QLayerParam {
   bool true_gradient = false;  // ours: the gradient includes the 1/2 of (K + dot) / 2
   GradientMode gradient_mode = GradientMode::kBinary;
   GradientType gradient_type = GradientType::kFloat32;  // ours: arithmetic of the backward pass
+  std::optional<GradientWindow> window;                 // ours: in the place of a QActivation before the layer
 
   bool binary() const { return binarized_weights_only || (act_bit == 1 && weight_bit == 1); }
   bool offset() const { return binary() && !no_offset; }

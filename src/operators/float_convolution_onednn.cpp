@@ -246,6 +246,10 @@ void add_padding_to_gradient(const ConvShape& s, float pad, const float* out_gra
 
 }  // namespace
 
+bool faster_than_lookups(GradientType type) {
+  return type == GradientType::kBfloat16 && dnnl::get_effective_cpu_isa() >= dnnl::cpu_isa::avx512_core_amx;
+}
+
 FloatConvolution::FloatConvolution() : state_(new State) {}
 FloatConvolution::~FloatConvolution() = default;
 
@@ -295,15 +299,18 @@ void FloatConvolution::backward(const ConvShape& s, const float* out_grad, const
   const auto& for_data = p->data_desc;
   const auto& for_weight = p->weight_desc;
   OnednnCall call(state_->engine, workspace);
-  memory g = call.input(out_grad, d.plain_out(), for_data.diff_dst_desc());
-  memory w = call.input(weight, d.plain_weight(), for_data.weights_desc());
-  memory dx = call.output(data_grad, d.plain_data(), for_data.diff_src_desc());
-  call.run(p->backward_data, for_data.scratchpad_desc(),
-           {{DNNL_ARG_DIFF_DST, g}, {DNNL_ARG_WEIGHTS, w}, {DNNL_ARG_DIFF_SRC, dx}});
-  call.finish(dx, data_grad, d.plain_data());
+  memory g;
+  if (data_grad != nullptr) {
+    g = call.input(out_grad, d.plain_out(), for_data.diff_dst_desc());
+    memory w = call.input(weight, d.plain_weight(), for_data.weights_desc());
+    memory dx = call.output(data_grad, d.plain_data(), for_data.diff_src_desc());
+    call.run(p->backward_data, for_data.scratchpad_desc(),
+             {{DNNL_ARG_DIFF_DST, g}, {DNNL_ARG_WEIGHTS, w}, {DNNL_ARG_DIFF_SRC, dx}});
+    call.finish(dx, data_grad, d.plain_data());
+  }
   if (weight_grad == nullptr) return;
 
-  if (for_weight.diff_dst_desc() != for_data.diff_dst_desc()) {
+  if (data_grad == nullptr || for_weight.diff_dst_desc() != for_data.diff_dst_desc()) {
     g = call.input(out_grad, d.plain_out(), for_weight.diff_dst_desc());
   }
   memory x = quantized(&call, s, data, for_weight.src_desc(), threads, workspace);

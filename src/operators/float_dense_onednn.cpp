@@ -92,11 +92,13 @@ void FloatDense::backward(const DenseShape& s, const float* out_grad, const floa
   const auto& for_data = p->data_desc;
   const auto& for_weight = p->weight_desc;
   memory g = call.input(out_grad, State::matrix(s.rows, s.units, Type::f32), for_data.diff_dst_desc());
-  memory w = call.input(weight, State::matrix(s.units, s.inputs, Type::f32), for_data.weights_desc());
-  memory dx = call.output(data_grad, for_data.diff_src_desc(), for_data.diff_src_desc());
-  call.run(p->backward_data, for_data.scratchpad_desc(),
-           {{DNNL_ARG_DIFF_DST, g}, {DNNL_ARG_WEIGHTS, w}, {DNNL_ARG_DIFF_SRC, dx}});
-  call.finish(dx, data_grad, for_data.diff_src_desc());
+  if (data_grad != nullptr) {
+    memory w = call.input(weight, State::matrix(s.units, s.inputs, Type::f32), for_data.weights_desc());
+    memory dx = call.output(data_grad, for_data.diff_src_desc(), for_data.diff_src_desc());
+    call.run(p->backward_data, for_data.scratchpad_desc(),
+             {{DNNL_ARG_DIFF_DST, g}, {DNNL_ARG_WEIGHTS, w}, {DNNL_ARG_DIFF_SRC, dx}});
+    call.finish(dx, data_grad, for_data.diff_src_desc());
+  }
   if (weight_grad == nullptr) return;
 
   memory x = call.input(data, State::matrix(s.rows, s.inputs, Type::f32), for_weight.src_desc());

@@ -13,6 +13,10 @@ namespace bmx {
 // bfloat16 where the CPU has AVX-512 and the build oneDNN, otherwise float32.
 enum class GradientType { kFloat32, kBfloat16 };
 
+// Whether float products of this type are faster than lookups of signs (kernels/sign_gradients.h): in bfloat16 on
+// matrix units.
+bool faster_than_lookups(GradientType type);
+
 // NCHW floats that are used quantized to `bits`, padded with the quantized `pad`.
 struct QuantizedData {
   const float* values;
@@ -34,8 +38,8 @@ class FloatConvolution {
   void forward(const ConvShape& shape, const QuantizedData& data, const float* weight, float* out, int threads,
                Workspace* workspace);
 
-  // The gradients of that product. `type` is the arithmetic of the operands, sums are float32. Without
-  // `weight_grad` only the gradient of the data.
+  // The gradients of that product, of which either may be null: not wanted. `type` is the arithmetic of the operands,
+  // sums are float32.
   void backward(const ConvShape& shape, const float* out_grad, const QuantizedData& data, const float* weight,
                 float* data_grad, float* weight_grad, GradientType type, int threads, Workspace* workspace);
 
@@ -61,7 +65,7 @@ class FloatDense {
   void forward(const DenseShape& shape, const float* data, const float* weight, float* out, int threads,
                Workspace* workspace);
 
-  // Without `weight_grad` only the gradient of the data.
+  // Either gradient may be null: not wanted.
   void backward(const DenseShape& shape, const float* out_grad, const float* data, const float* weight,
                 float* data_grad, float* weight_grad, GradientType type, int threads, Workspace* workspace);
 

@@ -21,6 +21,8 @@ float* quantized_and_padded(const ConvShape& s, const QuantizedData& data, int t
 
 }  // namespace
 
+bool faster_than_lookups(GradientType) { return false; }
+
 struct FloatConvolution::State {};
 
 FloatConvolution::FloatConvolution() = default;
@@ -42,9 +44,11 @@ void FloatConvolution::forward(const ConvShape& s, const QuantizedData& data, co
 void FloatConvolution::backward(const ConvShape& s, const float* out_grad, const QuantizedData& data,
                                 const float* weight, float* data_grad, float* weight_grad, GradientType, int threads,
                                 Workspace* workspace) {
-  float* padded_grad = workspace->take<float>(padded_size(s));
-  float_conv_backward_data(kernels(), s, out_grad, weight, padded_grad, threads);
-  crop_input(s, padded_grad, data_grad, threads);
+  if (data_grad != nullptr) {
+    float* padded_grad = workspace->take<float>(padded_size(s));
+    float_conv_backward_data(kernels(), s, out_grad, weight, padded_grad, threads);
+    crop_input(s, padded_grad, data_grad, threads);
+  }
   if (weight_grad == nullptr) return;
   float_conv_backward_weight(kernels(), s, out_grad, quantized_and_padded(s, data, threads, workspace), weight_grad,
                              threads);
@@ -65,7 +69,9 @@ void FloatDense::forward(const DenseShape& s, const float* data, const float* we
 
 void FloatDense::backward(const DenseShape& s, const float* out_grad, const float* data, const float* weight,
                           float* data_grad, float* weight_grad, GradientType, int threads, Workspace*) {
-  float_matmul(kernels(), s.rows, s.inputs, s.units, out_grad, s.units, 1, weight, s.inputs, 1, data_grad, threads);
+  if (data_grad != nullptr) {
+    float_matmul(kernels(), s.rows, s.inputs, s.units, out_grad, s.units, 1, weight, s.inputs, 1, data_grad, threads);
+  }
   if (weight_grad == nullptr) return;
   float_matmul(kernels(), s.units, s.inputs, s.rows, out_grad, 1, s.units, data, s.inputs, 1, weight_grad, threads);
 }

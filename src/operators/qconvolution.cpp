@@ -2,13 +2,14 @@
 //
 // Forward of 1/1 bits: popcount arithmetic on packed bits, (K + dot) / 2 = K - popcount(x ^ w) exactly. Other
 // bit widths: quantized floats, padded by the quantized pad value, and a float convolution.
-// Backward: the gradients of the convolution of the quantized arrays, straight through both quantizers.
+// Backward: the gradients of the convolution of the quantized arrays, straight through both quantizers; with a
+// gradient_cancel_threshold that of the data passes a window, as through a QActivation before the layer.
 #include "kernels/binary_conv.h"
 #include "kernels/buffer.h"
 #include "kernels/float_conv.h"
 #include "kernels/interchange.h"
 #include "operators/attributes.h"
-#include "operators/float_layer.h"
+#include "operators/layer_gradients.h"
 #include "operators/qlayer.h"
 
 namespace {
@@ -108,27 +109,51 @@ class QConvolution final : public QLayer {
     const float* data = floats(inputs->at(1 + kData));
     MXTensor* weight = &inputs->at(1 + kWeight);
     const ConvShape s = param_.shape(inputs->at(1 + kData).shape);
+    const bool latent = !param_.binarized_weights_only && param_.gradient_mode == GradientMode::kLatent;
+    const SignGradients signs(s, !latent && (param_.binarized_weights_only || param_.weight_bit == 1),
+                              quantized_data(data).bits == 1, param_.gradient_type, threads);
     Workspace memory =
-        workspace(quantized_bytes(s) + float_.backward_bytes(s, param_.gradient_type, threads), resource);
+        workspace(signs.bytes() +
+                      (signs.all() ? 0 : quantized_bytes(s) + float_.backward_bytes(s, param_.gradient_type, threads)),
+                  resource);
 
-    float* used = memory.take<float>(weight_size(s));
     float scale = param_.gradient_scale();
-    if (param_.binarized_weights_only) {
-      expand_bits(s, packed(s, weight)->get(), used);
-    } else {
-      const bool latent = param_.gradient_mode == GradientMode::kLatent;
-      quantize_weight(floats(*weight), used, weight_size(s), latent ? 32 : param_.weight_bit);
-      if (param_.scaling_mode != ScalingMode::kNone && !latent) scale *= scale_of(param_, s, floats(*weight));
+    if (!param_.binarized_weights_only && !latent && param_.scaling_mode != ScalingMode::kNone) {
+      scale *= scale_of(param_, s, floats(*weight));
     }
-    if (scale != 1) multiply(used, weight_size(s), scale);
-
+    PackedCache::Words kept;
+    if (param_.binarized_weights_only) kept = packed(s, weight);
+    float* data_grad = floats(outputs->at(kData));
     MXTensor* gradient = &outputs->at(kWeight);
     float* weight_grad = param_.binarized_weights_only ? nullptr : floats(*gradient);
     if (param_.binarized_weights_only) clear(gradient);
-    float_.backward(s, out_grad, quantized_data(data), used, floats(outputs->at(kData)), weight_grad,
-                    param_.gradient_type, threads, &memory);
-    if (weight_grad != nullptr && param_.gradient_scale() != 1) {
-      multiply(weight_grad, weight_size(s), param_.gradient_scale());
+
+    if (signs.of_data()) {
+      const uint64_t* bits = kept != nullptr ? kept->get() : signs.pack_weight(floats(*weight), &memory);
+      const std::optional<SignWindow> window = sign_window(param_.window, data);
+      signs.data_gradient(out_grad, bits, scale, window ? &*window : nullptr, data_grad, &memory);
+    }
+    if (signs.of_weight() && weight_grad != nullptr) {
+      signs.weight_gradient(out_grad, data, !(param_.pad_value < 0), param_.gradient_scale(), weight_grad, &memory);
+    }
+    if (!signs.all()) {
+      float* used = memory.take<float>(weight_size(s));
+      if (kept != nullptr) {
+        expand_bits(s, kept->get(), used);
+      } else {
+        quantize_weight(floats(*weight), used, weight_size(s), latent ? 32 : param_.weight_bit);
+      }
+      if (scale != 1) multiply(used, weight_size(s), scale);
+      float* float_data_grad = signs.of_data() ? nullptr : data_grad;
+      float* float_weight_grad = signs.of_weight() ? nullptr : weight_grad;
+      float_.backward(s, out_grad, quantized_data(data), used, float_data_grad, float_weight_grad, param_.gradient_type,
+                      threads, &memory);
+      if (float_data_grad != nullptr) {
+        pass_window(param_.window, data, data_grad, inputs->at(1 + kData).size(), threads);
+      }
+      if (float_weight_grad != nullptr && param_.gradient_scale() != 1) {
+        multiply(weight_grad, weight_size(s), param_.gradient_scale());
+      }
     }
     if (!param_.no_bias) bias_backward(out_grad, s.batch, s.filters, s.out_pixels(), floats(outputs->at(kBias)));
   }

@@ -7,7 +7,7 @@
 #include "kernels/float_conv.h"
 #include "kernels/interchange.h"
 #include "operators/attributes.h"
-#include "operators/float_layer.h"
+#include "operators/layer_gradients.h"
 #include "operators/qlayer.h"
 
 namespace {
@@ -20,6 +20,14 @@ struct Sizes {
   size_t depth() const { return (inputs + 63) / 64; }
   DenseShape dense() const {
     return {static_cast<int64_t>(rows), static_cast<int64_t>(units), static_cast<int64_t>(inputs)};
+  }
+  // As a convolution of 1x1 images.
+  ConvShape images() const {
+    ConvShape shape;
+    shape.batch = static_cast<int64_t>(rows);
+    shape.channels = static_cast<int64_t>(inputs);
+    shape.filters = static_cast<int64_t>(units);
+    return shape;
   }
 };
 
@@ -96,29 +104,54 @@ class QFullyConnected final : public QLayer {
     const float* out_grad = floats(inputs->at(0));
     const Sizes s = sizes_of(param_, inputs->at(1 + kData).shape);
     MXTensor& weight = inputs->at(1 + kWeight);
+    const float* data = floats(inputs->at(1 + kData));
     const float scale = param_.gradient_scale();
     const GradientType type = param_.gradient_type;
-    Workspace memory = workspace(quantized_bytes(s) + float_.backward_bytes(s.dense(), type, threads), resource);
-    const float* used = floats(weight);
-    if (param_.binarized_weights_only) {
-      float* expanded = memory.take<float>(s.units * s.inputs);
-      expand_bits(s, packed(s, &weight)->get(), expanded);
-      used = expanded;
-    } else if (param_.gradient_mode == GradientMode::kBinary) {
-      used = quantized_weight(s, floats(weight), &memory);
-    }
-    const float* x = quantized_data(s, floats(inputs->at(1 + kData)), &memory);
+    const bool latent = !param_.binarized_weights_only && param_.gradient_mode == GradientMode::kLatent;
+    const SignGradients signs(s.images(), !latent && (param_.binarized_weights_only || param_.weight_bit == 1),
+                              data_bits() == 1, type, threads);
+    Workspace memory = workspace(
+        signs.bytes() + (signs.all() ? 0 : quantized_bytes(s) + float_.backward_bytes(s.dense(), type, threads)),
+        resource);
+    PackedCache::Words kept;
+    if (param_.binarized_weights_only) kept = packed(s, &weight);
     float* data_grad = floats(outputs->at(kData));
     MXTensor* gradient = &outputs->at(kWeight);
     float* weight_grad = param_.binarized_weights_only ? nullptr : floats(*gradient);
     if (param_.binarized_weights_only) clear(gradient);
-    float_.backward(s.dense(), out_grad, x, used, data_grad, weight_grad, type, threads, &memory);
-    if (scale != 1) {
-      multiply(data_grad, s.rows * s.inputs, scale);
-      if (weight_grad != nullptr) multiply(weight_grad, s.units * s.inputs, scale);
+
+    if (signs.of_data()) {
+      const uint64_t* bits = kept != nullptr ? kept->get() : signs.pack_weight(floats(weight), &memory);
+      const std::optional<SignWindow> window = sign_window(param_.window, data);
+      signs.data_gradient(out_grad, bits, scale, window ? &*window : nullptr, data_grad, &memory);
+    }
+    if (signs.of_weight() && weight_grad != nullptr) {
+      signs.weight_gradient(out_grad, data, true, scale, weight_grad, &memory);
+    }
+    if (!signs.all()) {
+      const float* used = floats(weight);
+      if (kept != nullptr) {
+        float* expanded = memory.take<float>(s.units * s.inputs);
+        expand_bits(s, kept->get(), expanded);
+        used = expanded;
+      } else if (!latent) {
+        used = quantized_weight(s, floats(weight), &memory);
+      }
+      float* float_data_grad = signs.of_data() ? nullptr : data_grad;
+      float* float_weight_grad = signs.of_weight() ? nullptr : weight_grad;
+      float_.backward(s.dense(), out_grad, quantized_data(s, data, &memory), used, float_data_grad, float_weight_grad,
+                      type, threads, &memory);
+      if (float_data_grad != nullptr) {
+        if (scale != 1) multiply(data_grad, s.rows * s.inputs, scale);
+        pass_window(param_.window, data, data_grad, s.rows * s.inputs, threads);
+      }
+      if (float_weight_grad != nullptr && scale != 1) multiply(weight_grad, s.units * s.inputs, scale);
     }
     if (!param_.no_bias) bias_backward(out_grad, s.rows, s.units, 1, floats(outputs->at(kBias)));
   }
+
+  // Packed weights always meet binarized data.
+  int data_bits() const { return param_.binarized_weights_only ? 1 : param_.act_bit; }
 
   // For quantized_data and quantized_weight.
   static size_t quantized_bytes(const Sizes& s) {
@@ -127,8 +160,7 @@ class QFullyConnected final : public QLayer {
 
   const float* quantized_data(const Sizes& s, const float* data, Workspace* workspace) const {
     float* x = workspace->take<float>(s.rows * s.inputs);
-    const int bits = param_.binarized_weights_only ? 1 : param_.act_bit;
-    quantize_activation(data, x, s.rows * s.inputs, bits, num_threads());
+    quantize_activation(data, x, s.rows * s.inputs, data_bits(), num_threads());
     return x;
   }
 

@@ -2,7 +2,11 @@
 #pragma once
 
 #include <cstring>
+#include <optional>
 
+#include "kernels/quantize.h"
+#include "operators/attributes.h"
+#include "operators/layer_gradients.h"
 #include "operators/mxnet.h"
 #include "operators/packed_cache.h"
 #include "operators/workspace.h"
@@ -55,6 +59,17 @@ class QLayer : public mxnet::ext::CustomStatefulOp {
   static void clear(mxnet::ext::MXTensor* gradient) {
     const size_t word = gradient->dtype == mxnet::ext::kFloat64 ? sizeof(double) : sizeof(float);
     std::memset(gradient->data_ptr, 0, gradient->size() * word);
+  }
+
+  static std::optional<SignWindow> sign_window(const std::optional<GradientWindow>& window, const float* data) {
+    if (!window) return std::nullopt;
+    return SignWindow{data, window->threshold, window->estimator};
+  }
+
+  // The gradient of the data, in place, through the window of a layer that has one.
+  static void pass_window(const std::optional<GradientWindow>& window, const float* data, float* gradient, size_t size,
+                          int threads) {
+    if (window) sign_backward(gradient, data, gradient, size, window->threshold, window->estimator, threads);
   }
 
   static void multiply(float* values, size_t size, float factor) {

@@ -1,0 +1,67 @@
+// The gradients of a layer whose weights or data have one bit: by lookup where its sizes and the CPU allow
+// (kernels/sign_gradients.h), and the others as float products (float_layer.h).
+#pragma once
+
+#include "kernels/sign_gradients.h"
+#include "operators/float_layer.h"
+#include "operators/workspace.h"
+
+namespace bmx {
+
+class SignGradients {
+ public:
+  // `binary_weight`, `binary_data`: which operands are signs.
+  SignGradients(const ConvShape& shape, bool binary_weight, bool binary_data, GradientType type, int threads)
+      : shape_(shape), threads_(threads) {
+    const bool has = has_sign_gradients(kernels(), shape) && !faster_than_lookups(type);
+    of_data_ = has && binary_weight;
+    of_weight_ = has && binary_data;
+  }
+
+  // Which gradients these are.
+  bool of_data() const { return of_data_; }
+  bool of_weight() const { return of_weight_; }
+  bool all() const { return of_data_ && of_weight_; }
+
+  // Of workspace.
+  size_t bytes() const {
+    size_t size = 0;
+    if (of_data_) {
+      size += Workspace::bytes<uint64_t>(packed_weight_words(shape_)) +
+              Workspace::bytes<float>(sign_data_gradient_floats(kernels(), shape_, threads_));
+    }
+    if (of_weight_) {
+      size += Workspace::bytes<uint64_t>(packed_input_words(shape_)) +
+              Workspace::bytes<float>(sign_weight_gradient_floats(kernels(), shape_, threads_));
+    }
+    return size;
+  }
+
+  const uint64_t* pack_weight(const float* weight, Workspace* workspace) const {
+    auto* words = workspace->take<uint64_t>(packed_weight_words(shape_));
+    pack_conv_weight(kernels(), shape_, weight, words, threads_);
+    return words;
+  }
+
+  void data_gradient(const float* out_grad, const uint64_t* weight, float factor, const SignWindow* window,
+                     float* data_grad, Workspace* workspace) const {
+    auto* scratch = workspace->take<float>(sign_data_gradient_floats(kernels(), shape_, threads_));
+    sign_data_gradient(kernels(), shape_, out_grad, weight, factor, window, data_grad, threads_, scratch);
+  }
+
+  // Of data that are padded with +1 if `pad_bit`, otherwise -1.
+  void weight_gradient(const float* out_grad, const float* data, bool pad_bit, float factor, float* weight_grad,
+                       Workspace* workspace) const {
+    auto* words = workspace->take<uint64_t>(packed_input_words(shape_));
+    pack_conv_input(kernels(), shape_, data, pad_bit, words, threads_);
+    auto* scratch = workspace->take<float>(sign_weight_gradient_floats(kernels(), shape_, threads_));
+    sign_weight_gradient(kernels(), shape_, out_grad, words, factor, weight_grad, threads_, scratch);
+  }
+
+ private:
+  const ConvShape shape_;
+  const int threads_;
+  bool of_data_, of_weight_;
+};
+
+}  // namespace bmx
