@@ -9,6 +9,7 @@ on the machine disturbs less.
   python benchmark/training.py                          ResNet-18 on 32x32, batch 64, float32 and bfloat16, one thread
   python benchmark/training.py --threads 2
   python benchmark/training.py --model binarynet_cifar --batch-size 32
+  python benchmark/training.py --unfused                also with QActivation as an operator of its own
 """
 
 import argparse
@@ -23,13 +24,14 @@ def parse_arguments():
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds; the first does not count")
+    parser.add_argument("--unfused", action="store_true", help="also with one operator for each layer")
     return parser.parse_args()
 
 
 class Subject:
     """A network, and what is timed of it."""
 
-    def __init__(self, name, bits, grad_dtype, path, batch_size):
+    def __init__(self, name, batch_size, bits, grad_dtype, path, fused=True):
         import mxnet as mx
 
         import bmx
@@ -46,7 +48,7 @@ class Subject:
         self.data = mx.nd.random.normal(shape=(batch_size, 1, 28, 28) if name == "lenet" else (batch_size, 3, 32, 32))
         self.label = mx.nd.arange(batch_size) % 10
         self.batch_size = batch_size
-        with nn.path(path):
+        with nn.path(path, fused=fused):
             self.step()
 
     def forward(self):
@@ -66,12 +68,15 @@ class Subject:
 def main():
     arguments = parse_arguments()
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
-    make = {
-        "float": lambda: Subject(arguments.model, 32, "float32", "composed", arguments.batch_size),
-        "binary": lambda: Subject(arguments.model, 1, "float32", "operators", arguments.batch_size),
-        "binary, bfloat16": lambda: Subject(arguments.model, 1, "bfloat16", "operators", arguments.batch_size),
+    sorts = {
+        "float": (32, "float32", "composed"),
+        "binary": (1, "float32", "operators"),
+        "binary, unfused": (1, "float32", "operators", False),
+        "binary, bfloat16": (1, "bfloat16", "operators"),
     }
-    subjects = {name: f() for name, f in make.items()}
+    if not arguments.unfused:
+        del sorts["binary, unfused"]
+    subjects = {name: Subject(arguments.model, arguments.batch_size, *sort) for name, sort in sorts.items()}
     clocks = {"wall": time.perf_counter, "processor": time.process_time}
     times = {}
     for _ in range(arguments.rounds):

@@ -1,7 +1,7 @@
 """What a network consists of: layers, bits, weights, multiply-adds and memory, as a table and as data.
 
 The numbers come from the network's symbol, in the JSON that MXNet exports, and from MXNet's inference of shapes: no
-parameter is needed and nothing is computed. Gluon networks are traced.
+parameter is needed and nothing is computed. Gluon networks are traced, with a node for each layer.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def _trace(network: Any) -> mx.sym.Symbol:
         return network
     if not isinstance(network, mx.gluon.HybridBlock):
         raise Error(f"summary of {type(network).__name__}: needs a HybridBlock of Gluon or a Symbol")
-    with path("operators"):
+    with path("operators", fused=False):
         traced = network(mx.sym.var("data"))
     return traced if isinstance(traced, mx.sym.Symbol) else mx.sym.Group(traced)
 

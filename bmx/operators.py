@@ -51,6 +51,11 @@ _LAYER_ATTRIBUTES = """    no_offset : bool, default False
         1/1 bits: the output is the dot product of +-1 vectors, not (K + dot) / 2.
     true_gradient : bool, default False
         The gradient includes the 1/2 of (K + dot) / 2, as BMXNet v2's layers have it; v1 leaves it out.
+    gradient_cancel_threshold : float >= 0, default None
+        Window on the gradient of the data, for act_bit=1: the layer does the work of a QActivation before it. None:
+        no window.
+    estimator : {'ste', 'approx_sign', 'swish_sign'}, default 'ste'
+        QActivation's, together with gradient_cancel_threshold.
 """
 
 _DOCUMENTATION = {
@@ -160,11 +165,12 @@ _ATTRIBUTES = {
     "QActivation": ["act_bit", "backward_only", "gradient_cancel_threshold", "estimator"],
     "QConvolution": (
         "kernel num_filter stride dilate pad num_group no_bias act_bit weight_bit scaling_mode gradient_update_mode "
-        "grad_dtype binarized_weights_only pad_value no_offset true_gradient workspace cudnn_tune cudnn_off layout"
+        "grad_dtype binarized_weights_only pad_value no_offset true_gradient gradient_cancel_threshold estimator "
+        "workspace cudnn_tune cudnn_off layout"
     ).split(),
     "QFullyConnected": (
         "num_hidden no_bias act_bit weight_bit gradient_update_mode grad_dtype binarized_weights_only flatten "
-        "no_offset true_gradient"
+        "no_offset true_gradient gradient_cancel_threshold estimator"
     ).split(),
 }
 _ATTRIBUTES["QConvolution_v1"] = _ATTRIBUTES["QConvolution"]

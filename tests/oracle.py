@@ -184,7 +184,11 @@ def qconvolution_backward(grad, data, weight, bias=None, **attributes):
         weight_for_data = weight_for_data * np.mean(np.abs(weight), dtype=np.float64)
     dpadded, dweight = convolve_backward(grad * half, _quantized_padded(data, a), weight_for_data, *_geometry(a))
     dbias = None if bias is None else grad.astype(np.float64).sum(axis=(0,) + tuple(range(2, grad.ndim)))
-    return crop_spatial(dpadded, a["pad"]), None if packed else dweight, dbias
+    ddata = crop_spatial(dpadded, a["pad"])
+    if a["gradient_cancel_threshold"] is not None:
+        window = {key: a[key] for key in ("gradient_cancel_threshold", "estimator")}
+        ddata = qactivation_backward(ddata, data, **window)
+    return ddata, None if packed else dweight, dbias
 
 
 def _convolution_attributes(
@@ -202,6 +206,8 @@ def _convolution_attributes(
     pad_value=0.0,
     no_offset=False,
     true_gradient=False,
+    gradient_cancel_threshold=None,
+    estimator="ste",
     **ignored,  # workspace, no_bias, cudnn_tune, cudnn_off, layout, scaling_factor: they do not change the result
 ):
     dims = len(kernel)
@@ -220,6 +226,8 @@ def _convolution_attributes(
         "pad_value": pad_value,
         "no_offset": no_offset,
         "true_gradient": true_gradient,
+        "gradient_cancel_threshold": gradient_cancel_threshold,
+        "estimator": estimator,
     }
 
 

@@ -225,6 +225,9 @@ def convolutions(draw):
         "no_offset": draw(st.booleans()),
         "true_gradient": draw(st.booleans()),
     }
+    if attributes["act_bit"] == 1 and draw(st.booleans()):
+        attributes["gradient_cancel_threshold"] = draw(st.sampled_from([0.0, 0.5, 1.0]))
+        attributes["estimator"] = draw(st.sampled_from(["ste", "approx_sign"]))
     inputs = convolution_inputs(
         draw(st.integers(0, 2**32 - 1)),
         spatial,
@@ -267,6 +270,21 @@ def test_qfully_connected(shape, flatten, act_bit, weight_bit, bias, mode):
     )
 
 
+# Windows
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1e-45, 0.5, 1.0])
+@pytest.mark.parametrize("estimator", ["ste", "approx_sign"])
+@pytest.mark.parametrize("weight_bit", [1, 3])
+def test_window_of_a_layer(threshold, estimator, weight_bit):
+    window = {"gradient_cancel_threshold": threshold, "estimator": estimator, "weight_bit": weight_bit}
+    attributes = {"kernel": (3, 3), "num_filter": 3, "pad": (1, 1), "pad_value": -1.0, **window}
+    check_convolution(convolution_inputs(3, (4, 5), attributes, channels=5), attributes)
+    inputs = [random_input(np.random.default_rng(4), shape, weight_bit == 1) for shape in ((5, 7), (4, 7))]
+    definition = oracle.qfully_connected, oracle.qfully_connected_backward
+    check(composed.qfully_connected, *definition, inputs, {"num_hidden": 4, **window}, exact=weight_bit == 1)
+
+
 # What is refused
 
 
@@ -281,6 +299,11 @@ def test_qfully_connected(shape, flatten, act_bit, weight_bit, bias, mode):
         ({"layout": "NHWC"}, "layout='NHWC'.*'NCHW'"),
         ({"kernel": (1, 1, 1, 1)}, "1, 2 or 3 spatial dimensions"),
         ({"binarized_weights_only": True}, "before it is converted"),
+        ({"gradient_cancel_threshold": -0.5}, "gradient_cancel_threshold=-0.5: allowed are numbers of at least 0"),
+        ({"gradient_cancel_threshold": "wide"}, "gradient_cancel_threshold='wide'"),
+        ({"gradient_cancel_threshold": 1.0, "act_bit": 2}, "allowed is None, because act_bit is not 1"),
+        ({"gradient_cancel_threshold": 1.0, "estimator": "swish"}, "estimator='swish'.*'ste', 'approx_sign'"),
+        ({"estimator": "approx_sign"}, "with a gradient_cancel_threshold only"),
     ],
 )
 def test_bad_attributes(attributes, message):
@@ -393,6 +416,21 @@ def test_compose_reads_what_python_2_wrote():
     node["attrs"] = {"kernel": "(3L, 3L)", "num_filter": "2", "no_bias": "true", "scaling_factor": "1.0"}
     built_in = composed.compose(mx.sym.load_json(json.dumps(graph)))
     assert built_in.infer_shape(data=(1, 4, 5, 5))[1] == [(1, 2, 3, 3)]
+
+
+@pytest.mark.parametrize("threshold", [0.5, INF, None])
+def test_compose_keeps_windows(threshold):
+    estimator = "ste" if threshold is None else "approx_sign"
+    symbol = mx.sym.QConvolution(
+        mx.sym.var("data"), kernel=(1, 1), num_filter=2, gradient_cancel_threshold=threshold, estimator=estimator
+    )
+    gradients = []
+    for s in (symbol, composed.compose(symbol)):
+        executor = bind(s, (2, 3, 4, 4))
+        executor.backward(executor.forward(is_train=True))
+        gradients.append(executor.grad_dict["data"].asnumpy())
+    np.testing.assert_array_equal(*gradients)
+    assert (gradients[0] == 0).any() == (threshold == 0.5)
 
 
 def test_compose_inside_control_flow():

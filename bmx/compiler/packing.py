@@ -2,8 +2,9 @@
 
 A packed layer gets ``binarized_weights_only="True"``. ``scaling_mode="forward"`` multiplies a layer's output, bias
 included, by mean|w|, which packed weights no longer tell; that number becomes a ``_mul_scalar`` node after the layer:
-the same multiplication at the same place, equal up to rounding. The copies that bmx puts before Q layers for training
-are taken out, and so are bmx's own attributes where they say what BMXNet v1 does anyway.
+the same multiplication at the same place, equal up to rounding. A layer's window on the gradient of its data becomes a
+QActivation before it, as BMXNet's networks have it. The copies that bmx puts before Q layers for training are taken
+out, and so are bmx's own attributes where they say what BMXNet v1 does anyway.
 """
 
 from __future__ import annotations
@@ -85,6 +86,8 @@ def pack_network(
     if not records:
         first = "; ".join(f"{row.name}: {row.note}" for row in rows[:3]) + ("; ..." if len(rows) > 3 else "")
         raise Error(f"{symbol_path}: nothing to pack: {first}")
+    for layer in layers:
+        _split_window(graph, layer.node)
     _remove_training_only(graph)
     activations = sorted({text for node in graph.nodes if node.op == "QActivation" for text in _bmx_only(node)})
     remarks = [f"QActivation {_NEEDS_BMX}{', '.join(activations)}"] if activations else []
@@ -185,6 +188,17 @@ def _insert_scale(graph: Graph, node: Node, scale: str) -> None:
     product = Node("_mul_scalar", f"{node.name}_scale", {"scalar": scale}, [Entry(node)])
     graph.replace(node, Entry(product))
     graph.nodes.insert(graph.nodes.index(node) + 1, product)
+
+
+def _split_window(graph: Graph, node: Node) -> None:
+    """Let a QActivation before a layer do what the layer's window does, for BMXNet, whose layers have none."""
+    window = {name: node.attributes.pop(name, "None") for name in ("gradient_cancel_threshold", "estimator")}
+    if window["gradient_cancel_threshold"] != "None":
+        given = {name: value for name, value in window.items() if value != "None"}
+        attributes = {"act_bit": "1", "backward_only": "True", **given}
+        activation = Node("QActivation", f"{node.name}_window", attributes, [node.inputs[0]])
+        graph.nodes.insert(graph.nodes.index(node), activation)
+        node.inputs[0] = Entry(activation)
 
 
 def _remove_training_only(graph: Graph) -> None:

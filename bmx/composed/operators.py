@@ -19,6 +19,7 @@ from ..quantization import (
 
 __all__ = ["OPERATORS", "fan_in", "pad_spatial", "qactivation", "qconvolution", "qfully_connected"]
 
+_ESTIMATORS = ("ste", "approx_sign", "swish_sign")
 _LAYOUTS = {1: "NCW", 2: "NCHW", 3: "NCDHW"}
 
 
@@ -65,15 +66,18 @@ def qactivation(
     [-1.  1.  1.]
     """
     levels(act_bit)
-    _one_of("estimator", estimator, ("ste", "approx_sign", "swish_sign"))
+    _one_of("estimator", estimator, _ESTIMATORS)
     if act_bit == 1:
-        # Forward, both are the identity. Backward, the window comes last, so it also cancels ApproxSign's infinities.
-        data = gradient_window(F, data, gradient_cancel_threshold)
-        if estimator == "approx_sign":
-            data = approximate_gradient(F, data)
-        elif estimator == "swish_sign":
-            data = swish_gradient(F, data)
+        data = _window(F, data, gradient_cancel_threshold, estimator)
     return F.identity(data) if backward_only else quantize_activation(F, data, act_bit)
+
+
+def _window(F, data, threshold, estimator):
+    """The identity forward. Backward, the window comes last, so it also cancels ApproxSign's infinities."""
+    data = gradient_window(F, data, _at_least_zero("gradient_cancel_threshold", threshold))
+    if estimator == "approx_sign":
+        return approximate_gradient(F, data)
+    return swish_gradient(F, data) if estimator == "swish_sign" else data
 
 
 def qconvolution(
@@ -97,6 +101,8 @@ def qconvolution(
     pad_value: float = 0.0,
     no_offset: bool = False,
     true_gradient: bool = False,
+    gradient_cancel_threshold: float | None = None,
+    estimator: str = "ste",
     no_bias: bool | None = None,
     **ignored: Any,
 ) -> Array:
@@ -134,6 +140,10 @@ def qconvolution(
         Leave out (K + y)/2.
     true_gradient : bool, default False
         Apply the 1/2 of (K + y)/2 to the gradients of data and weight too. BMXNet v1 does not.
+    gradient_cancel_threshold : float, optional
+        1 bit of the data only: their gradient passes the window of :func:`qactivation`. Default: no window.
+    estimator : {'ste', 'approx_sign', 'swish_sign'}, default 'ste'
+        :func:`qactivation`'s, inside the window.
     no_bias : bool, optional
         Accepted for symmetry with the operator; the bias is used if it is given.
     **ignored
@@ -167,6 +177,7 @@ def qconvolution(
     geometry = {"kernel": kernel, "num_filter": num_filter, "num_group": num_group, "no_bias": True}
     geometry.update({k: v for k, v in (("stride", stride), ("dilate", dilate)) if v})
 
+    data = _layer_window(F, data, act_bit, gradient_cancel_threshold, estimator)
     # The padding, quantized: 0 is +1 in one bit. Padding the quantized data is the same and cheaper.
     padding = (-1.0 if pad_value < 0 else 1.0) if act_bit == 1 else 0.0
     quantized = pad_spatial(F, quantize_activation(F, data, act_bit), pad or (), padding)
@@ -199,6 +210,8 @@ def qfully_connected(
     gradient_update_mode: str = "bb",
     no_offset: bool = False,
     true_gradient: bool = False,
+    gradient_cancel_threshold: float | None = None,
+    estimator: str = "ste",
     no_bias: bool | None = None,
 ) -> Array:
     """Multiply quantized data by quantized weights: the operator QFullyConnected.
@@ -220,6 +233,8 @@ def qfully_connected(
         Multiply along all dimensions but the first, or along the last alone.
     act_bit, weight_bit, binarized_weights_only, gradient_update_mode, no_offset, true_gradient, no_bias
         As :func:`qconvolution`'s.
+    gradient_cancel_threshold, estimator
+        As :func:`qconvolution`'s.
 
     Returns
     -------
@@ -240,6 +255,7 @@ def qfully_connected(
     """
     _check_bits(act_bit, weight_bit, binarized_weights_only, gradient_update_mode)
     attributes = {"num_hidden": num_hidden, "flatten": flatten, "no_bias": True}
+    data = _layer_window(F, data, act_bit, gradient_cancel_threshold, estimator)
     quantized = quantize_activation(F, data, act_bit)
     out = _multiply(
         F, lambda x, w: F.FullyConnected(x, w, **attributes), quantized, weight, weight_bit, gradient_update_mode
@@ -258,6 +274,28 @@ def _check_bits(act_bit, weight_bit, binarized_weights_only, gradient_update_mod
             "binarized_weights_only=True: packed weights run on the CPU operators only; "
             "compose the network before it is converted"
         )
+
+
+def _layer_window(F, data, act_bit, threshold, estimator):
+    """The window of a layer that has one: whose threshold is given."""
+    _one_of("estimator", estimator, _ESTIMATORS)
+    if threshold is None:
+        if estimator != "ste":
+            raise Error(f"estimator={estimator!r}: allowed with a gradient_cancel_threshold only (inf: everywhere)")
+        return data
+    if act_bit != 1:
+        raise Error(f"gradient_cancel_threshold={threshold!r}: allowed is None, because act_bit is not 1")
+    return _window(F, data, threshold, estimator)
+
+
+def _at_least_zero(name, value):
+    try:
+        number = float(value)  # also of "inf", as MXNet's JSON has it
+    except (TypeError, ValueError):
+        number = -1.0
+    if not number >= 0:
+        raise Error(f"{name}={value!r}: allowed are numbers of at least 0")
+    return number
 
 
 def _one_of(name, value, allowed):

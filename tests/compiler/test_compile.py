@@ -8,6 +8,7 @@ from random_networks import arrays_for, difference, fill, network_of, random_num
 from bmx import Error, program
 from bmx.compiler import compile as compiling
 from bmx.compiler.compile import compile_block, compile_checkpoint, compile_network, compile_symbol
+from bmx.gluon import nn
 from bmx.models import get_model
 
 x, y = mx.sym.var("data"), mx.sym.var("other")
@@ -175,6 +176,23 @@ def test_a_gluon_network_is_compiled_for_a_batch_or_a_shape():
     assert compiled.report.verification.samples == "4 samples of shape 1x28x28"
     (found,) = compiling.run_program(compile_block(net, (1, 28, 28)).program, {"data": batch.asnumpy()})
     assert difference(net(batch).asnumpy(), found) < 1e-4
+
+
+@pytest.mark.parametrize("name, options", [("resnet18_e1", {"thumbnail": True}), ("binarynet_cifar", {})])
+def test_layers_with_windows_of_their_own_compile_to_the_same_program(name, options, tmp_path):
+    net = fill(get_model(name, classes=10, **options), (3, 32, 32))
+    files = []
+    for fused in (True, False):
+        with nn.path("operators", fused=fused):
+            net.hybridize()
+            net(mx.nd.zeros((1, 3, 32, 32)))
+            net.export(str(tmp_path / "net"))
+        assert ((tmp_path / "net-symbol.json").read_text().count('"QActivation"') > 1) != fused
+        compile_checkpoint(
+            str(tmp_path / "net-0000.params"), str(tmp_path / "net.bmx"), data_shape=(3, 32, 32), force=True
+        )
+        files.append((tmp_path / "net.bmx").read_bytes())
+    assert files[0] == files[1]
 
 
 def test_what_is_no_gluon_network_is_an_error():

@@ -231,6 +231,38 @@ def test_attributes_of_activations(save, tmp_path):
     assert "QActivation needs bmx" in str(report)
 
 
+@pytest.mark.parametrize("weight_bit", [1, 4])
+@pytest.mark.parametrize("window", [{"gradient_cancel_threshold": 0.5}, {"gradient_cancel_threshold": 1}, {}])
+def test_windows_of_layers_become_activations(save, tmp_path, window, weight_bit):
+    net = conv(mx.sym.var("data"), "q", estimator="ste", weight_bit=weight_bit, **window)
+    report = convert_checkpoint(str(save(conv(net, "packed"), (1, 64, 9, 9))))
+    assert report.verification.largest_difference == 0
+    nodes = read_nodes(tmp_path / "binarized_net-symbol.json")
+    assert not {"gradient_cancel_threshold", "estimator"} & set(nodes["q"]["attrs"])
+    assert ("q_window" in nodes) == bool(window)
+    if window:
+        wide = {"gradient_cancel_threshold": "1"} if window["gradient_cancel_threshold"] == 1 else {}
+        assert nodes["q_window"]["op"] == "QActivation"
+        assert nodes["q_window"]["attrs"] == {"act_bit": "1", "backward_only": "True", **wide}
+    assert ("QActivation needs bmx" in str(report)) == (window.get("gradient_cancel_threshold") == 1)
+
+
+def test_a_converted_window_has_the_same_gradient(save, tmp_path):
+    net = conv(mx.sym.var("data"), "q", gradient_cancel_threshold=1, estimator="approx_sign")
+    path = save(net, (2, 64, 9, 9))
+    convert_checkpoint(str(path))
+    data = np.random.RandomState(0).normal(size=(2, 64, 9, 9))
+    gradients = []
+    for prefix in ("net", "binarized_net"):
+        symbol, args, _ = load_checkpoint(str(tmp_path / prefix), 3)
+        gradient = mx.nd.zeros(data.shape)
+        executor = symbol.bind(mx.cpu(), {**args, "data": mx.nd.array(data)}, args_grad={"data": gradient})
+        executor.backward(executor.forward(is_train=True))
+        gradients.append(gradient.asnumpy())
+    np.testing.assert_array_equal(*gradients)
+    assert (gradients[0] == 0).any() and gradients[0].any()
+
+
 def test_declared_shapes_become_those_of_the_words(save, tmp_path):
     """Gluon writes those of float weights into its symbol files."""
     weight = mx.sym.var("w", shape=(64, 64, 3, 3), dtype="float32", lr_mult=2)

@@ -54,6 +54,10 @@ LAYERS = {
     ),
     "1/1-bit convolution of one dimension": (mx.sym.QConvolution(x, kernel=(3,), num_filter=8, pad=(1,)), (6, 9)),
     "old name of a 1/1-bit convolution": (mx.sym.QConvolution_v1(x, kernel=(3, 3), num_filter=8), image),
+    "1/1-bit convolution with a window on the gradient": (
+        mx.sym.QConvolution(x, kernel=(3, 3), num_filter=8, gradient_cancel_threshold=0.5, estimator="swish_sign"),
+        image,
+    ),
     "1/32-bit convolution": (
         mx.sym.QConvolution(x, kernel=(3, 3), num_filter=8, act_bit=32, weight_bit=1, pad=(1, 1)),
         image,
@@ -70,6 +74,10 @@ LAYERS = {
     "1/1-bit dense": (mx.sym.QFullyConnected(x, num_hidden=4), image),
     "1/1-bit dense with bias, without offset": (
         mx.sym.QFullyConnected(x, num_hidden=4, no_bias=False, no_offset=True),
+        (70,),
+    ),
+    "1/1-bit dense with a window on the gradient": (
+        mx.sym.QFullyConnected(x, num_hidden=4, gradient_cancel_threshold=float("inf")),
         (70,),
     ),
     "3/2-bit dense": (mx.sym.QFullyConnected(x, num_hidden=4, act_bit=3, weight_bit=2), (70,)),

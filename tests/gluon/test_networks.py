@@ -212,8 +212,10 @@ def operators_of(symbol):
 
 def test_path_of_a_symbol():
     net, data = network(), mx.sym.var("data")
-    bmx_operators = {"QActivation", "QConvolution", "QFullyConnected"}
-    assert bmx_operators <= operators_of(net(data))
+    bmx_operators = {"QConvolution", "QFullyConnected"}
+    assert bmx_operators <= operators_of(net(data)) and "QActivation" not in operators_of(net(data))
+    with nn.path("operators", fused=False):
+        assert {"QActivation", *bmx_operators} <= operators_of(net(data))
     with mx.gpu(0):
         assert not bmx_operators & operators_of(net(data))
         with nn.path("operators"):

@@ -109,6 +109,7 @@ class TestQConvolution:
             {"pad": (1, 1)},
             {"pad": (1, 1), "pad_value": -1.0, "no_offset": True},
             {"pad": (1, 1), "stride": (2, 3), "true_gradient": True},
+            {"pad": (1, 1), "gradient_cancel_threshold": 0.5, "estimator": "approx_sign"},
         ):
             if size + 2 * extra.get("pad", (0, 0))[0] >= kernel:
                 check_convolution(data, weight, kernel=(kernel, kernel), num_filter=5, **extra)
@@ -188,6 +189,9 @@ class TestQConvolution:
             "no_offset": draw.draw(st.booleans()),
             "true_gradient": draw.draw(st.booleans()),
         }
+        if attributes["act_bit"] == 1 and draw.draw(st.booleans()):
+            attributes["gradient_cancel_threshold"] = draw.draw(st.sampled_from([0.0, 0.5, 1.0]))
+            attributes["estimator"] = draw.draw(st.sampled_from(["ste", "approx_sign", "swish_sign"]))
         data = values(integer(0, 999), (integer(1, 3), groups * channels, *[n + integer(0, 4) for n in least]), binary)
         weight = values(integer(0, 999), (groups * filters, channels, *kernel), binary)
         bias = values(1, (groups * filters,), False) if draw.draw(st.booleans()) else None
@@ -228,7 +232,8 @@ class TestQFullyConnected:
     @pytest.mark.parametrize("batch", [1, 7, 40])
     def test_one_bit_on_a_grid(self, inputs, batch):
         data, weight = values(1, (batch, inputs)), values(2, (33, inputs))
-        for extra in ({}, {"no_offset": True}, {"true_gradient": True}, {"gradient_update_mode": "bf"}):
+        window = {"gradient_cancel_threshold": 0.5, "estimator": "approx_sign"}
+        for extra in ({}, {"no_offset": True}, {"true_gradient": True}, {"gradient_update_mode": "bf"}, window):
             check_fully_connected(data, weight, num_hidden=33, **extra)
 
     @pytest.mark.parametrize("bits", [(1, 1), (1, 2), (2, 1), (4, 4), (8, 32), (32, 1), (32, 32), (31, 31)])

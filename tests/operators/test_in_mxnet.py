@@ -382,6 +382,11 @@ class TestErrors:
             ({"pad_value": 0.5}, "pad_value is '0.5'; allowed: 0, -1"),
             ({"layout": "NHWC"}, "layout is 'NHWC'; allowed: NCW, NCHW, NCDHW"),
             ({"kernels": (3, 3)}, "no attribute is called 'kernels'"),
+            ({"gradient_cancel_threshold": -1}, "gradient_cancel_threshold is '-1'; allowed: a number from 0"),
+            ({"gradient_cancel_threshold": "nan"}, "gradient_cancel_threshold is 'nan'; allowed: a number from 0"),
+            ({"gradient_cancel_threshold": 1, "act_bit": 2}, "allowed: None, because act_bit is not 1"),
+            ({"gradient_cancel_threshold": 1, "estimator": "tanh"}, "allowed: ste, approx_sign, swish_sign"),
+            ({"estimator": "approx_sign"}, "allowed: ste, or others together with a gradient_cancel_threshold"),
         ],
     )
     def test_bad_attributes_say_what_is_allowed(self, attributes, message):

@@ -15,12 +15,14 @@ from .binary_activations import ApproxSign, QActivation
 from .binary_layers import QConv1D, QConv2D, QConv3D, QDense
 from .config import BinaryLayerConfig, binary_layer_config, set_binary_layer_config
 from .paths import path
+from .sequential import HybridSequential
 
 __all__ = [
     "ApproxSign",
     "BatchNorm",
     "BinaryConvolution",
     "BinaryLayerConfig",
+    "HybridSequential",
     "QActivation",
     "QConv1D",
     "QConv2D",

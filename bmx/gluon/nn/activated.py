@@ -12,6 +12,7 @@ from ...quantization import Array
 from .binary_activations import QActivation, gives_signs
 from .binary_layers import QConv2D
 from .config import binary_layer_config
+from .sequential import activate
 
 
 class BinaryConvolution(HybridBlock):
@@ -94,7 +95,7 @@ class BinaryConvolution(HybridBlock):
 
     def hybrid_forward(self, F: ModuleType, x: Array) -> Array:
         """Quantize and convolve ``x``."""
-        return self.qconv(self.qact(x))
+        return activate(F, x, self.qact, self.qconv)
 
 
 class ScaledWeightsBinaryConv(BinaryConvolution):

@@ -76,10 +76,16 @@ class QActivation(HybridBlock):
 
     def hybrid_forward(self, F: ModuleType, x: Array) -> Array:
         """Quantize ``x``."""
-        if self.method not in _ESTIMATORS:
+        if self.window is None:
             return quantizer(self.bits, self.method)(F, gradient_window(F, x, self.threshold))
-        estimator = _ESTIMATORS[self.method]
-        return operator(F, "QActivation")(x, gradient_cancel_threshold=self.threshold, estimator=estimator)
+        return operator(F, "QActivation")(x, **self.window)
+
+    @property
+    def window(self) -> dict[str, Any] | None:
+        """The operators' attributes that say what happens to the gradient; None for methods that they do not have."""
+        if self.method not in _ESTIMATORS:
+            return None
+        return {"gradient_cancel_threshold": self.threshold, "estimator": _ESTIMATORS[self.method]}
 
     def __repr__(self):
         name = type(self).__name__

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any, Sequence
 
+import mxnet as mx
 from mxnet.gluon import nn as gluon_nn
 
 from ...composed import fan_in, pad_spatial
@@ -33,6 +34,13 @@ class _BinaryLayer:
         self._stop_scale_gradient = binary_layer_config.approximation == "xnor"
         self.weight.bits = self.bits  # bmx.optimizer asks the parameter itself which weights have one bit
         self.weight.wd_mult = 0.0  # decay would only move latent weights towards zero, where they flip
+
+    def traced_behind(self, activation, x):
+        """The graph of this layer behind a QActivation, without a node for that; None where the operators cannot."""
+        if not self._binary or activation.window is None:
+            return None
+        with self.name_scope():
+            return self.hybrid_forward(mx.sym, x, self.weight.var(), activation.window)
 
     def _quantize(self, F, weight):
         return quantizer(self.bits, self.method)(F, weight)
@@ -163,12 +171,12 @@ class QDense(_BinaryLayer, gluon_nn.Dense):
         )
         self._configure(bits, bits_a, None, no_offset, apply_scaling, grad_bit)
 
-    def hybrid_forward(self, F: ModuleType, x: Array, weight: Array) -> Array:
-        """Multiply ``x`` by the quantized weights."""
+    def hybrid_forward(self, F: ModuleType, x: Array, weight: Array, window: dict | None = None) -> Array:
+        """Multiply ``x`` by the quantized weights; with the window of a QActivation, in its place too."""
         shape = {"num_hidden": self._units, "flatten": self._flatten, "no_bias": True}
         if self._binary:
-            multiply = operator(F, "QFullyConnected")
-            out = multiply(x, self._signs(F, weight), no_offset=self._no_offset, true_gradient=True, **shape)
+            attributes = {"no_offset": self._no_offset, "true_gradient": True, **(window or {})}
+            out = operator(F, "QFullyConnected")(x, self._signs(F, weight), **attributes, **shape)
         else:
             out = F.FullyConnected(x, self._quantize(F, weight), name="fwd", **shape)
             if not self._no_offset:
@@ -236,12 +244,12 @@ class _QConv(_BinaryLayer):
         self._configure(bits, bits_a, quantization, no_offset, apply_scaling, grad_bit)
         self._pad_value = pad_value
 
-    def hybrid_forward(self, F: ModuleType, x: Array, weight: Array) -> Array:
-        """Convolve ``x`` with the quantized weights."""
+    def hybrid_forward(self, F: ModuleType, x: Array, weight: Array, window: dict | None = None) -> Array:
+        """Convolve ``x`` with the quantized weights; with the window of a QActivation, in its place too."""
         if self._binary:
-            convolve = operator(F, "QConvolution")
             attributes = {"pad_value": self._pad_value, "no_offset": self._no_offset, "true_gradient": True}
-            out = convolve(x, self._signs(F, weight), **attributes, **self._kwargs)
+            attributes.update(window or {})
+            out = operator(F, "QConvolution")(x, self._signs(F, weight), **attributes, **self._kwargs)
         else:
             attributes = dict(self._kwargs)
             if self._pad_value:

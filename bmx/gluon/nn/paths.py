@@ -19,11 +19,11 @@ from ... import composed
 from ...errors import Error
 
 _PATHS = ("auto", "operators", "composed")
-_current = contextvars.ContextVar("bmx_path", default="auto")
+_current = contextvars.ContextVar("bmx_path", default=("auto", True))
 
 
 @contextlib.contextmanager
-def path(name: str) -> Iterator[None]:
+def path(name: str, fused: bool = True) -> Iterator[None]:
     """Choose what computes the binary layers that run, or are traced, inside this context of the current thread.
 
     A hybridized network keeps the path it was traced with. Call ``hybridize()`` again to have it traced anew: to change
@@ -34,6 +34,9 @@ def path(name: str) -> Iterator[None]:
     name : {'auto', 'operators', 'composed'}
         'auto', the default outside of any context: operators on the CPU, the composed path on a GPU. 'operators' also
         gives the symbol of a network that was trained on a GPU the operators that the converter looks for.
+    fused : bool, default True
+        Operators in traced networks: a layer does the work of the QActivation before it, too. With False each layer of
+        the network is a node of the graph, for looking at it; values and gradients are the same.
 
     Raises
     ------
@@ -52,7 +55,7 @@ def path(name: str) -> Iterator[None]:
     """
     if name not in _PATHS:
         raise Error(f"path {name!r}: allowed are {', '.join(map(repr, _PATHS))}")
-    token = _current.set(name)
+    token = _current.set((name, fused))
     try:
         yield
     finally:
@@ -61,8 +64,13 @@ def path(name: str) -> Iterator[None]:
 
 def uses_operators() -> bool:
     """Tell whether bmx's operators compute the layers here and now."""
-    chosen = _current.get()
+    chosen, _ = _current.get()
     return chosen == "operators" or (chosen == "auto" and mx.context.current_context().device_type != "gpu")
+
+
+def fuses(F: ModuleType) -> bool:
+    """Tell whether one operator may do the work of several layers here and now: while a graph is traced."""
+    return F is mx.sym and _current.get()[1] and uses_operators()
 
 
 def operator(F: ModuleType, name: str) -> Callable:
