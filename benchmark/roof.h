@@ -36,6 +36,7 @@ inline double seconds_since(Clock::time_point start) {
 
 BMX_ROOF(binary, "avx512f,avx512vpopcntdq", 512, "vpxorq %2, %3, %1\n vpopcntq %1, %1\n vpaddq %1, %0, %0")
 BMX_ROOF(f32, "avx512f", 16, "vfmadd231ps %2, %3, %0")
+BMX_ROOF(lookups, "avx512f", 64, "vpermps %2, %3, %1\n vaddps %1, %0, %0")  // of four signs each
 BMX_ROOF(u8, "avx512f,avx512vnni", 64, "vpdpbusd %2, %3, %0")
 #undef BMX_ROOF
 #endif

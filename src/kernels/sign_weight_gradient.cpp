@@ -43,7 +43,7 @@ struct Plan {
   // Indices lie as (tap, block of columns, 32 pixels, column).
   int64_t block_indices() const { return chunk / kSignsPerIndex * lookup.columns; }
   int64_t indices() const { return s.taps() * blocks * block_indices(); }
-  // The gradient lies as (tap, filter, channel) while it is summed, if that is not how it shall lie.
+  // The gradient lies as (filter, tap, channel) while it is summed, if that is not how it shall lie.
   bool direct() const { return s.taps() == 1 && channels == s.channels; }
   int64_t sums() const { return direct() ? 0 : s.taps() * s.filters * channels; }
   int64_t tables() const { return lookup.rows * kTilePixels / kSignsPerLookup * lookup.table; }
@@ -77,22 +77,27 @@ void make_indices(const Plan& plan, const uint64_t* data, int64_t begin, int64_t
   }
 }
 
-// The tables of one filter for `count` pixels; `line` has room for their floats side by side.
-void make_tables(const Plan& plan, const float* out_grad, int64_t filter, int64_t begin, int64_t count, float* line,
-                 float* tables) {
+// The floats of one filter for `count` pixels from `begin` on: where they lie, or side by side in `line`.
+const float* pixels_of(const Plan& plan, const float* out_grad, int64_t filter, int64_t begin, int64_t count,
+                       float* line) {
   int64_t filled = 0;
   while (filled < count) {
     const int64_t image = (begin + filled) / plan.image_pixels, at = (begin + filled) % plan.image_pixels;
     const int64_t run = std::min(count - filled, plan.image_pixels - at);
     const float* source = out_grad + (image * plan.s.filters + filter) * plan.image_pixels + at;
+    if (run == count) return source;
     std::copy(source, source + run, line + filled);
     filled += run;
   }
-  const int64_t whole = count / kSignsPerLookup, table = plan.lookup.table;
-  plan.lookup.make_tables(line, 1, kSignsPerLookup, kSignsPerLookup, whole, tables, table);
+  return line;
+}
+
+void make_tables(const SignLookup& lookup, const float* values, int64_t count, float* tables) {
+  const int64_t whole = count / kSignsPerLookup;
+  lookup.make_tables(values, 1, kSignsPerLookup, kSignsPerLookup, whole, tables, lookup.table);
   if (whole * kSignsPerLookup < count) {
-    plan.lookup.make_tables(line + whole * kSignsPerLookup, 1, 0, static_cast<int>(count % kSignsPerLookup), 1,
-                            tables + whole * table, table);
+    lookup.make_tables(values + whole * kSignsPerLookup, 1, 0, static_cast<int>(count % kSignsPerLookup), 1,
+                       tables + whole * lookup.table, lookup.table);
   }
 }
 
@@ -130,7 +135,8 @@ void sign_weight_gradient(const Kernels& kernels, const ConvShape& s, const floa
           const float* row_tables[8];
           float* row_sums[8];
           for (int64_t r = 0; r < rows; ++r) {
-            make_tables(plan, out_grad, f + r, begin + p, live, line, tables + r * table_stride);
+            const float* values = pixels_of(plan, out_grad, f + r, begin + p, live, line);
+            make_tables(plan.lookup, values, live, tables + r * table_stride);
             row_tables[r] = tables + r * table_stride;
           }
           for (int64_t item = 0; item < items; ++item) {
@@ -138,7 +144,7 @@ void sign_weight_gradient(const Kernels& kernels, const ConvShape& s, const floa
             const int columns = plan.columns(block);
             const uint32_t* part = indices + item * plan.block_indices() + p / kSignsPerIndex * columns;
             for (int64_t r = 0; r < rows; ++r) {
-              row_sums[r] = sums + (tap * s.filters + f + r) * plan.channels + block * plan.lookup.columns;
+              row_sums[r] = sums + ((f + r) * taps + tap) * plan.channels + block * plan.lookup.columns;
             }
             plan.lookup.product({row_tables, static_cast<int>(rows), columns, 1, divide_up(live, kSignsPerLookup),
                                  &none, part, &none, row_sums, begin + p > 0});
@@ -148,10 +154,12 @@ void sign_weight_gradient(const Kernels& kernels, const ConvShape& s, const floa
     }
 #pragma omp for schedule(static)
     for (int64_t f = 0; f < (plan.pixels == 0 ? 0 : s.filters); ++f) {
-      for (int64_t c = 0; c < s.channels; ++c) {
-        for (int64_t t = 0; t < taps; ++t) {
-          weight_grad[(f * s.channels + c) * taps + t] = factor * sums[(t * s.filters + f) * plan.channels + c];
-        }
+      const int64_t size = s.channels * taps;
+      if (plan.direct()) {
+        for (int64_t i = 0; i < size; ++i) weight_grad[f * size + i] *= factor;
+      } else {
+        plan.lookup.transpose(sums + f * taps * plan.channels, plan.channels, taps, s.channels, factor,
+                              weight_grad + f * size, taps);
       }
     }
   }
