@@ -8,33 +8,7 @@
 namespace bmx::engine {
 namespace {
 
-constexpr size_t kMostPending = 256;  // so that a strange file takes no quadratic time
-
-enum class Part { kImage, kBorder, kAll };
-
-struct Access {
-  int tensor;
-  Part part;
-  bool write;
-  bool operand = false;  // of ADD or MULTIPLY
-};
-
-std::vector<Access> accesses(const Step& step) {
-  std::vector<Access> all;
-  if (step.in != kNone) {
-    const bool border = step.kind == Kind::kConv || step.kind == Kind::kDepthwise;
-    all.push_back({step.in, border ? Part::kAll : Part::kImage, false});
-  }
-  if (step.out != kNone) all.push_back({step.out, step.kind == Kind::kFill ? Part::kBorder : Part::kImage, true});
-  for (const Operation& op : step.epilogue.ops) {
-    if (op.tensor != kNone) all.push_back({op.tensor, Part::kImage, false, true});
-  }
-  const Epilogue& e = step.epilogue;
-  for (int tensor : {e.f32, e.bits, e.u8, e.count_bits}) {
-    if (tensor != kNone) all.push_back({tensor, Part::kImage, true});
-  }
-  return all;
-}
+using Part = Access::Part;
 
 // The bytes of a tensor: `rows` times, every row_stride, `columns` pixels, every pixel_stride, of `bytes` bytes.
 struct Region {
@@ -82,6 +56,30 @@ bool same_pixels(const Tensor& a, const Tensor& b) {
          low.pixel_bytes() <= low.pixel_stride && high.offset - low.offset + high.pixel_bytes() <= low.pixel_stride;
 }
 
+bool same_place(const Tensor& a, const Tensor& b) {
+  return a.type == b.type && a.offset == b.offset && a.row_stride == b.row_stride && a.pixel_stride == b.pixel_stride &&
+         a.height == b.height && a.width == b.width && a.channels == b.channels;
+}
+
+}  // namespace
+
+std::vector<Access> accesses(const Step& step) {
+  std::vector<Access> all;
+  if (step.in != kNone) {
+    const bool border = step.kind == Kind::kConv || step.kind == Kind::kDepthwise;
+    all.push_back({step.in, border ? Part::kAll : Part::kImage, false});
+  }
+  if (step.out != kNone) all.push_back({step.out, step.kind == Kind::kFill ? Part::kBorder : Part::kImage, true});
+  for (const Operation& op : step.epilogue.ops) {
+    if (op.tensor != kNone) all.push_back({op.tensor, Part::kImage, false, true});
+  }
+  const Epilogue& e = step.epilogue;
+  for (int tensor : {e.f32, e.bits, e.u8, e.count_bits}) {
+    if (tensor != kNone) all.push_back({tensor, Part::kImage, true});
+  }
+  return all;
+}
+
 bool overlap(const Program& program, const Access& x, const Access& y) {
   const Tensor &a = program.tensors[x.tensor], &b = program.tensors[y.tensor];
   const bool parts_differ =
@@ -89,13 +87,6 @@ bool overlap(const Program& program, const Access& x, const Access& y) {
   if (parts_differ && same_pixels(a, b)) return false;
   return !disjoint(region(a, x.part), region(b, y.part));
 }
-
-bool same_place(const Tensor& a, const Tensor& b) {
-  return a.type == b.type && a.offset == b.offset && a.row_stride == b.row_stride && a.pixel_stride == b.pixel_stride &&
-         a.height == b.height && a.width == b.width && a.channels == b.channels;
-}
-
-}  // namespace
 
 void check_overlap(const Program& program, const Step& step) {
   const std::vector<Access> all = accesses(step);
@@ -108,23 +99,6 @@ void check_overlap(const Program& program, const Step& step) {
       }
     }
   }
-}
-
-std::vector<bool> find_barriers(const Program& program) {
-  std::vector<bool> barriers;
-  std::vector<Access> pending;  // since the last barrier
-  for (const Step& step : program.steps) {
-    const std::vector<Access> own = accesses(step);
-    const bool conflict = std::any_of(own.begin(), own.end(), [&](const Access& x) {
-      return std::any_of(pending.begin(), pending.end(),
-                         [&](const Access& y) { return (x.write || y.write) && overlap(program, x, y); });
-    });
-    const bool wait = conflict || pending.size() > kMostPending;
-    barriers.push_back(wait);
-    if (wait) pending.clear();
-    pending.insert(pending.end(), own.begin(), own.end());
-  }
-  return barriers;
 }
 
 int64_t tensor_bytes(const Program& program, const Step& step) {

@@ -8,7 +8,8 @@ namespace bmx::engine {
 namespace {
 
 constexpr int kFilterChunk = 64;  // threads share filters in these
-constexpr int kShares = 4;        // of a thread, so that others can take some
+constexpr int kShares = 4;        // of a thread, so that others can take some,
+constexpr double kShare = 500;    // if they take so many nanoseconds each
 
 // The largest share of a thread, compared with an even one.
 double imbalance(int64_t items, int parts) {
@@ -36,6 +37,13 @@ int64_t items_of(const Program& program, const Step& step) {
     return int64_t{t.height} + t.above + t.below;
   }
   return step.kind == Kind::kCopy ? copy_items(step.axes) : int64_t{step.height} * step.width;
+}
+
+// Roughly, in nanoseconds, on a fast processor.
+double duration(const Step& step) {
+  const double a_nanosecond[] = {400, 25, 100, 25, 80};  // multiply-adds of each arithmetic
+  const double macs = static_cast<double>(step.macs), bytes = static_cast<double>(step.bytes);
+  return macs / a_nanosecond[static_cast<int>(step.arithmetic)] + bytes / 8;
 }
 
 decltype(nhwc::Kernels::conv_binary) kernel_of(const nhwc::Kernels& k, Arithmetic arithmetic) {
@@ -66,7 +74,8 @@ std::vector<Share> shares_of(const Program& program, const Step& step, int threa
   const Share all = whole(program, step);
   const bool filters = split_filters(program, step, threads);
   const int64_t size = filters ? kFilterChunk : 1, end = filters ? all.last_filter : all.last;
-  const int64_t pieces = (end + size - 1) / size, parts = std::min<int64_t>(pieces, int64_t{kShares} * threads);
+  const int64_t each = std::clamp(static_cast<int>(duration(step) / threads / kShare), 1, kShares);
+  const int64_t pieces = (end + size - 1) / size, parts = std::min<int64_t>(pieces, each * threads);
   const auto begin = [&](int64_t part) {
     return std::min(end, (pieces / parts * part + pieces % parts * part / parts) * size);
   };

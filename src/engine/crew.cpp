@@ -1,5 +1,6 @@
 #include "engine/crew.h"
 
+#include <algorithm>
 #include <chrono>
 #include <stdexcept>
 #include <string>
@@ -13,8 +14,9 @@ using Clock = std::chrono::steady_clock;
 
 constexpr auto kAwake = std::chrono::milliseconds(1);  // how long a thread without a job looks for one
 constexpr int kSpins = 2000;                           // some ten microseconds, before others may have the processor
-constexpr int kLineWords = 8;                          // 64-bit words of a cache line
-constexpr int kShift = 16;                             // of the number of a run in a word
+constexpr int kPatience = 50;  // looks, about a microsecond, before a thread takes what others have not begun
+constexpr int kShift = 24;     // of the number of a run in a word
+constexpr uint64_t kMostParts = (uint64_t{1} << kShift) - 1;
 
 // Between two looks at what another thread will write.
 class Pause {
@@ -34,33 +36,22 @@ class Pause {
 
 uint64_t word(uint64_t run, uint64_t rest) { return run << kShift | rest; }
 uint64_t run_of(uint64_t word) { return word >> kShift; }
-int rest_of(uint64_t word) { return static_cast<int>(word & ((1u << kShift) - 1)); }
-
-// The next of a thread's parts, or `parts` where none is left. None is after the end of a run, whose parts are all
-// taken: whoever takes one may rely on what belongs to the run.
-int take(std::atomic<uint64_t>& taken, uint64_t run, int parts) {
-  uint64_t seen = taken.load(std::memory_order_relaxed);
-  for (;;) {
-    const int part = run_of(seen) == run ? rest_of(seen) : 0;
-    if (part >= parts || run_of(seen) > run) return parts;
-    if (taken.compare_exchange_weak(seen, word(run, part + 1), std::memory_order_relaxed)) return part;
-  }
-}
+uint64_t rest_of(uint64_t word) { return word & ((uint64_t{1} << kShift) - 1); }
+uint64_t count_in(uint64_t word, uint64_t run) { return run_of(word) == run ? rest_of(word) : 0; }
 
 }  // namespace
 
-Crew::Crew(int threads, std::vector<Job> jobs, Work work)
-    : threads_(threads), jobs_(std::move(jobs)), work_(std::move(work)) {
-  size_t stages = 0;
-  for (const Job& job : jobs_) {
-    first_.push_back(stages);
-    stages += job.size();
-  }
-  row_ = (stages / kLineWords + 2) * kLineWords;
-  taken_ = std::make_unique<std::atomic<uint64_t>[]>(threads * row_);
-  for (size_t i = 0; i < threads * row_; ++i) taken_[i].store(0, std::memory_order_relaxed);
+Crew::Crew(int threads, const std::vector<Job>& jobs, Work work)
+    : threads_(threads), work_(std::move(work)), progress_(threads) {
+  for (const Job& job : jobs) plans_.push_back(plan(job));
+  start_helpers();
+}
+
+Crew::~Crew() { end(); }
+
+void Crew::start_helpers() {
   try {
-    for (int thread = 1; thread < threads; ++thread) helpers_.emplace_back(&Crew::help, this, thread);
+    for (int thread = 1; thread < threads_; ++thread) helpers_.emplace_back(&Crew::help, this, thread);
   } catch (const std::system_error& error) {
     const std::string most = std::to_string(helpers_.size() + 1);
     end();
@@ -68,79 +59,175 @@ Crew::Crew(int threads, std::vector<Job> jobs, Work work)
   }
 }
 
-Crew::~Crew() { end(); }
+// Parts are taken in the order of the lists. So what one has waited for, those behind it in its list need not.
+Crew::Plan Crew::plan(const Job& job) const {
+  Plan plan;
+  plan.parts.resize(threads_);
+  std::vector<std::vector<int>> known(threads_, std::vector<int>(threads_, -1));  // to have done: up to which stage
+  int all_before = 0;                                                             // the last stage that waits
+  for (int stage = 0; stage < static_cast<int>(job.size()); ++stage) {
+    const int64_t parts = job[stage].parts;
+    if (job[stage].wait) all_before = stage;
+    const auto owner = [&](int of, int64_t part) { return static_cast<int>(part * threads_ / job[of].parts); };
+    const auto waits = [&](int thread, int part) {
+      std::vector<Wait> all;
+      const auto wait = [&](int before, int first, int last) {
+        bool news = false;
+        for (int other = first; other <= last; ++other) news |= other != thread && known[thread][other] < before;
+        if (news) all.push_back({before, first, last});
+      };
+      if (all_before > 0) wait(all_before - 1, 0, threads_ - 1);  // also a thread that has no part in that stage
+      if (job[stage].wait || job[stage].needs.empty()) return all;
+      for (const Need& need : job[stage].needs[part]) {
+        if (need.first < need.last) wait(need.stage, owner(need.stage, need.first), owner(need.stage, need.last - 1));
+      }
+      return all;
+    };
+    std::vector<std::vector<int>> own(threads_);
+    for (int part = 0; part < parts; ++part) own[owner(stage, part)].push_back(part);
+    plan.ends.emplace_back();
+    for (int thread = 0; thread < threads_; ++thread) {
+      std::stable_partition(own[thread].begin(), own[thread].end(), [&](int p) { return waits(thread, p).empty(); });
+      for (const int part : own[thread]) {
+        const size_t first = plan.waits.size();
+        for (const Wait& wait : waits(thread, part)) {
+          plan.waits.push_back(wait);
+          for (int other = wait.first; other <= wait.last; ++other) {
+            known[thread][other] = std::max(known[thread][other], wait.stage);
+          }
+        }
+        plan.parts[thread].push_back({stage, part, first, plan.waits.size()});
+      }
+      if (plan.parts[thread].size() > kMostParts) {
+        throw std::runtime_error("the network has too many steps for several threads; ask for one");
+      }
+      plan.ends.back().push_back(plan.parts[thread].size());
+    }
+  }
+  return plan;
+}
 
 void Crew::end() {
-  give(kEnd);
+  order_.store(word(run_of(order_.load(std::memory_order_relaxed)) + 1, kEnd));
+  wake();
   for (std::thread& helper : helpers_) helper.join();
 }
 
-Crew::Order Crew::give(uint64_t job) {
-  const Order order = word(run_of(order_.load(std::memory_order_relaxed)) + 1, job);
-  order_.store(order);
-  if (asleep_.load() > 0) {
-    mutex_.lock();  // so that nobody is between looking at the order and sleeping
-    mutex_.unlock();
-    wake_.notify_all();
-  }
-  return order;
+void Crew::wake() {
+  mutex_.lock();  // so that nobody is between looking at the order and sleeping
+  mutex_.unlock();
+  wake_.notify_all();
 }
 
 void Crew::run(int job) {
-  done_.store(0, std::memory_order_relaxed);
-  const Order order = give(static_cast<uint64_t>(job));
-  take_part(order, 0);
-  int64_t parts = 0;
-  for (const Stage& stage : jobs_[job]) parts += stage.parts;
-  wait(order, parts);
+  const std::vector<Part>& own = plans_[job].parts[0];
+  if (own.empty()) return;  // the first part of each stage is in this list
+  const Order order = word(run_of(order_.load(std::memory_order_relaxed)) + 1, static_cast<uint64_t>(job));
+  // The first part is the caller's: no other thread has to see that soon, nor the caller to wait until others have seen
+  // the order.
+  progress_[0].taken.store(word(run_of(order), 1), std::memory_order_relaxed);
+  order_.store(order, std::memory_order_release);
+  if (asleep_.load(std::memory_order_relaxed) > 0) wake();
+  do_part(order, 0, own[0], 0);
+  // Whoever counts himself asleep after this has seen the order.
+  if (asleep_.fetch_add(0, std::memory_order_acq_rel) > 0) wake();
+  while (!over(order, 0)) take_parts(order, 0);
 }
 
 void Crew::help(int thread) {
-  for (Order order = next(0); rest_of(order) != static_cast<int>(kEnd); order = next(order)) take_part(order, thread);
+  for (Order order = next(0); rest_of(order) != kEnd; order = next(order)) take_parts(order, thread);
 }
 
 Crew::Order Crew::next(Order last) {
   Order order;
-  const auto changed = [&] { return (order = order_.load()) != last; };
+  const auto changed = [&] { return (order = order_.load(std::memory_order_acquire)) != last; };
   Pause pause;
   for (const auto start = Clock::now(); !changed();) {
     for (int i = 0; i < 64 && !changed(); ++i) pause();
     if (Clock::now() - start > kAwake) {
       std::unique_lock<std::mutex> lock(mutex_);
-      ++asleep_;
+      asleep_.fetch_add(1, std::memory_order_acq_rel);
       wake_.wait(lock, changed);
-      --asleep_;
+      asleep_.fetch_sub(1, std::memory_order_acq_rel);
     }
   }
   return order;
 }
 
-void Crew::take_part(Order order, int thread) {
-  const int number = rest_of(order);
-  const Job& job = jobs_[number];
-  int64_t before = 0;
-  for (int stage = 0; stage < static_cast<int>(job.size()); ++stage) {
-    if (job[stage].wait && !wait(order, before)) return;
-    const int64_t parts = job[stage].parts;
-    int done = 0;
-    for (int i = 0; i < threads_; ++i) {
-      const int owner = (thread + i) % threads_;
-      const auto first = static_cast<int>(owner * parts / threads_);
-      const int size = static_cast<int>((owner + 1) * parts / threads_) - first;
-      std::atomic<uint64_t>& taken = taken_[owner * row_ + first_[number] + stage];
-      for (int part; (part = take(taken, run_of(order), size)) < size; ++done) {
-        work_(number, stage, first + part, thread);
+// Until nobody has parts to be taken.
+void Crew::take_parts(Order order, int thread) {
+  int patience = kPatience;
+  for (;;) {
+    Pause pause;
+    for (int looks = 0;; ++looks, pause()) {
+      Found found = take_part(order, thread, thread);
+      if (found == Found::kPart) break;
+      if (over(order, thread)) return;
+      if (looks < patience) continue;
+      bool later = found == Found::kLater;
+      for (int i = 1; i < threads_ && found != Found::kPart; ++i) {
+        found = take_part(order, (thread + i) % threads_, thread);
+        later |= found == Found::kLater;
       }
+      if (found == Found::kPart) {
+        patience = 0;  // someone is late, and may be so again
+        break;
+      }
+      if (!later) return;
     }
-    if (done > 0) done_.fetch_add(done, std::memory_order_release);
-    before += parts;
   }
 }
 
-// Until so many parts are done; false if the run is over.
-bool Crew::wait(Order order, int64_t parts) {
-  for (Pause pause; done_.load(std::memory_order_acquire) < parts; pause()) {
-    if (order_.load(std::memory_order_relaxed) != order) return false;
+// The next of the owner's. None is left after the end of a run: whoever takes one may rely on what belongs to the run;
+// and on what those have seen who took the parts before, since a part does not wait for what they waited for.
+Crew::Found Crew::take_part(Order order, int owner, int thread) {
+  const uint64_t run = run_of(order);
+  const Plan& plan = plans_[rest_of(order)];
+  const std::vector<Part>& parts = plan.parts[owner];
+  std::atomic<uint64_t>& taken = progress_[owner].taken;
+  for (uint64_t seen = taken.load(std::memory_order_acquire);;) {
+    const uint64_t next = count_in(seen, run);
+    if (next >= parts.size() || run_of(seen) > run) return Found::kNone;
+    if (!ready(run, plan, owner, parts[next])) return Found::kLater;
+    if (!taken.compare_exchange_weak(seen, word(run, next + 1), std::memory_order_acq_rel, std::memory_order_acquire)) {
+      continue;
+    }
+    do_part(order, owner, parts[next], thread);
+    return Found::kPart;
+  }
+}
+
+void Crew::do_part(Order order, int owner, const Part& part, int thread) {
+  work_(static_cast<int>(rest_of(order)), part.stage, part.part, thread);
+  std::atomic<uint64_t>& done = progress_[owner].done;
+  uint64_t seen = done.load(std::memory_order_relaxed);
+  while (!done.compare_exchange_weak(seen, word(run_of(order), count_in(seen, run_of(order)) + 1),
+                                     std::memory_order_release, std::memory_order_relaxed)) {
+  }
+}
+
+bool Crew::ready(uint64_t run, const Plan& plan, int owner, const Part& part) const {
+  if (part.stage > 0 && !reached(run, owner, plan.ends[part.stage - 1][owner])) return false;
+  for (size_t i = part.first_wait; i < part.last_wait; ++i) {
+    const Wait& wait = plan.waits[i];
+    for (int other = wait.first; other <= wait.last; ++other) {
+      if (!reached(run, other, plan.ends[wait.stage][other])) return false;
+    }
+  }
+  return true;
+}
+
+// Whether so many of the owner's parts are done, or the run is over.
+bool Crew::reached(uint64_t run, int owner, uint64_t parts) const {
+  return parts == 0 || progress_[owner].done.load(std::memory_order_acquire) >= word(run, parts);
+}
+
+// For helpers when there is another order, for the caller when all is done.
+bool Crew::over(Order order, int thread) const {
+  if (thread > 0) return order_.load(std::memory_order_relaxed) != order;
+  const Plan& plan = plans_[rest_of(order)];
+  for (int owner = 0; owner < threads_; ++owner) {
+    if (!reached(run_of(order), owner, plan.parts[owner].size())) return false;
   }
   return true;
 }

@@ -22,7 +22,6 @@ Model::Model(Bytes bytes, const std::string& source) : bytes_(std::move(bytes)) 
     throw std::runtime_error(source + ": " + refusal.what());
   }
   for (Step& step : program_.steps) step.bytes += tensor_bytes(program_, step);
-  barriers_ = find_barriers(program_);
 }
 
 }  // namespace bmx::engine

@@ -3,7 +3,6 @@
 
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "engine/bytes.h"
 #include "engine/program.h"
@@ -17,15 +16,12 @@ class Model {
   static std::shared_ptr<const Model> copy(const void* bytes, size_t size);
 
   const Program& program() const { return program_; }
-  // Of each step, whether all threads must be done with all before it.
-  const std::vector<bool>& barriers() const { return barriers_; }
 
  private:
   Model(Bytes bytes, const std::string& source);
 
   const Bytes bytes_;
   Program program_;
-  std::vector<bool> barriers_;
 };
 
 }  // namespace bmx::engine

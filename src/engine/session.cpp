@@ -10,6 +10,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "engine/stages.h"
+
 namespace bmx::engine {
 namespace {
 
@@ -43,6 +45,12 @@ uint8_t* allocate(int64_t size) {
   return static_cast<uint8_t*>(memory);
 }
 
+// What is as it was is not written: the other threads still have it in their caches.
+template <class T>
+void set(T& variable, T value) {
+  if (variable != value) variable = value;
+}
+
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 }  // namespace
@@ -62,7 +70,12 @@ void Arena::prepare() {
 }
 
 Session::Session(std::shared_ptr<const Model> model, int threads)
-    : model_(std::move(model)), threads_(threads), poison_(read_poison()) {
+    : model_(std::move(model)),
+      threads_(threads),
+      poison_(read_poison()),
+      inputs_(model_->program().inputs.size()),
+      outputs_(model_->program().outputs.size()),
+      images_{inputs_.data(), outputs_.data()} {
   const Program& program = model_->program();
   arenas_.push_back(std::make_unique<Arena>(program, poison_));
   for (const Step& step : program.steps) {
@@ -89,7 +102,7 @@ void Session::run(int64_t batch, const Images& images) {
     std::atomic<bool>& busy;
     ~Release() { busy = false; }
   } release{busy_};
-  images_ = &images;
+  take(images);
   if (threads_ > 1) return run_together(batch);
   for (int64_t image = 0; image < batch; ++image) {
     if (measure_) {
@@ -100,15 +113,20 @@ void Session::run(int64_t batch, const Images& images) {
   }
 }
 
+void Session::take(const Images& images) {
+  for (size_t i = 0; i < inputs_.size(); ++i) set(inputs_[i], images.inputs[i]);
+  for (size_t i = 0; i < outputs_.size(); ++i) set(outputs_[i], images.outputs[i]);
+}
+
 void Session::run_alone(int64_t image, int arena) {
   Arena& own = *arenas_[arena];
   own.prepare();
-  for (size_t i = 0; i < whole_.size(); ++i) own.step(i).run(whole_[i], *images_, image);
+  for (size_t i = 0; i < whole_.size(); ++i) own.step(i).run(whole_[i], images_, image);
 }
 
 void Session::run_together(int64_t batch) {
   start_crew();
-  alone_ = measure_ ? 0 : batch / threads_ * threads_;
+  set(alone_, measure_ ? 0 : batch / threads_ * threads_);
   while (alone_ > 0 && arenas_.size() < static_cast<size_t>(threads_)) {
     arenas_.push_back(std::make_unique<Arena>(model_->program(), poison_));
   }
@@ -118,7 +136,7 @@ void Session::run_together(int64_t batch) {
       measure(image);
     } else {
       arenas_[0]->prepare();
-      image_ = image;
+      set(image_, image);
       crew_->run(kTogether);
     }
   }
@@ -132,7 +150,7 @@ void Session::measure(int64_t image) {
     if (threads_ > 1) {
       crew_->run(kOneStep);
     } else {
-      arenas_[0]->step(step_).run(whole_[step_], *images_, image);
+      arenas_[0]->step(step_).run(whole_[step_], images_, image);
     }
     seconds_[step_] += now() - begin;
   }
@@ -149,15 +167,12 @@ void Session::start_crew() {
   leave_crew();
   std::vector<Crew::Job> jobs(3);
   jobs[kAlone].push_back({kAlonePerThread * threads_, false});
+  jobs[kTogether] = stages(model_->program(), shares_);
   int most = 0;
-  for (size_t i = 0; i < shares_.size(); ++i) {
-    const auto parts = static_cast<int>(shares_[i].size());
-    jobs[kTogether].push_back({parts, model_->barriers()[i]});
-    most = std::max(most, parts);
-  }
+  for (const std::vector<Share>& shares : shares_) most = std::max(most, static_cast<int>(shares.size()));
   jobs[kOneStep].push_back({most, false});
   const auto work = [this](int job, int stage, int part, int thread) { this->work(job, stage, part, thread); };
-  crew_ = std::make_unique<Crew>(threads_, std::move(jobs), work);
+  crew_ = std::make_unique<Crew>(threads_, jobs, work);
   process_ = getpid();
 }
 
@@ -169,7 +184,7 @@ void Session::work(int job, int stage, int part, int thread) {
   }
   const size_t step = job == kOneStep ? step_ : static_cast<size_t>(stage);
   const std::vector<Share>& shares = shares_[step];
-  if (static_cast<size_t>(part) < shares.size()) arenas_[0]->step(step).run(shares[part], *images_, image_);
+  if (static_cast<size_t>(part) < shares.size()) arenas_[0]->step(step).run(shares[part], images_, image_);
 }
 
 }  // namespace bmx::engine

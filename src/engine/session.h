@@ -52,6 +52,7 @@ class Session {
   int64_t bytes() const;
 
  private:
+  void take(const Images& images);
   void run_alone(int64_t image, int arena);
   void run_together(int64_t batch);
   void measure(int64_t image);
@@ -67,16 +68,19 @@ class Session {
   std::vector<std::vector<Share>> shares_;      // of each step
   std::vector<double> seconds_;
   bool measure_ = false;
-  std::atomic<bool> busy_{false};
 
   // What the threads are at.
-  const Images* images_ = nullptr;
+  std::vector<const float*> inputs_;
+  std::vector<float*> outputs_;
+  const Images images_;
   int64_t alone_ = 0;  // images that one thread each takes
   int64_t image_ = 0;  // that all share
   size_t step_ = 0;    // that is measured
 
   std::unique_ptr<Crew> crew_;  // from the first run on
   int process_ = 0;             // that has its threads
+
+  alignas(64) std::atomic<bool> busy_{false};  // written by each run, and not beside what all threads read
 };
 
 }  // namespace bmx::engine

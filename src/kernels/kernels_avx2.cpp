@@ -138,11 +138,11 @@ void gather_panel(const uint64_t* words, const int64_t* column_offset, int colum
 
 }  // namespace
 
-const Kernels kAvx2Kernels = {"avx2",          Avx2::kLanes,
-                              kPanelColumns,   pack_channels,
-                              expand_signs,    expand_signs_bf16,
-                              pack_row,        gather_panel,
-                              gemm<Avx2>,      Elementwise<Avx2>::kernels(),
+const Kernels kAvx2Kernels = {"avx2",           Avx2::kLanes,
+                              kPanelColumns,    pack_channels,
+                              expand_signs,     expand_signs_bf16,
+                              pack_row,         gather_panel,
+                              gemm<Avx2>,       Elementwise<Avx2>::kernels(),
                               float_gemm<Avx2>, &kAvx2Lookup};
 
 }  // namespace bmx

@@ -167,8 +167,8 @@ void gather_panel(const uint64_t* words, const int64_t* column_offset, int colum
 }  // namespace
 
 constexpr Kernels kAvx512Kernels = {
-    "avx512",          Avx512::kLanes, kPanelColumns, pack_channels, expand_signs,
-    expand_signs_bf16, pack_row,       gather_panel,  gemm<Avx512>,  Elementwise<Avx512>::kernels(),
+    "avx512",           Avx512::kLanes, kPanelColumns, pack_channels, expand_signs,
+    expand_signs_bf16,  pack_row,       gather_panel,  gemm<Avx512>,  Elementwise<Avx512>::kernels(),
     float_gemm<Avx512>, &kAvx512Lookup};
 
 }  // namespace bmx

@@ -124,8 +124,8 @@ void gather_panel(const uint64_t* words, const int64_t* column_offset, int colum
 }  // namespace
 
 constexpr Kernels kPortableKernels = {
-    "portable",          Portable::kLanes, kPanelColumns, pack_channels,  expand_signs,
-    expand_signs_bf16,   pack_row,         gather_panel,  gemm<Portable>, Elementwise<Portable>::kernels(),
+    "portable",           Portable::kLanes, kPanelColumns, pack_channels,  expand_signs,
+    expand_signs_bf16,    pack_row,         gather_panel,  gemm<Portable>, Elementwise<Portable>::kernels(),
     float_gemm<Portable>, nullptr};
 
 }  // namespace bmx

@@ -173,8 +173,20 @@ struct Avx512 {
   };
 };
 
+// Groups of 8 filters would leave half of each vector empty: shorter ones are up to 1.5 times as fast.
+void conv_f32(const Conv& c, int64_t first, int64_t last, int32_t first_filter, int32_t last_filter) {
+  const bool half = c.groups > 1 && c.filters / c.groups <= Avx512::kLanes / 2;
+  (half ? kAvx2Kernels.conv_f32 : conv<Avx512, Avx512::Float>)(c, first, last, first_filter, last_filter);
+}
+
+constexpr Kernels make_kernels() {
+  Kernels kernels = nhwc::make_kernels<Avx512>("avx512");
+  kernels.conv_f32 = conv_f32;
+  return kernels;
+}
+
 }  // namespace
 
-const Kernels kAvx512Kernels = make_kernels<Avx512>("avx512");
+const Kernels kAvx512Kernels = make_kernels();
 
 }  // namespace bmx::nhwc

@@ -97,8 +97,12 @@ void load_few(const View& in, int64_t plane, const Epilogue& epilogue, int64_t f
     auto x = static_cast<int32_t>(first % in.width);
     const int32_t end = last - first < in.width - x ? x + static_cast<int32_t>(last - first) : in.width;
     first += end - x;
-    for (; end - x >= Isa::kLanes; x += Isa::kLanes) few.run(y, x);
-    single.run(first - (end - x), first);
+    if (end - x < Isa::kLanes) {
+      single.run(first - (end - x), first);
+    } else {
+      for (; end - x > Isa::kLanes; x += Isa::kLanes) few.run(y, x);
+      few.run(y, end - Isa::kLanes);  // some pixels a second time
+    }
   }
 }
 

@@ -18,17 +18,28 @@ namespace {
 using bmx::engine::Crew;
 using test::Random;
 
-// Jobs of a few stages, some of them without parts.
+// Jobs of a few stages, some of them without parts. Of those that do not wait, half have parts that need a few others.
 std::vector<Crew::Job> random_jobs(Random* random) {
+  const auto below = [&](int end) { return static_cast<int>(random->between(0, end - 1)); };
   std::vector<Crew::Job> jobs(3);
   for (Crew::Job& job : jobs) {
     job.resize(random->between(1, 12));
-    for (Crew::Stage& stage : job) stage = {static_cast<int>(random->between(0, 9)), random->between(0, 2) > 0};
+    for (int i = 0; i < static_cast<int>(job.size()); ++i) {
+      job[i] = {below(10), below(3) == 0};
+      if (i == 0 || below(2) == 0) continue;
+      job[i].needs.resize(job[i].parts);
+      for (std::vector<Crew::Need>& needs : job[i].needs) {
+        for (int n = below(3); n > 0; --n) {
+          const int stage = below(i), first = below(job[stage].parts + 1);
+          needs.push_back({stage, first, first + below(job[stage].parts - first + 1)});
+        }
+      }
+    }
   }
   return jobs;
 }
 
-// A number for each part of each job: how often it was done. Parts of a stage that waits look at all before it.
+// A number for each part of each job: how often it was done. Parts look at those that must be done before.
 class Counts {
  public:
   Counts(const std::vector<Crew::Job>& jobs, int threads) : jobs_(jobs), threads_(threads), counts_(jobs.size()) {
@@ -46,7 +57,15 @@ class Counts {
 
   void work(int job, int stage, int part, int thread) {
     wrong_ += thread < 0 || thread >= threads_ || job != job_;
-    wrong_ += jobs_[job][stage].wait && !done(job, stage);
+    const Crew::Stage& s = jobs_[job][stage];
+    int all_before = stage;  // the last stage that waits
+    while (all_before > 0 && !jobs_[job][all_before].wait) --all_before;
+    wrong_ += !done(job, all_before);
+    if (!s.needs.empty()) {
+      for (const Crew::Need& need : s.needs[part]) {
+        for (int i = need.first; i < need.last; ++i) wrong_ += counts_[job][need.stage][i] != 1;
+      }
+    }
     wrong_ += ++counts_[job][stage][part] != 1;
   }
 

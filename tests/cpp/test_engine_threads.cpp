@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <thread>
 
+#include "engine/stages.h"
 #include "engine_run.h"
 #include "sample_network.h"
 #include "test.h"
@@ -59,6 +60,65 @@ TEST(concurrent_threads_share_images_and_the_steps_of_an_image) {
       together.profile(true);
       CHECK(same(run(&together, inputs, batch), expected), what + ", measured");
       together.profile(false);
+    }
+  }
+}
+
+// One part after the other, in any order in which each comes behind those that it waits for or needs.
+std::vector<std::pair<int, int>> any_order(const bmx::engine::Crew::Job& job, Random* random) {
+  std::vector<std::pair<int, int>> order, left;
+  std::vector<std::vector<bool>> done;
+  for (int stage = 0; stage < static_cast<int>(job.size()); ++stage) {
+    done.emplace_back(job[stage].parts, false);
+    for (int part = 0; part < job[stage].parts; ++part) left.emplace_back(stage, part);
+  }
+  const auto all_done = [&](int stage, int first, int last) {
+    return std::all_of(done[stage].begin() + first, done[stage].begin() + last, [](bool is) { return is; });
+  };
+  const auto ready = [&](std::pair<int, int> p) {
+    const bmx::engine::Crew::Stage& stage = job[p.first];
+    int waiting = p.first;
+    while (waiting > 0 && !job[waiting].wait) --waiting;
+    for (int before = 0; before < waiting; ++before) {
+      if (!all_done(before, 0, job[before].parts)) return false;
+    }
+    return std::all_of(stage.needs[p.second].begin(), stage.needs[p.second].end(),
+                       [&](const auto& need) { return all_done(need.stage, need.first, need.last); });
+  };
+  while (!left.empty()) {
+    const auto at = left.begin() + random->between(0, static_cast<int64_t>(left.size()) - 1);
+    if (!ready(*at)) continue;
+    done[at->first][at->second] = true;
+    order.push_back(*at);
+    left.erase(at);
+  }
+  return order;
+}
+
+TEST(parts_of_steps_need_all_that_they_must_come_behind) {
+  Random random(11);
+  for (const int channels : {5, 70, 128}) {
+    const std::vector<uint8_t> file = sample_network(channels).file();
+    const auto model = Model::copy(file.data(), file.size());
+    const bmx::engine::Program& program = model->program();
+    const Arrays inputs = images(*model, 1, &random);
+    Session alone(model, 1);
+    const Arrays expected = run(&alone, inputs, 1);
+    for (const int threads : {2, 3, 16}) {
+      std::vector<std::vector<bmx::engine::Share>> shares;
+      for (const auto& step : program.steps) shares.push_back(shares_of(program, step, threads));
+      const bmx::engine::Crew::Job job = stages(program, shares);
+      for (int repeat = 0; repeat < 20; ++repeat) {
+        bmx::engine::Arena arena(program, 0xA5);
+        arena.prepare();
+        Arrays outputs;
+        for (const auto& output : expected) outputs.emplace_back(output.size(), -12345.0f);
+        const float* in[] = {inputs[0].data(), inputs[1].data()};
+        float* out[] = {outputs[0].data(), outputs[1].data()};
+        for (const auto& [stage, part] : any_order(job, &random))
+          arena.step(stage).run(shares[stage][part], {in, out}, 0);
+        CHECK(same(outputs, expected), std::to_string(threads) + " threads, channels " + std::to_string(channels));
+      }
     }
   }
 }

@@ -181,10 +181,18 @@ def test_files(tmp_path):
         Model(b"")
 
 
-@pytest.mark.parametrize("threads", [0, -1, 1025])
+@pytest.mark.parametrize("threads", [0, -1, 1025, 2**32 + 1, 2.5, "2", None])
 def test_numbers_of_threads(threads):
-    with pytest.raises(Error, match=f"threads is {threads}; allowed: 1 to 1024"):
+    with pytest.raises(Error, match=f"threads is {threads!r}; allowed: 1 to 1024"):
         Model(scaling(), threads)
+    assert Model(scaling(), np.int32(2)).threads == 2
+
+
+def test_arguments_of_other_types():
+    with pytest.raises(Error, match="a model is a path or the bytes of a file, not of type int"):
+        Model(123)
+    with pytest.raises(Error, match="runs is 1.5; allowed: 1 or more"):
+        Model(scaling()).profile(np.ones((2, 3, 4)), runs=1.5)
 
 
 def test_a_closed_model():
@@ -200,9 +208,9 @@ def test_a_model_closed_while_a_run_begins(monkeypatch):
     expected, session = model.run(x), runtime._Session
     model._idle.clear()
 
-    def late(handle, threads):
+    def late(*arguments):
         model.close()  # as another thread may
-        return session(handle, threads)
+        return session(*arguments)
 
     monkeypatch.setattr(runtime, "_Session", late)
     np.testing.assert_array_equal(model.run(x), expected)
