@@ -9,17 +9,19 @@ from __future__ import annotations
 import os
 import re
 from types import MappingProxyType
-from typing import Any, Container, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Container, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy as np
 
 from .compiler.compile import Compiled, compile_block, compile_symbol
 from .errors import Error
-from .files import write_atomically
+from .files import write_together
 from .program import Program, encode
 
-__all__ = ["checkpoint_paths", "compile", "find_labels", "optimize", "save_checkpoint", "to_symbol"]
+__all__ = [
+    *("checkpoint_files", "checkpoint_paths", "compile", "find_labels", "optimize", "save_checkpoint", "to_symbol"),
+]
 
 _OUTPUT = "_output"  # what MXNet adds to a node's name for its output
 
@@ -102,15 +104,24 @@ def save_checkpoint(
         If a file exists and `force` is False, or cannot be written.
     """
     paths = checkpoint_paths(prefix, force)
+    write_together(list(checkpoint_files(program, prefix, labels).items()), errors=(mx.MXNetError,))
+    return paths
+
+
+def checkpoint_files(
+    program: Program, prefix: str, labels: Labels = MappingProxyType({})
+) -> Dict[str, Callable[[str], None]]:
+    """The files of `save_checkpoint`, and what writes each."""
     symbol, states = to_symbol(program, labels)
     states = {f"aux:{name}": array for name, array in states.items()}
-    for path, write in zip(paths, (symbol.save, lambda temporary: mx.nd.save(temporary, states))):
-        write_atomically(path, write, errors=(mx.MXNetError,))
-    return paths
+    writers = (symbol.save, lambda temporary: mx.nd.save(temporary, states))
+    return dict(zip(checkpoint_paths(prefix, True), writers))
 
 
 def checkpoint_paths(prefix: str, force: bool) -> List[str]:
     """The files of `save_checkpoint`; raises bmx.Error if one exists and `force` is False."""
+    if not os.path.basename(prefix):
+        raise Error(f"the prefix {prefix!r} has no name, to which -symbol.json and -0000.params are added")
     paths = [f"{prefix}-symbol.json", f"{prefix}-0000.params"]
     for path in paths:
         if os.path.lexists(path) and not force:
@@ -161,6 +172,7 @@ def compile(net: mx.gluon.HybridBlock, x: Any, int8: str = "off", verify: bool =
     for name, array in states.items():
         block.collect_params()[name]._load_init(array, mx.cpu())
     block.report = compiled.report
+    block(*(mx.nd.zeros((1, *port.shape)) for port in compiled.program.inputs))  # before that, export writes nothing
     return block
 
 

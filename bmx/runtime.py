@@ -12,6 +12,7 @@ from __future__ import annotations
 import collections
 import ctypes
 import functools
+import math
 import os
 import weakref
 from typing import Any, Deque, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
@@ -55,6 +56,7 @@ class StepTime(NamedTuple):
 
 
 Arrays = Union[np.ndarray, Tuple[np.ndarray, ...]]
+_MOST_THREADS = 1024
 
 
 class Model:
@@ -92,19 +94,22 @@ class Model:
     def __init__(self, source: Union[str, os.PathLike, bytes, bytearray, memoryview], threads: int = 1):
         api = _api()
         handle = ctypes.c_void_p()
+        threads = _integer(threads, "threads", _MOST_THREADS)
         if isinstance(source, (bytes, bytearray, memoryview)):
             content = bytes(source)
             _check(api.bmx_model_from_memory(content, len(content), ctypes.byref(handle)))
-        else:
+        elif isinstance(source, (str, os.PathLike)):
             _check(api.bmx_model_load(os.fsencode(source), ctypes.byref(handle)))
+        else:
+            raise Error(f"a model is a path or the bytes of a file, not of type {type(source).__name__}")
         self._handle: Optional[_Handle] = _Handle(handle.value)
         self._idle: Deque[_Session] = collections.deque()
         self.threads = threads
-        self._idle.append(_Session(self._handle, threads))
         self.name = api.bmx_model_name(handle).decode(errors="replace")
         self.inputs = _ports(handle, api.bmx_model_num_inputs, api.bmx_model_input)
         self.outputs = _ports(handle, api.bmx_model_num_outputs, api.bmx_model_output)
         self.steps = _steps(handle)
+        self._idle.append(self._new_session(self._handle))
 
     def run(self, *inputs: Any) -> Arrays:
         """The outputs for a batch or for one image.
@@ -126,20 +131,25 @@ class Model:
         bmx.Error
             If an input is missing or unknown, or has another shape.
         """
-        with _Lease(self) as session:
+        session = self._lease()
+        try:
             return self._run(session, inputs)
+        finally:
+            self._give_back(session)
 
     def profile(self, *inputs: Any, runs: int = 1, warm_up: bool = True) -> List[StepTime]:
         """The time of each step, in seconds a run, measured over `runs` runs. Parameters as for `run`.
 
         With `warm_up`, one more run before them is not measured.
         """
-        if runs < 1:
-            raise Error(f"runs is {runs}; it must be 1 or more")
-        with _Lease(self) as session:
+        runs = _integer(runs, "runs")
+        session = self._lease()
+        try:
             if warm_up:
                 self._run(session, inputs)
             seconds = session.measure(len(self.steps), lambda: [self._run(session, inputs) for _ in range(runs)])
+        finally:
+            self._give_back(session)
         return [StepTime(*step, total / runs) for step, total in zip(self.steps, seconds)]
 
     @property
@@ -162,30 +172,48 @@ class Model:
         ports = [", ".join(f"{port.name}{list(port.shape)}" for port in ports) for ports in (self.inputs, self.outputs)]
         return f"<bmx.runtime.Model {self.name!r}: {ports[0]} -> {ports[1]}, {len(self.steps)} steps>"
 
+    def _lease(self) -> _Session:
+        """A session that no other thread uses: an idle one, or a new one."""
+        handle = self._handle
+        if handle is None:
+            raise Error("this model is closed")
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._new_session(handle)
+
+    def _new_session(self, handle: _Handle) -> _Session:
+        return _Session(handle, self.threads, len(self.inputs), len(self.outputs))
+
+    def _give_back(self, session: _Session) -> None:
+        if self._handle is not None:
+            self._idle.append(session)
+
     def _run(self, session: _Session, inputs: Sequence[Any]) -> Arrays:
-        arrays = [_float32(port, array) for port, array in zip(self.inputs, self._in_order(inputs))]
+        arrays = list(map(_float32, self.inputs, self._in_order(inputs)))
         batch = self._batch(arrays)
-        outputs = [np.empty((1 if batch is None else batch, *port.shape), np.float32) for port in self.outputs]
-        session.run(arrays, outputs, 1 if batch is None else batch)
+        images = 1 if batch is None else batch
+        outputs = [np.empty((images, *port.shape), _FLOAT32) for port in self.outputs]
+        session.run(arrays, outputs, images)
         if batch is None:
             outputs = [array[0] for array in outputs]
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def _in_order(self, inputs: Sequence[Any]) -> Sequence[Any]:
-        names = [port.name for port in self.inputs]
-        if len(inputs) == 1 and isinstance(inputs[0], Mapping):
-            given = inputs[0]
+        if len(inputs) == 1 and not isinstance(inputs[0], np.ndarray) and isinstance(inputs[0], Mapping):
+            given, names = inputs[0], [port.name for port in self.inputs]
             if set(given) != set(names):
                 raise Error(f"inputs are {', '.join(map(str, given))}; the network takes {', '.join(names)}")
             return [given[name] for name in names]
-        if len(inputs) != len(names):
-            raise Error(f"{len(inputs)} inputs were given; the network takes {len(names)}: {', '.join(names)}")
+        if len(inputs) != len(self.inputs):
+            names = ", ".join(port.name for port in self.inputs)
+            raise Error(f"{len(inputs)} inputs were given; the network takes {len(self.inputs)}: {names}")
         return inputs
 
     def _batch(self, arrays: Sequence[np.ndarray]) -> Optional[int]:
         """The number of images, None for one that is not in a batch."""
-        batches = [None if array.shape == port.shape else len(array) for port, array in zip(self.inputs, arrays)]
-        if any(batch != batches[0] for batch in batches):
+        batches = [None if array.ndim == len(port.shape) else len(array) for port, array in zip(self.inputs, arrays)]
+        if len(batches) > 1 and any(batch != batches[0] for batch in batches):
             shapes = ", ".join(f"{port.name} {array.shape}" for port, array in zip(self.inputs, arrays))
             raise Error(f"inputs are of different batches: {shapes}")
         return batches[0] if batches else None
@@ -202,14 +230,21 @@ class _Handle:
 class _Session:
     """A session of the C API, which frees itself."""
 
-    def __init__(self, model: _Handle, threads: int):
-        handle = ctypes.c_void_p()
-        _check(_api().bmx_session_new(model.value, threads, ctypes.byref(handle)))
+    def __init__(self, model: _Handle, threads: int, inputs: int, outputs: int):
+        api, handle = _api(), ctypes.c_void_p()
+        _check(api.bmx_session_new(model.value, threads, ctypes.byref(handle)))
         self._handle = handle
-        weakref.finalize(self, _api().bmx_session_free, handle.value)
+        weakref.finalize(self, api.bmx_session_free, handle.value)
+        # Kept, as a small network takes no longer than to make them would.
+        self._inputs, self._outputs = (ctypes.c_void_p * inputs)(), (ctypes.c_void_p * outputs)()
+        self._run = api.bmx_session_run
 
     def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray], batch: int) -> None:
-        _check(_api().bmx_session_run(self._handle, batch, _pointers(inputs), _pointers(outputs)))
+        for index, array in enumerate(inputs):
+            self._inputs[index] = _address(array)
+        for index, array in enumerate(outputs):
+            self._outputs[index] = _address(array)
+        _check(self._run(self._handle, batch, self._inputs, self._outputs))
 
     def measure(self, steps: int, work: Any) -> List[float]:
         """Seconds of each step in a call of `work`."""
@@ -229,46 +264,42 @@ class _Session:
         return _api().bmx_session_bytes(self._handle)
 
 
-class _Lease:
-    """A session that no other thread uses: an idle one, or a new one."""
-
-    def __init__(self, model: Model):
-        self._model = model
-
-    def __enter__(self) -> _Session:
-        handle = self._model._handle
-        if handle is None:
-            raise Error("this model is closed")
-        try:
-            self._session = self._model._idle.pop()
-        except IndexError:
-            self._session = _Session(handle, self._model.threads)
-        return self._session
-
-    def __exit__(self, *exception: object) -> None:
-        if self._model._handle is not None:
-            self._model._idle.append(self._session)
+def _integer(number: Any, name: str, most: float = math.inf) -> int:
+    if not isinstance(number, (int, np.integer)) or not 1 <= number <= most:
+        allowed = "1 or more" if most == math.inf else f"1 to {most}"
+        raise Error(f"{name} is {number!r}; allowed: {allowed}, whole numbers")
+    return int(number)
 
 
 def _float32(port: Port, array: Any) -> np.ndarray:
     """Contiguous float32 numbers of the port's shape or a batch of it."""
-    if hasattr(array, "asnumpy"):  # of MXNet
-        array = array.asnumpy()
-    try:
-        array = np.asarray(array)
-        if array.dtype.kind not in "fiub":
-            raise TypeError(f"numbers of type {array.dtype}")
-        array = np.asarray(array, np.float32, order="C")
-    except (TypeError, ValueError) as error:
-        raise Error(f"input {port.name!r} is not an array of real numbers: {error}") from None
-    if port.shape not in (array.shape, array.shape[1:]):
+    if type(array) is not np.ndarray or array.dtype != _FLOAT32 or not array.flags.c_contiguous:
+        if hasattr(array, "asnumpy"):  # of MXNet
+            array = array.asnumpy()
+        try:
+            array = np.asarray(array)
+            if array.dtype.kind not in "fiub":
+                raise TypeError(f"numbers of type {array.dtype}")
+            array = np.asarray(array, np.float32, order="C")
+        except (TypeError, ValueError) as error:
+            raise Error(f"input {port.name!r} is not an array of real numbers: {error}") from None
+    shape = array.shape
+    if shape != port.shape and shape[1:] != port.shape:
         batch = "(batch, " + ", ".join(map(str, port.shape)) + ")"
-        raise Error(f"input {port.name!r} has the shape {array.shape}; it must be {port.shape} or {batch}")
+        raise Error(f"input {port.name!r} has the shape {shape}; it must be {port.shape} or {batch}")
     return array
 
 
-def _pointers(arrays: Sequence[np.ndarray]) -> Any:
-    return (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
+_FLOAT32 = np.dtype(np.float32)
+_NoBytes = ctypes.c_char * 0
+
+
+def _address(array: np.ndarray) -> int:
+    """``array.ctypes.data`` in a third of its time, where the array can be written."""
+    try:
+        return ctypes.addressof(_NoBytes.from_buffer(array))
+    except (TypeError, ValueError):
+        return array.ctypes.data
 
 
 class _CArray(ctypes.Structure):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
 import textwrap
-from typing import Any, Tuple
+from typing import Any, Dict, Tuple, Union
 
-__all__ = ["add_command", "address", "numbers", "shape", "sizes"]
+__all__ = ["add_command", "address", "numbers", "shape", "shapes", "sizes"]
 
 
 def add_command(
@@ -27,6 +28,20 @@ def add_command(
 def shape(text: str) -> Tuple[int, ...]:
     """Positive sizes such as 3,224,224 or 3x224x224."""
     return sizes(text.replace("x", ","))
+
+
+def shapes(text: str) -> Union[Tuple[int, ...], Dict[str, Tuple[int, ...]]]:
+    """A shape, or those of several inputs by name, such as a=3,32,32,b=10."""
+    if "=" not in text:
+        return shape(text)
+    pairs = [part.split("=") for part in re.split(",(?=[^,=]+=)", text)]
+    found = {name: shape(numbers) for name, numbers in pairs}
+    if len(found) < len(pairs) or "" in found:
+        raise ValueError
+    return found
+
+
+shapes.__name__ = "shape"  # argparse: "invalid shape value"
 
 
 def sizes(text: str) -> Tuple[int, ...]:

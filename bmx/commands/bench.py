@@ -8,7 +8,7 @@ import platform
 from typing import Any, Dict, List, Sequence
 
 from ..errors import Error
-from ..files import write_atomically
+from ..files import check_target, write_atomically
 from . import bench_layers
 from .arguments import add_command, shape, sizes
 
@@ -63,16 +63,22 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, print tables, write files."""
     from ..measure import Contender, Result, measure
+    from ..measure.runners import kind
     from . import charts
 
     if args.rounds < 1:
         raise Error(f"--rounds is {args.rounds}; it must be 1 or more")
+    for path in (args.json, args.plot):
+        if path is not None:
+            check_target(path)
+    if args.plot is not None:
+        charts.require_matplotlib()
     if bench_layers.wanted(args):
         return bench_layers.run(args)
     if bool(args.data) != bool(args.labels):
         raise Error("--data and --labels go together")
-    if args.plot:
-        charts.require_matplotlib()
+    if args.plot is not None and not args.data and not any(kind(path) == "bmx" for path in args.models):
+        raise Error("--plot has nothing to draw: no model is a .bmx file, and without --data there are no accuracies")
     results: List[Result] = []
     for threads in args.threads:
         for batch in args.batch:
@@ -86,10 +92,10 @@ def run(args: argparse.Namespace) -> int:
             if result.layers:
                 print(layer_table(result))
                 print()
-    if args.plot:
-        charts.plot(args.plot, results)
-    if args.json:
+    if args.json is not None:
         write_report(args.json, [result.as_json() for result in results])
+    if args.plot is not None:
+        charts.plot(args.plot, results)
     return 0
 
 

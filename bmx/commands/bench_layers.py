@@ -65,8 +65,6 @@ def run(args: argparse.Namespace) -> int:
     from . import charts
     from .bench import write_report
 
-    if args.plot:
-        charts.require_matplotlib()
     wanted = [Shape(*shape) for shape in args.shapes] if args.shapes else SHAPES
     reports = []
     for threads in args.threads:
@@ -74,10 +72,10 @@ def run(args: argparse.Namespace) -> int:
         print(table(reports[-1]), flush=True)
         print()
     print(FOOT)
-    if args.plot:
-        charts.plot_layers(args.plot, reports)
-    if args.json:
+    if args.json is not None:
         write_report(args.json, [report.as_json() for report in reports])
+    if args.plot is not None:
+        charts.plot_layers(args.plot, reports)
     return 0
 
 

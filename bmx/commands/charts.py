@@ -12,6 +12,7 @@ from ..measure.layers import KINDS
 __all__ = ["plot", "plot_layers", "require_matplotlib"]
 
 _KINDS = ("CONV", "DEPTHWISE", "POOL", "POOL_BITS", "MAP", "FILL", "COPY", "LOAD", "STORE", "SOFTMAX")  # fixed colours
+_MARKERS = "os^Dv"
 _SMALL, _REST = 0.002, "other"  # share of the whole; kind of what is left
 
 
@@ -42,9 +43,8 @@ def plot(path: str, results: Sequence[Any]) -> None:
     rated = [result for result in results if result.accuracy is not None]
     charts = [(_draw_layers, result) for result in layered] + ([(_draw_accuracy, rated)] if rated else [])
     if not charts:
-        raise Error("--plot has nothing to draw: no model is a .bmx file, and without --data there are no accuracies")
-    heights = [1.5 + 0.18 * len(_large(what)) if draw is _draw_layers else 4 for draw, what in charts]
-    _write(path, charts, heights)
+        raise Error("there is nothing to draw: no result has layers or an accuracy")
+    _write(path, charts, [_height(draw, what) for draw, what in charts])
 
 
 def plot_layers(path: str, reports: Sequence[Any]) -> None:
@@ -66,6 +66,11 @@ def plot_layers(path: str, reports: Sequence[Any]) -> None:
 
 
 def _write(path: str, charts: Sequence[Tuple[Any, Any]], heights: Sequence[float]) -> None:
+    figure = _figure(charts, heights)
+    write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=110))
+
+
+def _figure(charts: Sequence[Tuple[Any, Any]], heights: Sequence[float]) -> Any:
     """A picture of charts, one below the other: what draws each, and of what."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -75,7 +80,7 @@ def _write(path: str, charts: Sequence[Tuple[Any, Any]], heights: Sequence[float
     axes = figure.subplots(len(charts), 1, squeeze=False, gridspec_kw={"height_ratios": heights})
     for (draw, what), place in zip(charts, axes[:, 0]):
         draw(place, what)
-    write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=110))
+    return figure
 
 
 def _draw_layers(axes: Any, result: Any) -> None:
@@ -97,6 +102,12 @@ def _draw_layers(axes: Any, result: Any) -> None:
     axes.legend(handles=[Patch(color=_colour(kind), label=kind) for kind in kinds], fontsize=7, loc="lower right")
 
 
+def _height(draw: Any, what: Any) -> float:
+    if draw is _draw_layers:
+        return 1.5 + 0.18 * len(_large(what))
+    return 4 + 0.17 * -(-len(what) // _legend_columns(_labels(what)))
+
+
 def _large(result: Any) -> List[Layer]:
     whole = sum(layer.seconds for layer in result.layers)
     large = [layer for layer in result.layers if layer.seconds >= _SMALL * whole]
@@ -110,25 +121,33 @@ def _colour(kind: str) -> str:
 
 
 def _draw_accuracy(axes: Any, results: Sequence[Any]) -> None:
-    for result in results:
-        label = (
-            f"{result.name} ({result.threads})"
-            if any(r.threads != results[0].threads for r in results)
-            else result.name
-        )
-        axes.plot(1e3 * result.median / result.batch, 100 * result.accuracy, "o")
-        axes.annotate(
-            label,
-            (1e3 * result.median / result.batch, 100 * result.accuracy),
-            (4, 4),
-            textcoords="offset points",
-            fontsize=7,
-        )
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    labels = _labels(results)
+    for number, (label, result) in enumerate(zip(labels, results)):
+        marker = _MARKERS[number // 10 % len(_MARKERS)]  # there are 10 colours
+        axes.plot(1e3 * result.median / result.batch, 100 * result.accuracy, marker, label=label)
     axes.set_xscale("log")
-    axes.margins(0.15)
+    axes.margins(0.1)
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 1000 else (1,)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("ms an image")
     axes.set_ylabel("accuracy (%)")
     axes.grid(True, which="both", alpha=0.3)
+    axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=_legend_columns(labels))
+
+
+def _labels(results: Sequence[Any]) -> List[str]:
+    """Names of models, with batch and threads where these are not all the same."""
+    varied = [name for name in ("batch", "threads") if len({getattr(result, name) for result in results}) > 1]
+    hows = [", ".join(f"{name} {getattr(result, name)}" for name in varied) for result in results]
+    return [f"{result.name} ({how})" if how else result.name for how, result in zip(hows, results)]
+
+
+def _legend_columns(labels: Sequence[str]) -> int:
+    return max(1, 110 // (max(map(len, labels)) + 8))
 
 
 def _draw_speeds(axes: Any, report: Any) -> None:

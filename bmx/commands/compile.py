@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import re
+from pathlib import Path
 from typing import Any, List, Optional
 
-import numpy as np
-
 from ..errors import Error
-from ..files import load_samples
-from .arguments import add_command, shape
+from ..files import check_target, load_named_samples, load_samples, write_together
+from .arguments import add_command, shapes
 
 
 def add_parser(commands: Any) -> None:
@@ -24,6 +23,7 @@ def add_parser(commands: Any) -> None:
         "bmx compile runs/resnet18-0120.params -o resnet18.bmx --data-shape 3,224,224\n"
         "bmx compile runs/resnet18-0120.params -o resnet18.bmx --int8 first-last --verify-data images.npy"
         " --labels classes.npy\n"
+        "bmx compile runs/pairs-0010.params -o pairs.bmx --data-shape left=3,32,32,right=3,32,32\n"
         "bmx compile runs/resnet18-0120.params --mxnet fast/resnet18",
         description="Compile a checkpoint of MXNet, bmx or BMXNet for the engine of bmx, print what became of each"
         " layer, and compare both networks on samples: without --int8 the outputs are equal up to float rounding. A"
@@ -40,10 +40,15 @@ def add_parser(commands: Any) -> None:
         help="layers that are not binary to compute in 8 bits, with ranges from --verify-data (default: off)",
     )
     parser.add_argument(
-        "--data-shape", type=shape, metavar="C,H,W", help="of one sample, where images of other sizes would fit too"
+        "--data-shape",
+        type=shapes,
+        metavar="[NAME=]C,H,W[,...]",
+        help="of one sample, where images of other sizes would fit too; of several inputs by name: a=3,32,32,b=10",
     )
     parser.add_argument(
-        "--verify-data", metavar="FILE.npy", help="samples as the network takes them, some dozens to hundreds"
+        "--verify-data",
+        metavar="FILE.npy",
+        help="samples as the network takes them, some dozens to hundreds; of several inputs an .npz file, by name",
     )
     parser.add_argument("--labels", metavar="FILE.npy", help="their classes, to report the accuracy of both networks")
     parser.add_argument("--no-verify", action="store_true", help="do not run the networks")
@@ -60,46 +65,47 @@ def run(args: argparse.Namespace) -> int:
     if args.labels and not args.verify_data:
         raise Error("--labels are the classes of --verify-data, which is missing")
     require_mxnet("the compiler")
-    from ..compiled import checkpoint_paths, save_checkpoint
-    from ..compiler.compile import compile_checkpoint
+    import mxnet
 
-    outputs = [args.output] if args.output else []
-    outputs += checkpoint_paths(args.mxnet, args.force) if args.mxnet else []
-    _check_outputs(outputs, args.params, args.force)
-    compiled = compile_checkpoint(
-        args.params,
-        int8=args.int8,
-        data=load_samples(args.verify_data) if args.verify_data else None,
-        labels=_labels(args.labels),
-        data_shape=args.data_shape,
-        verify=not args.no_verify,
-    )
+    from ..compiled import checkpoint_files, checkpoint_paths
+    from ..compiler.compile import compile_checkpoint
+    from ..program import encode
+
+    outputs = [] if args.output is None else [args.output]
+    outputs += [] if args.mxnet is None else checkpoint_paths(args.mxnet, args.force)
+    _check_outputs(outputs, args.output, args.params, args.force)
+    options = {"int8": args.int8, "data_shape": args.data_shape, "verify": not args.no_verify}
+    data = load_named_samples(args.verify_data) if args.verify_data else None
+    labels = load_samples(args.labels, ndim=1) if args.labels else None
+    try:
+        compiled = compile_checkpoint(args.params, data=data, labels=labels, **options)
+    except Error as error:
+        files = {"samples": args.verify_data, "labels": args.labels}
+        file = files.get(re.split(r"\W", str(error))[0])
+        raise Error(f"{file}: {error}" if file else str(error)) from None
     print(compiled.report)
-    if args.output:
-        compiled.save(args.output, args.force)
-    if args.mxnet:
-        save_checkpoint(compiled.program, args.mxnet, _labels_of(args.params, compiled.program), args.force)
+    files = {}
+    if args.output is not None:
+        content = encode(compiled.program)
+        files[args.output] = lambda name: Path(name).write_bytes(content)
+    if args.mxnet is not None:
+        files.update(checkpoint_files(compiled.program, args.mxnet, _labels_of(args.params, compiled.program)))
+    write_together(list(files.items()), errors=(mxnet.base.MXNetError,))
     print(f"written: {', '.join(outputs)}")
     return 0
 
 
-def _check_outputs(outputs: List[str], params: str, force: bool) -> None:
+def _check_outputs(outputs: List[str], output: Optional[str], params: str, force: bool) -> None:
     """What would fail only after the work is done: existing and impossible files."""
     inputs = [params, re.sub(r"-\d+\.params$", "-symbol.json", params)]
     for path in outputs:
         if any(os.path.realpath(path) == os.path.realpath(source) for source in inputs):
             raise Error(f"{path}: the output would overwrite the input; choose another one")
-        if os.path.isdir(path):
-            raise Error(f"{path}: is a folder; give the name of a file")
+        check_target(path)
+        if path == output and not path.endswith(".bmx"):
+            raise Error(f"{path}: the name must end with .bmx, by which bmx run and bmx bench know such a file")
         if os.path.lexists(path) and not force:
             raise Error(f"{path}: exists already; use --force to overwrite it")
-        folder = os.path.dirname(path) or "."
-        if not os.path.isdir(folder):
-            raise Error(f"{path}: there is no folder {folder}")
-
-
-def _labels(path: Optional[str]) -> Optional[np.ndarray]:
-    return load_samples(path, ndim=1) if path else None
 
 
 def _labels_of(params: str, program: Any) -> Any:

@@ -6,8 +6,8 @@ import argparse
 from typing import Any
 
 from ..errors import Error
-from ..files import load_samples
-from .arguments import add_command, shape
+from ..files import load_named_samples, load_samples
+from .arguments import add_command, shapes
 
 
 def add_parser(commands: Any) -> None:
@@ -37,7 +37,7 @@ def add_parser(commands: Any) -> None:
     )
     checkpoints = parser.add_argument_group("for checkpoints, as for bmx compile")
     checkpoints.add_argument("--int8", choices=("off", "first-last", "all"), default="off")
-    checkpoints.add_argument("--data-shape", type=shape, metavar="C,H,W")
+    checkpoints.add_argument("--data-shape", type=shapes, metavar="[NAME=]C,H,W[,...]")
     checkpoints.add_argument("--verify-data", metavar="FILE.npy")
     parser.add_argument("--force", action="store_true", help="overwrite existing files")
     parser.set_defaults(run=run)
@@ -47,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
     """Compile if that is to be done, write the files, print their sizes."""
     from ..export_c import check_output, export
 
+    if not args.output:
+        raise Error("the name of the folder to write is empty")
     check_output(args.output, args.name, args.weights, args.samples is not None, args.force)
     samples = [load_samples(args.samples)] if args.samples else None
     options = {"name": args.name, "weights": args.weights, "force": args.force, "samples": samples}
@@ -66,7 +68,7 @@ def _program(args: argparse.Namespace) -> Any:
     require_mxnet("the compiler")
     from ..compiler.compile import compile_checkpoint
 
-    data = load_samples(args.verify_data) if args.verify_data else None
+    data = load_named_samples(args.verify_data) if args.verify_data else None
     compiled = compile_checkpoint(args.model, int8=args.int8, data=data, data_shape=args.data_shape)
     print(compiled.report)
     return compiled.program

@@ -44,7 +44,8 @@ class Preparation:
         self.channels, self.height, self.width = shape
         for name, numbers in (("mean", mean), ("std", std)):
             if len(numbers) not in (1, self.channels):
-                raise Error(f"--{name} has {len(numbers)} numbers; allowed: 1 or {self.channels}, one a channel")
+                allowed = "1" if self.channels == 1 else f"1 or {self.channels}, one a channel"
+                raise Error(f"--{name} has {len(numbers)} numbers; allowed: {allowed}")
         if not all(np.isfinite(mean)) or not all(np.isfinite(number) and number > 0 for number in std):
             raise Error("--mean and --std must be finite, and --std positive")
         if resize is not None and stretch:

@@ -44,16 +44,27 @@ def add_parser(commands: Any) -> None:
         metavar="C,H,W",
         help="of the input, for checkpoints and .onnx files that do not tell",
     )
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="(default: 1)")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=1,
+        metavar="N",
+        help="of .bmx and .onnx files (default: 1; MXNet: OMP_NUM_THREADS)",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print a line for each picture, and one for each of its likeliest classes."""
-    from ..measure.runners import open_model
+    from ..measure.runners import kind, open_model
 
     if args.top < 1 or args.threads < 1:
         raise Error("--top and --threads must be 1 or more")
+    which = kind(args.model)
+    if which == "bmx" and args.data_shape:
+        raise Error(f"{args.model}: has the shape of its input; --data-shape is for checkpoints and .onnx files")
+    if which == "mxnet" and args.threads > 1:
+        raise Error(f"{args.model}: MXNet takes the number of threads from OMP_NUM_THREADS; --threads is for others")
     labels = _read_labels(args.labels) if args.labels else None
     runner = open_model(args.model, threads=args.threads, batch=1, shape=args.data_shape)
     if len(runner.inputs) != 1:

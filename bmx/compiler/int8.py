@@ -23,7 +23,9 @@ from .passes.edit import Uses, remove_dead, sort
 from .passes.groups import are_bytes
 from .passes.lowbit import to_bytes, use_bytes
 
-__all__ = ["MODES", "Calibration", "choose_range", "layers_to_quantize", "quantize", "quantize_weight"]
+__all__ = [
+    *("MODES", "Calibration", "choose_range", "explain_floats", "layers_to_quantize", "quantize", "quantize_weight"),
+]
 
 MODES = ("off", "first-last", "all")
 _KEPT = 1 << 16  # numbers that are kept of each input to choose its range on
@@ -38,8 +40,9 @@ def layers_to_quantize(graph: Graph, mode: str) -> List[Conv]:
     graph : Graph
         Fused.
     mode : {'off', 'first-last', 'all'}
-        The first and the last float layer in the order of the network, or all. Depthwise convolutions, whose cost is
-        that of reading their input, stay float.
+        The first and the last float layer in the order of the network, or all. Groups whose channels are no multiple
+        of 4 or whose filters are none of 8 stay float, and so depthwise convolutions, whose cost is that of reading
+        their input.
 
     Raises
     ------
@@ -52,6 +55,15 @@ def layers_to_quantize(graph: Graph, mode: str) -> List[Conv]:
     if mode == "off" or not found:
         return []
     return found if mode == "all" else list(dict.fromkeys((found[0], found[-1])))
+
+
+def explain_floats(graph: Graph) -> None:
+    """Note on each layer that stays float where all were to be int8 why it does."""
+    for node in graph.nodes:
+        if isinstance(node, Conv) and node.source.dtype == "f32" and not are_bytes(node):
+            filters, channels = node.weight.shape[0] // node.groups, node.weight.shape[1]
+            size = f"{channels} channel{'s' * (channels > 1)} and {filters} filter{'s' * (filters > 1)}"
+            node.notes.append(f"not int8: its groups have {size}; there can be multiples of 4 and of 8")
 
 
 class Calibration:

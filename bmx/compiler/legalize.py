@@ -1,7 +1,7 @@
 """The last rewriting of a graph: what docs/format.md has no step for becomes nodes that are one step each, or none.
 
 Bits that no step can move (channels that do not begin at a word, permutations) go by floats and back, which is exact.
-Weights of groups that kernels do not have get zeros. Everything else stays as it is.
+Weights of groups that kernels do not have get zeros. Long epilogues go on in Maps. Everything else stays as it is.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Callable, Dict, List, Optional, Tuple
 import numpy as np
 
 from ..errors import Error
-from ..program import image_shape
+from ..program import MOST_OPERATIONS, image_shape
 from . import ir
 from .loops import MOST_LOOPS, reshape_loops, split_strides
 
@@ -65,6 +65,9 @@ class _Legalizer:
         if isinstance(node, (*_MOVES, ir.Softmax)) and not plain:
             self.add_split(node)
             return
+        if len(node.epilogue) > MOST_OPERATIONS:
+            self.add_split(node, MOST_OPERATIONS)
+            return
         node.epilogue = [self.operation(op, node.gives()[0].shape) for op in node.epilogue]
         method: Optional[Callable] = getattr(self, "add_" + type(node).__name__.lower(), None)
         if method is None:
@@ -83,11 +86,12 @@ class _Legalizer:
             if value.dtype != expected:
                 raise Error(f"node {node.name!r}: {value.name!r} has the type {value.dtype}, not {expected}")
 
-    def add_split(self, node: ir.Node) -> None:
-        """A node with an epilogue that has none: its result goes through a Map."""
+    def add_split(self, node: ir.Node, operations: int = 0) -> None:
+        """A node with some of its operations; its result goes through a Map with the others."""
         result = ir.Value(f"{node.name}_result", node.gives()[0].shape)
-        self.add(replace(node, epilogue=[], stores=[ir.Floats(result)]))
-        self.add(ir.Map(node.name, node.epilogue, node.stores, source=result))
+        first, others = node.epilogue[:operations], node.epilogue[operations:]
+        self.add(replace(node, epilogue=first, stores=[ir.Floats(result)]))
+        self.add(ir.Map(node.name, others, node.stores, source=result))
 
     def operation(self, op: ir.Operation, shape: ir.Shape) -> ir.Operation:
         """An operation on a result of `shape`: operands are floats, of a shape that the format has."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import List, Optional, Sequence, Tuple
 
+from ..program import LARGEST_SIZE
+
 __all__ = ["MOST_LOOPS", "broadcast_loops", "image_strides", "merge", "reshape_loops", "split_strides"]
 
 MOST_LOOPS = 6
@@ -33,7 +35,8 @@ def merge(loops: Sequence[Loop]) -> List[Loop]:
     for size, stride_in, stride_out in sorted(loops, key=lambda loop: -loop[2]):
         if size == 1:
             continue
-        if merged and merged[-1][1:] == (size * stride_in, size * stride_out):
+        joined = merged and merged[-1][1:] == (size * stride_in, size * stride_out)
+        if joined and merged[-1][0] * size <= LARGEST_SIZE:
             merged[-1] = (merged[-1][0] * size, stride_in, stride_out)
         else:
             merged.append((size, stride_in, stride_out))

@@ -64,6 +64,10 @@ class Verification:
         The largest finite absolute value that the original network gave; None if it is not known.
     accuracy_before, accuracy_after : float or None
         Share of samples that the networks classify as the given labels say; None without labels.
+    exact : bool
+        Whether both networks were to give the same, up to rounding.
+    remark : str
+        Why they differ by more.
     """
 
     samples: str
@@ -72,11 +76,17 @@ class Verification:
     largest_output: Optional[float] = None
     accuracy_before: Optional[float] = None
     accuracy_after: Optional[float] = None
+    exact: bool = True
+    remark: str = ""
 
     def __str__(self) -> str:
         if self.largest_difference is None:
             return f"not verified: {self.samples}"
-        text = f"verified on {self.samples}: largest difference {self.largest_difference:.3g}"
+        return f"{'verified' if self.exact else 'compared'} on {self.samples}: {self.numbers()}"
+
+    def numbers(self) -> str:
+        """What was found, in words."""
+        text = f"largest difference {self.largest_difference:.3g}"
         if self.largest_output is not None:
             text += f" of numbers up to {self.largest_output:.3g}"
         if self.agreement is not None:
@@ -84,7 +94,7 @@ class Verification:
         if self.accuracy_before is not None and self.accuracy_after is not None:
             change = 100 * (self.accuracy_after - self.accuracy_before)
             text += f", accuracy {100 * self.accuracy_after:.2f} % ({change:+.2f} points)"
-        return text
+        return f"{text} ({self.remark})" if self.remark else text
 
 
 @dataclass

@@ -212,7 +212,8 @@ def dump_graph(graph: Graph) -> str:
 def mxnet_message(error: mx.base.MXNetError) -> str:
     """The last line of MXNet's message, which says what is wrong; before it stands its stack."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return re.sub(r"^(\[0\] |MXNetError: )*", "", lines[-1]) if lines else "unknown error"
+    noise = r"^(\[0\] |MXNetError: )*|\[\d\d:\d\d:\d\d\] \S+:\d+: "  # and the time and line of MXNet's source
+    return re.sub(noise, "", lines[-1]) if lines else "unknown error"
 
 
 def to_symbol(graph: Graph, where: str) -> mx.sym.Symbol:

@@ -247,14 +247,29 @@ def _first_layer(graph: Graph, data: Node) -> Tuple[Optional[Node], bool]:
     return None, False
 
 
+def _stored_weight(node: Node, network: Network) -> Optional[str]:
+    """The array that a weight is or is computed of: the only one with more than one dimension.
+
+    What is made of it, such as its sign, is taken to have its shape; if it has not, no candidate will fit.
+    """
+    found, queue, seen = set(), [node], set()
+    while queue:
+        node = queue.pop()
+        if node.is_variable and node.name in network.args and network.args[node.name].ndim > 1:
+            found.add(node.name)
+        for source in node.inputs:
+            if id(source.node) not in seen:
+                seen.add(id(source.node))
+                queue.append(source.node)
+    return found.pop() if len(found) == 1 else None
+
+
 def _candidates(layer: Node, network: Network) -> Iterable[Shape]:
-    weight = layer.inputs[1].node
-    while weight.op == "_copy":
-        weight = weight.inputs[0].node
+    weight = _stored_weight(layer.inputs[1].node, network)
     packed = layer.attributes.get("binarized_weights_only", "False") in ("True", "true", "1")
-    if weight.name not in network.args or (packed and network.args[weight.name].ndim == 2):
+    if weight is None or (packed and network.args[weight].ndim == 2):
         return
-    shape = network.args[weight.name].shape
+    shape = network.args[weight].shape
     if layer.op in _FULLY_CONNECTED:
         yield shape[1:2]
         return

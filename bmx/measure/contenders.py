@@ -159,10 +159,11 @@ class _Process:
         except BrokenPipeError:
             reply = ""
         if not reply:
+            status = self._process.wait()  # the log is complete
             self._log.seek(0)
             lines = self._log.read().split("\n")
             reason = next((line.strip() for line in reversed(lines) if line.strip()), "no message")
-            raise Error(f"{self.contender.path}: its process ended (status {self._process.wait()}): {reason}")
+            raise Error(f"{self.contender.path}: its process ended (status {status}): {reason}")
         self._signal("SIGSTOP")
         content = json.loads(reply)
         if "error" in content:

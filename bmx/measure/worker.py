@@ -6,6 +6,7 @@ What libraries print goes to standard error; replies, a line of JSON each, have 
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -14,7 +15,7 @@ from typing import Any, Dict, List, TextIO
 import numpy as np
 
 from ..errors import Error
-from ..files import load_samples
+from ..files import check_classes, load_samples
 from .runners import Runner, open_model, random_inputs
 
 _WARM_UP = 2  # calls before each round that do not count: others have emptied the caches
@@ -52,11 +53,12 @@ class _Server:
         return _status("VmHWM")
 
     def accuracy(self, data: str, labels: str) -> float:
-        samples, wanted = load_samples(data, mapped=True), load_samples(labels, ndim=1)
+        samples, classes = load_samples(data, mapped=True), load_samples(labels, ndim=1)
         shapes = list(self._runner.inputs.values())
         if shapes != [samples.shape[1:]]:
             text = ", ".join("x".join(map(str, shape)) for shape in shapes)
             raise Error(f"{data}: its samples have the shape {samples.shape[1:]}; the network takes {text}")
+        wanted = check_classes(classes, math.prod(self._loaded["outputs"][0]), labels)
         right = 0
         for start in range(0, len(samples), self._batch):
             part = np.asarray(samples[start : start + self._batch], np.float32)
@@ -86,9 +88,10 @@ def main() -> None:
     """Load the model that the first line describes, then answer the others until there are no more."""
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as replies:
         os.dup2(2, 1)
-        server = None
+        server, path = None, ""
         for line in sys.stdin:
             request = json.loads(line)
+            path = request.get("path", path)
             try:
                 if server is None:
                     server = _Server(**request)
@@ -97,6 +100,8 @@ def main() -> None:
                     _reply(replies, value=getattr(server, request.pop("do"))(**request))
             except Error as error:
                 _reply(replies, error=str(error))
+            except MemoryError as error:
+                _reply(replies, error=f"{path}: there is not enough memory: {error}")
 
 
 if __name__ == "__main__":

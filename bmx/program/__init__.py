@@ -1,6 +1,6 @@
 """Compiled networks: what a .bmx file holds, as Python objects, and the file itself. Needs NumPy only."""
 
-from .check import check
+from .check import LARGEST_SIZE, MOST_OPERATIONS, check
 from .describe import Row, describe, table
 from .file import decode, encode, write
 from .steps import (
@@ -53,7 +53,9 @@ __all__ = [
     "Fill",
     "Floats",
     "Function",
+    "LARGEST_SIZE",
     "Load",
+    "MOST_OPERATIONS",
     "Map",
     "Multiply",
     "Norm",

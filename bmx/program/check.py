@@ -39,10 +39,14 @@ from .steps import (
     pixel_bytes,
 )
 
-__all__ = ["check", "check_tensor"]
+__all__ = ["LARGEST_SIZE", "MOST_OPERATIONS", "check", "check_tensor"]
 
 LARGEST = 2**31 - 1
-_LARGEST_ARENA = 2**62
+LARGEST_SIZE = 2**24  # of tensors, windows, borders and loops
+MOST_OPERATIONS = 64  # of an epilogue
+_LARGEST_ARENA = 2**34
+_FARTHEST = 2**30  # pixel that a window of a pooling meets
+_ALLOWED = f"at most {LARGEST_SIZE} is allowed"
 _ALIGNMENT = {"f32": 4, "bit": 8, "u8": 1}
 _STORE_DTYPE = {Floats: "f32", Bits: "bit", Bytes: "u8", CountBits: "bit"}
 
@@ -71,7 +75,9 @@ def check(program: Program, where: str = "compiled network") -> None:
         That names the first step or tensor that is not valid, and why.
     """
     if not 0 <= program.arena <= _LARGEST_ARENA or program.arena % 64:
-        raise Error(f"{where}: the arena has {program.arena} bytes; it must be a multiple of 64 below 2**62")
+        raise Error(f"{where}: the arena has {program.arena} bytes; it must be a multiple of 64 up to 2**34")
+    if not program.outputs:
+        raise Error(f"{where}: it has no outputs")
     for ports, kind in ((program.inputs, "input"), (program.outputs, "output")):
         names = [port.name for port in ports]
         for port in ports:
@@ -108,8 +114,9 @@ def check_tensor(tensor: Tensor, arena: int, where: str) -> None:
     """Check that a tensor is well formed and lies in the arena; raises bmx.Error, which begins with `where`."""
     try:
         _require(tensor.dtype in DTYPES, f"unknown type {tensor.dtype!r}")
-        _require(all(1 <= size <= LARGEST for size in tensor.shape), f"its size is {tensor.shape}")
-        _require(all(0 <= size <= LARGEST for size in tensor.border), f"its border is {tensor.border}")
+        shape, border = tensor.shape, tensor.border
+        _require(all(1 <= size <= LARGEST_SIZE for size in shape), f"its size is {shape}; {_ALLOWED}")
+        _require(all(0 <= size <= LARGEST_SIZE for size in border), f"its border is {border}; {_ALLOWED}")
         largest = {"f32": 0, "bit": 1, "u8": 255}[tensor.dtype]
         _require(
             0 <= tensor.border_value <= largest, f"its border holds {tensor.border_value}, at most {largest} can be"
@@ -135,10 +142,17 @@ def _is_f32(tensor: Tensor) -> None:
 
 def _window(window: Window, pooling: bool = False) -> None:
     numbers = (*window.kernel, *window.stride, *window.dilate)
-    _require(all(1 <= number <= LARGEST for number in numbers), f"its window is {window}")
-    _require(all(-LARGEST <= pad <= LARGEST for pad in window.pad), f"its window is {window}")
+    _require(all(1 <= number <= LARGEST_SIZE for number in numbers), f"its window is {window}")
+    _require(all(abs(pad) <= LARGEST_SIZE for pad in window.pad), f"its window is {window}")
     if pooling:
         _require(min(window.pad) >= 0 and tuple(window.dilate) == (1, 1), f"its window is {window}")
+
+
+def _window_near(window: Window, size: Tuple[int, int]) -> None:
+    """Check that the windows of a pooling with a result of that size are not too far outside of the image."""
+    _window(window, pooling=True)
+    farthest = max(n * s + k + p for n, s, k, p in zip(size, window.stride, window.kernel, window.pad))
+    _require(farthest <= _FARTHEST, f"its windows are too far outside of the image: {window}")
 
 
 def _window_inside(window: Window, source: Tensor, size: Tuple[int, int]) -> None:
@@ -182,6 +196,8 @@ def _epilogue(step: Step, channels: int, size: Optional[Tuple[int, int]] = None)
             binary = isinstance(step, Conv) and step.source.dtype == "bit"
             alone = binary and not step.epilogue and len(step.stores) == 1
             _require(alone, "thresholds of counts belong to a binary convolution that does nothing else")
+    count = len(step.epilogue)
+    _require(count <= MOST_OPERATIONS, f"{count} operations; at most {MOST_OPERATIONS} are allowed")
     for operation in step.epilogue:
         _OPERATIONS.get(type(operation), _unknown)(operation, (*size, channels))
     return size
@@ -277,14 +293,13 @@ def _depthwise(step: Depthwise, program: Program) -> None:
 def _pool(step: Pool, program: Program) -> None:
     _is_f32(step.source)
     _require(step.mode in Pool.MODES, f"unknown mode {step.mode!r}")
-    _window(step.window, pooling=True)
-    _epilogue(step, step.source.channels)
+    _window_near(step.window, _epilogue(step, step.source.channels))
 
 
 def _pool_bits(step: PoolBits, program: Program) -> None:
     bits = step.source.dtype == step.tensor.dtype == "bit"
     _require(bits and step.source.channels == step.tensor.channels, "its tensors are not bits of as many channels")
-    _window(step.window, pooling=True)
+    _window_near(step.window, step.tensor.shape[:2])
     if step.flip is not None:
         _array(step.flip, (step.source.channels,), np.bool_)
 
@@ -305,8 +320,11 @@ def _copy(step: Copy, program: Program) -> None:
     _is_f32(step.tensor)
     _require(len(step.loops) <= 6, f"{len(step.loops)} loops; at most 6 are allowed")
     for loop in step.loops:
-        _require(all(0 <= number < 2**32 for number in loop) and loop[0] >= 1, f"a loop of {loop}")
+        _require(all(0 <= number < 2**32 for number in loop), f"a loop of {loop}")
+        _require(1 <= loop[0] <= LARGEST_SIZE, f"a loop of {loop[0]} times; {_ALLOWED}")
         _require(loop[1] % 4 == 0 and loop[2] % 4 == 0, f"a loop of {loop}; strides are multiples of 4")
+    copied, there = math.prod(loop[0] for loop in step.loops), math.prod(step.tensor.shape)
+    _require(copied <= there, f"it copies {copied} numbers into tensor {step.tensor.name!r}, which has {there}")
     for tensor, which in ((step.source, 1), (step.tensor, 2)):
         reach = sum((loop[0] - 1) * loop[which] for loop in step.loops) + 4
         inside = (tensor.height - 1) * tensor.row_stride + (tensor.width - 1) * tensor.pixel_stride + tensor.pixel_bytes

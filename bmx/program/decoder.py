@@ -223,6 +223,8 @@ class _Decoder:
             header[:13]
         )
         (code_at, code_size, steps, strings_at, strings_size, data_at, data_size, name, zero2) = header[13:]
+        if order.to_bytes(4, "big") == BYTE_ORDER.to_bytes(4, "little"):
+            raise Error(f"{self.where}: its numbers are big-endian; .bmx files are little-endian")
         if order != BYTE_ORDER:
             raise self.error(f"the byte order mark is {order:#x}")
         if version != VERSION:

@@ -7,6 +7,8 @@ have zeros wherever the format says so behind the last channel, filter or elemen
 from __future__ import annotations
 
 import os
+import stat
+from pathlib import Path
 from typing import Union
 
 from ..errors import Error
@@ -45,12 +47,7 @@ def write(program: Program, path: Union[str, os.PathLike]) -> int:
         If the program is not valid or the file cannot be written.
     """
     content = encode(program)
-
-    def write_to(name: str) -> None:
-        with open(name, "wb") as file:
-            file.write(content)
-
-    write_atomically(os.fspath(path), write_to)
+    write_atomically(os.fspath(path), lambda name: Path(name).write_bytes(content))
     return len(content)
 
 
@@ -72,8 +69,9 @@ def decode(source: Union[bytes, bytearray, memoryview, str, os.PathLike]) -> Pro
     else:
         where = os.fspath(source)
         try:
-            with open(where, "rb") as file:
-                content = file.read()
+            if not stat.S_ISREG(os.stat(where).st_mode):  # a device may have no end
+                raise Error(f"{where}: cannot be read: it is not a file")
+            content = Path(where).read_bytes()
         except OSError as error:
             raise Error(f"{where}: cannot be read: {error.strerror or error}") from None
     program = parse(content, where)

@@ -2,12 +2,13 @@
 
 import json
 import re
+import sys
 
 import numpy as np
 import pytest
 
 from bmx import cli
-from bmx.commands import bench
+from bmx.commands import bench, charts
 from bmx.measure import Contender, Layer, Result, measure
 
 SHAPE = (3, 12, 10)
@@ -16,7 +17,7 @@ SHAPE = (3, 12, 10)
 def result(name, median, **more):
     fixed = {"kind": "bmx", "input": "3x12x10", "batch": 2, "threads": 1, "p5": median / 2, "p95": 2 * median}
     fixed.update(images_per_second=2 / median, calls=9, memory=50_000_000, memory_of_model=4_000_000)
-    fixed.update(load_seconds=0.1, file_bytes=1_234_567, **more)
+    fixed.update({"load_seconds": 0.1, "file_bytes": 1_234_567, **more})
     return Result(name=name, median=median, **fixed)
 
 
@@ -61,6 +62,24 @@ def test_measures_a_compiled_file_beside_its_checkpoint(capsys, bmx_file, checkp
     assert chart.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
+@pytest.mark.parametrize("largest", [0.0035, 0.02, 0.9])
+def test_the_chart_of_accuracies_names_every_model_inside_of_the_picture(largest):
+    pytest.importorskip("matplotlib")
+    long = "resnet18-binary-with-first-and-last-layers-in-int8-0120.bmx"
+    names = [(long, 0.003, 1), (long, 0.004, 8), ("float-0001.params", largest, 1)]
+    results = [result(n, t, accuracy=0.5, batch=b) for n, t, b in names]
+    figure = charts._figure([(charts._draw_accuracy, results)], [charts._height(charts._draw_accuracy, results)])
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    texts = axes.get_legend().get_texts()
+    assert [text.get_text() for text in texts] == [f"{n} (batch {b})" for n, _, b in names]
+    low, high = axes.get_xlim()
+    places = [place for place in axes.get_xticks() if low <= place <= high]
+    assert len(places) >= 2
+    for box in (axes.get_legend().get_window_extent(), axes.get_tightbbox()):
+        assert 0 <= box.x0 and box.x1 <= figure.bbox.x1 and 0 <= box.y0
+
+
 def test_threads_and_batches_are_all_measured(capsys, bmx_file):
     assert cli.main(["bench", bmx_file, "--rounds", "1", "--batch", "1,3", "--threads", "1,2"]) == 0
     titles = [line for line in capsys.readouterr().out.splitlines() if line.startswith("batch")]
@@ -83,6 +102,16 @@ def test_an_onnx_file(tmp_path, bmx_file):
     ]
 
 
+TARGETS = [  # checked before anything is measured
+    *(
+        (option, "{folder}/none/x.png", "x.png: cannot be written: there is no folder")
+        for option in ("--json", "--plot")
+    ),
+    *((option, "{folder}", "is a folder; give the name of a file") for option in ("--json", "--plot")),
+    *((option, "", "the name of a file to write is empty") for option in ("--json", "--plot")),
+]
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -97,17 +126,31 @@ def test_an_onnx_file(tmp_path, bmx_file):
             ["{model}", "--data", "{other}", "--labels", "{classes}"],
             "its samples have the shape (2,); the network takes 3x12x10",
         ),
-        (["{model}", "--json", "{folder}/none/x.json", "--rounds", "1"], "x.json: cannot be written"),
+        (["{model}", "--data", "{images}", "--labels", "{wrong}"], "wrong.npy: must be classes from 0 to 3"),
+        (["{model}", "--batch", "1000000000"], "net.bmx: there is not enough memory: "),
+        *(([model, option, name], message) for model in ("{model}", "none.bmx") for option, name, message in TARGETS),
+        (["{checkpoint}", "--plot", "{folder}/x.png"], "--plot has nothing to draw"),
     ],
 )
 def test_mistakes_are_one_line(capsys, bmx_file, checkpoint, samples, tmp_path, arguments, message):
     (tmp_path / "cut.bmx").write_bytes(open(bmx_file, "rb").read()[:5000])
     np.save(tmp_path / "other.npy", np.zeros((20, 2), np.float32))
+    np.save(tmp_path / "wrong.npy", np.full(20, 4))
     names = {"model": bmx_file, "images": samples[0], "classes": samples[1], "folder": tmp_path}
     names.update(checkpoint=checkpoint, cut=tmp_path / "cut.bmx", other=tmp_path / "other.npy")
+    names.update(wrong=tmp_path / "wrong.npy")
     assert cli.main(["bench", *(word.format(**names) for word in arguments)]) == 1
     err = capsys.readouterr().err
     assert err.startswith("bmx bench: ") and err.count("\n") == 1 and message in err
+
+
+def test_the_last_words_of_a_process_are_waited_for(bmx_file, tmp_path, monkeypatch):
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nexec 1>&-\nsleep 0.3\necho the cause >&2\nexit 3\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(Exception, match=r"net.bmx: its process ended \(status 3\): the cause"):
+        measure([Contender(bmx_file)], rounds=1)
 
 
 def test_a_process_that_dies_is_an_error(bmx_file, monkeypatch):

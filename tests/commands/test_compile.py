@@ -51,6 +51,41 @@ def test_writes_a_checkpoint_for_mxnet(capsys, checkpoint, tmp_path):
     np.testing.assert_allclose(*results, atol=1e-6)
 
 
+def test_several_inputs_are_given_by_name(capsys, tmp_path):
+    both = mx.sym.Concat(*(mx.sym.FullyConnected(mx.sym.var(name), num_hidden=3, name=f"fc_{name}") for name in "ab"))
+    args = {f"fc_{name}_{kind}": mx.nd.ones(shape) for name, size in (("a", 4), ("b", 12))
+            for kind, shape in (("weight", (3, size)), ("bias", (3,)))}  # fmt: skip
+    mx.model.save_checkpoint(str(tmp_path / "two"), 1, both, args, {})
+    np.savez(tmp_path / "samples.npz", a=np.ones((5, 4)), b=np.zeros((5, 3, 2, 2)))
+    command = ["compile", tmp_path / "two-0001.params", "-o", tmp_path / "two.bmx"]
+    status, _, err = bmx(capsys, *command)
+    assert status == 1 and "no values are stored of 'a', 'b'" in err and "--data-shape a=3,32,32,b=3,32,32" in err
+    status, out, _ = bmx(capsys, *command, "--data-shape", "a=4,b=3x2x2")
+    assert status == 0 and "verified on 8 samples of shape 4, 3x2x2" in out
+    status, out, _ = bmx(capsys, *command, "--verify-data", tmp_path / "samples.npz", "--int8", "all", "--force")
+    assert status == 0 and "compared on 5 samples of shape 4, 3x2x2" in out
+    for wrong in ("a=4,a=4", "a=", "=4", "a=4,b"):
+        with pytest.raises(SystemExit):
+            bmx(capsys, *command, "--data-shape", wrong)
+
+
+def test_outputs_are_written_together_or_not_at_all(capsys, checkpoint, tmp_path, monkeypatch):
+    command = ["compile", checkpoint, "-o", tmp_path / "x.bmx", "--mxnet", tmp_path / "x", "--data-shape", SHAPE]
+    (tmp_path / "x-symbol.json").write_text("mine")
+    command += ["--no-verify", "--force"]
+
+    def full(*_):
+        raise mx.MXNetError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mx.nd, "save", full)
+        status, _, err = bmx(capsys, *command)
+    assert status == 1 and "x-0000.params: cannot be written (disk full); the files of before are left" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["x-symbol.json"]
+    assert (tmp_path / "x-symbol.json").read_text() == "mine"
+    assert bmx(capsys, *command)[0] == 0 and len(list(tmp_path.iterdir())) == 3
+
+
 def test_an_existing_file_stays_unless_forced(capsys, checkpoint, tmp_path):
     path = tmp_path / "net.bmx"
     path.write_text("mine")
@@ -64,21 +99,43 @@ def test_an_existing_file_stays_unless_forced(capsys, checkpoint, tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["none-0001.params", "-o", "x.bmx"], "none-symbol.json"),
+        (["none-0001.params", "-o", "x.bmx"], "bmx compile: none-symbol.json"),
+        (["none-0001.params", "-o", "x.bmx", "--verify-data", "{images}"], "bmx compile: none-symbol.json"),
         (["net.params", "-o", "x.bmx"], "net.params: the file must be named <prefix>-NNNN.params"),
         (["{checkpoint}", "-o", "{folder}/x.bmx"], "does not follow from the network; give it"),
         (["{checkpoint}"], "nothing to write: give -o FILE.bmx or --mxnet PREFIX"),
         (["{checkpoint}", "-o", "{checkpoint}"], "the output would overwrite the input"),
         (["{checkpoint}", "-o", "{folder}"], "is a folder; give the name of a file"),
         (["{checkpoint}", "-o", "{folder}/none/x.bmx"], "there is no folder"),
+        (
+            ["{checkpoint}", "-o", "{folder}/x.bmx", "--mxnet", "/proc/x"],
+            "/proc/x-symbol.json: cannot be written: /proc:",
+        ),
+        (["{checkpoint}", "-o", "{folder}/x.txt"], "the name must end with .bmx"),
+        (["{checkpoint}", "-o", ""], "the name of a file to write is empty"),
+        (["{checkpoint}", "--mxnet", ""], "the prefix '' has no name"),
+        (["{checkpoint}", "-o", "{folder}/x.bmx", "--verify-data", "{classes}"], "classes.npy: must hold one array"),
+        (
+            ["{checkpoint}", "-o", "{folder}/x.bmx", "--verify-data", "{wrong}"],
+            "wrong.npy: samples have the shape (1, 9, 9)",
+        ),
+        (
+            ["{checkpoint}", "-o", "{folder}/x.bmx", "--verify-data", "{images}", "--labels", "{wrong}"],
+            "wrong.npy: labels: must be classes from 0 to 3",
+        ),
         (["{checkpoint}", "-o", "{folder}/x.bmx", "--int8", "all", "--data-shape", SHAPE], "needs sample input"),
         (["{checkpoint}", "-o", "{folder}/x.bmx", "--labels", "y.npy"], "--labels are the classes of --verify-data"),
         (["{checkpoint}", "-o", "{folder}/x.bmx", "--verify-data", "none.npy"], "none.npy: cannot be read"),
         (["{checkpoint}", "-o", "{folder}/x.bmx", "--data-shape", "1,12,10"], "operator first: Shape inconsistent"),
     ],
 )
-def test_mistakes_are_one_line_and_leave_nothing(capsys, checkpoint, tmp_path, arguments, message):
-    words = [word.format(checkpoint=checkpoint, folder=tmp_path) for word in arguments]
+def test_mistakes_are_one_line_and_leave_nothing(
+    capsys, checkpoint, samples, tmp_path, tmp_path_factory, arguments, message
+):
+    wrong = tmp_path_factory.mktemp("wrong") / "wrong.npy"
+    np.save(wrong, np.full((20, 1, 9, 9) if "--labels" not in arguments else 20, 4))
+    names = {"checkpoint": checkpoint, "folder": tmp_path, "images": samples[0], "classes": samples[1], "wrong": wrong}
+    words = [word.format(**names) for word in arguments]
     status, _, err = bmx(capsys, "compile", *words)
     lines = [line for line in err.splitlines() if line.startswith("bmx")]
     assert status == 1 and len(lines) == 1 and message in lines[0]

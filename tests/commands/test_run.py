@@ -84,7 +84,8 @@ def test_turned_photographs_are_turned_back(tmp_path):
     [
         ((10,), {}, "its input has the shape 10; pictures are 1xHxW or 3xHxW"),
         ((2, 4, 4), {}, "its input has the shape 2x4x4"),
-        ((3, 4, 4), {"mean": (1, 2)}, "--mean has 2 numbers; allowed: 1 or 3"),
+        ((3, 4, 4), {"mean": (1, 2)}, "--mean has 2 numbers; allowed: 1 or 3, one a channel"),
+        ((1, 4, 4), {"mean": (1, 2)}, "--mean has 2 numbers; allowed: 1"),
         ((3, 4, 4), {"std": (0,)}, "--std positive"),
         ((3, 4, 4), {"resize": 3}, "--resize is 3; it must be at least the network's 4x4 pixels"),
         ((3, 4, 4), {"resize": 8, "stretch": True}, "--resize and --stretch exclude each other"),
@@ -113,8 +114,8 @@ def test_the_likeliest_classes_come_first(capsys, bmx_file, photo, tmp_path):
 
 def test_a_checkpoint_gives_what_its_compiled_file_gives(capsys, bmx_file, checkpoint, photo):
     outputs = []
-    for model in (bmx_file, checkpoint):
-        assert cli.main(["run", model, photo, "--data-shape", "3,12,10"]) == 0
+    for command in (["run", bmx_file, photo], ["run", checkpoint, photo, "--data-shape", "3,12,10"]):
+        assert cli.main(command) == 0
         outputs.append(capsys.readouterr().out)
     assert outputs[0] == outputs[1] and len(outputs[0].splitlines()) == 5
 
@@ -140,11 +141,14 @@ def test_needs_no_mxnet(root, bmx_file, photo):
         (["{model}", "{photo}", "--labels", "{photo}"], "it is not a text file"),
         (["{model}", "{photo}", "--mean", "1,2"], "net.bmx: --mean has 2 numbers"),
         (["{model}", "{photo}", "--top", "0"], "--top and --threads must be 1 or more"),
+        (["{model}", "{photo}", "--threads", "9999999999999"], "threads is 9999999999999; allowed: 1 to 1024"),
+        (["{model}", "{photo}", "--data-shape", "3,12,10"], "net.bmx: has the shape of its input; --data-shape is for"),
+        (["{checkpoint}", "{photo}", "--threads", "2"], "net-0003.params: MXNet takes the number of threads from OMP"),
     ],
 )
-def test_mistakes_are_one_line(capsys, bmx_file, photo, tmp_path, arguments, message):
+def test_mistakes_are_one_line(capsys, bmx_file, checkpoint, photo, tmp_path, arguments, message):
     (tmp_path / "one.txt").write_text("cat\n")
-    names = {"model": bmx_file, "photo": photo, "text": tmp_path / "one.txt"}
+    names = {"model": bmx_file, "checkpoint": checkpoint, "photo": photo, "text": tmp_path / "one.txt"}
     assert cli.main(["run", *(word.format(**names) for word in arguments)]) == 1
     err = capsys.readouterr().err
     assert err.startswith("bmx run: ") and err.count("\n") == 1 and message in err

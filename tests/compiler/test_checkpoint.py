@@ -9,6 +9,7 @@ import pytest
 
 import bmx
 from bmx.compiler import interchange, load_checkpoint
+from bmx.compiler.compile import compile_checkpoint, run_program
 from bmx.compiler.params_file import encode_array, encode_params, parse_params
 
 WEIGHTS = {"qconvolution0_weight": (64, 64, 5, 5), "qfullyconnected0_weight": (1000, 1024)}
@@ -62,6 +63,9 @@ def test_published_models_score_what_they_scored(shared, mnist_test, bits):
     module.set_params(args, aux)
     predictions = module.predict(mx.io.NDArrayIter(images, digits, 500)).asnumpy().argmax(axis=1)
     assert np.count_nonzero(predictions == digits) == 9740
+    compiled = compile_checkpoint(str(shared / "models" / f"binarized_mnist_{bits}bit-0001.params"), verify=False)
+    (scores,) = run_program(compiled.program, {"data": images})
+    assert np.count_nonzero(scores.argmax(axis=1) == digits) == 9740
 
 
 def test_published_model_in_gluon(shared, run):

@@ -1,5 +1,7 @@
 """Compiling checkpoints, symbols and Gluon networks: the program, the report, the comparison, the errors."""
 
+import re
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -114,6 +116,20 @@ def test_the_report_says_which_layer_could_not_be_calibrated():
     assert rows["last"].kind == "int8 dense + scale" and rows["last"].note == ""
 
 
+def test_the_report_says_which_groups_cannot_be_int8():
+    z = mx.sym.Convolution(x, kernel=(3, 3), num_filter=12, num_group=6, name="narrow")
+    z = mx.sym.Convolution(z, kernel=(3, 3), num_filter=12, num_group=12, name="depthwise")
+    z = mx.sym.Convolution(z, kernel=(1, 1), num_filter=24, num_group=3, name="wide")
+    net = network_of(mx.sym.FullyConnected(z, num_hidden=3, name="last"), data=(12, 8, 8))
+    report = compile_network(net, int8="all", data=samples_for(net, 16)).report
+    notes = {row.name: row.note for row in report.layers if row.macs}
+    assert notes["narrow"].endswith(
+        "not int8: its groups have 2 channels and 2 filters; there can be multiples of 4 and of 8"
+    )
+    assert "not int8: its groups have 1 channel and 1 filter;" in notes["depthwise"]
+    assert notes["wide"] == notes["last"] == ""
+
+
 def test_int8_without_samples_is_an_error(network):
     with pytest.raises(Error, match="needs sample input"):
         compile_network(network, int8="all")
@@ -133,9 +149,91 @@ def test_samples_that_do_not_fit_are_an_error(network, data, message):
         compile_network(network, data=data)
 
 
-def test_labels_must_be_one_for_each_sample(network):
-    with pytest.raises(Error, match="3 labels for 2 samples"):
-        compile_network(network, data=samples_for(network), labels=[1, 2, 3])
+@pytest.mark.parametrize(
+    "labels, message",
+    [
+        ([1, 2, 3], "3 labels for 2 samples"),
+        ([0, 10], "labels: must be classes from 0 to 9"),
+        ([-1, 0], "labels: must be classes from 0 to 9"),
+        ([0.5, 1], "labels: must be classes from 0 to 9"),
+        (["a", "b"], "labels: must be classes from 0 to 9"),
+    ],
+)
+def test_labels_must_be_a_class_for_each_sample(network, labels, message):
+    with pytest.raises(Error, match=message):
+        compile_network(network, data=samples_for(network), labels=labels)
+    with pytest.raises(Error, match="labels are the classes of samples, which are missing"):
+        compile_network(network, labels=labels)
+
+
+def test_a_network_that_compiles_to_other_outputs_is_not_written(checkpoint, tmp_path, monkeypatch):
+    right = compiling.run_program
+    output = str(tmp_path / "wrong.bmx")
+    for wrong in (lambda y: y + 5, lambda y: y * 1.001, lambda y: np.where(y > 0, y, np.nan)):
+        monkeypatch.setattr(compiling, "run_program", lambda *given, wrong=wrong: [wrong(y) for y in right(*given)])
+        with pytest.raises(Error, match="the compiled network has other outputs than the original, largest difference"):
+            compile_checkpoint(checkpoint, output, data_shape=(3, 8, 8))
+        assert not list(tmp_path.glob("wrong*"))
+        data = np.random.RandomState(0).standard_normal((4, 3, 8, 8))
+        assert str(compile_checkpoint(checkpoint, data=data, int8="all").report.verification).startswith("compared on")
+    assert compile_checkpoint(checkpoint, output, data_shape=(3, 8, 8), verify=False)
+
+
+def test_roundings_may_decide_bits(monkeypatch):
+    """As where the engine rounds otherwise than MXNet before a sign, and finds others on the other side of 0."""
+    network, right = network_of(mx.sym.QFullyConnected(x - 1 / 3, num_hidden=4), data=(30,)), compiling.run_program
+    data = np.full((2, 30), 1 / 3, np.float32)
+    monkeypatch.setattr(compiling, "run_program", lambda program, arrays: right(program, {"data": data * (1 - 2e-7)}))
+    report = compile_network(network, data=data).report
+    assert report.verification.largest_difference > 0 and "where roundings decide bits" in str(report)
+    with pytest.raises(Error, match="has other outputs than the original"):
+        compile_network(network, data=data + 1)
+
+
+def test_outputs_that_are_no_numbers_are_not_verified(network):
+    network._parameters["output_bias"][:] = np.nan
+    report = compile_network(network).report
+    assert "not verified: of 8 samples of shape 3x8x8 the original network gives infinities and NaN" in str(report)
+    network = network_of(mx.sym.log(x), data=(7,))
+    data = np.ones((3, 7), np.float32)
+    data[:2, :2] = -1, 0
+    report = compile_network(network, data=data).report
+    assert "verified on 3 samples of shape 7 (4 of 21 outputs of the original are infinite or NaN, and" in str(report)
+
+
+def test_a_long_chain_of_operations_is_compiled():
+    y = mx.sym.FullyConnected(x, num_hidden=8)
+    terms = mx.sym.add_n(*(y * (0.01 * i) for i in range(80)))
+    for _ in range(70):
+        y = mx.sym.tanh(y)
+    compiled = compile_network(network_of(mx.sym.Group([y, terms]), data=(5,)))
+    assert str(compiled.report.verification).startswith("verified")
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        (None, "x is None; it must be a batch of samples"),
+        ("abc", "samples are not an array of real numbers: they are of type <U3"),
+        (np.array([[None]]), "samples are not an array of real numbers: they are of type object"),
+        ([mx.nd.ones((2, 3)), mx.nd.ones((2, 3))], "give the samples of several inputs by name"),
+        ({"data": None}, "samples are not an array of real numbers"),
+    ],
+)
+def test_what_is_no_sample_of_a_block_is_an_error(given, message):
+    net = mx.gluon.nn.Dense(2, in_units=3)
+    net.initialize()
+    with pytest.raises(Error, match=re.escape(message)):
+        compile_block(net, given)
+
+
+def test_a_block_with_nested_outputs_has_them_one_after_the_other():
+    class Nested(mx.gluon.HybridBlock):
+        def hybrid_forward(self, F, x):
+            return [F.relu(x), (x + 1, [x + 2])]
+
+    compiled = compile_block(Nested(), np.ones((2, 3), np.float32))
+    assert [step.output for step in compiled.program.steps if isinstance(step, program.Store)] == [0, 1, 2]
 
 
 def test_a_checkpoint_becomes_a_file(checkpoint, tmp_path):
@@ -156,6 +254,19 @@ def test_the_shape_follows_from_the_samples(checkpoint):
 def test_the_shape_follows_from_the_network_where_only_one_fits(checkpoint):
     compiled = compile_checkpoint(checkpoint, verify=False)
     assert compiled.program.inputs[0].shape[0] == 3
+
+
+def test_the_shape_follows_from_a_weight_that_is_computed(tmp_path):
+    weight = mx.sym.var("weight")
+    signs = mx.sym.contrib.sign_ste(weight) + (mx.sym.contrib.sign_ste(weight) == 0)
+    net = mx.sym.FullyConnected(mx.sym.Flatten(x), signs, num_hidden=4, no_bias=True)
+    mx.model.save_checkpoint(str(tmp_path / "net"), 1, net, {"weight": mx.nd.ones((4, 72))}, {})
+    assert compile_checkpoint(str(tmp_path / "net-0001.params")).program.inputs[0].shape == (72,)
+    net = mx.sym.Convolution(x, signs, num_filter=4, kernel=(3, 3), no_bias=True)
+    net = mx.sym.FullyConnected(net, num_hidden=2, no_bias=True, name="last")
+    arrays = {"weight": mx.nd.ones((4, 3, 3, 3)), "last_weight": mx.nd.ones((2, 4 * 18 * 18))}
+    mx.model.save_checkpoint(str(tmp_path / "net"), 1, net, arrays, {})
+    assert compile_checkpoint(str(tmp_path / "net-0001.params")).program.inputs[0].shape == (3, 20, 20)
 
 
 def test_several_inputs_are_given_by_name():

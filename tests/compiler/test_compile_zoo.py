@@ -1,4 +1,4 @@
-"""Every network of the zoo, compiled, gives what MXNet gives."""
+"""Every network of the zoo, compiled, gives on the engine what MXNet gives."""
 
 import ir_oracle
 import mxnet as mx
@@ -8,6 +8,7 @@ from random_networks import assert_equal, compare, fill, network_of, samples_for
 
 from bmx import Error
 from bmx.compiler import ir
+from bmx.compiler.compile import compile_network, run_program
 from bmx.compiler.lower import lower
 from bmx.compiler.passes import optimize
 from bmx.compiler.reader import open_block, open_checkpoint
@@ -30,7 +31,8 @@ PHOTOGRAPHS = {  # with the first layers for large images, on sizes that are odd
     "meliusnet22": (3, 64, 64),
     "quicknet_small": (3, 64, 48),
 }
-HUGE = ("resnet50_e", "resnet101", "resnet152")  # more of the same, in gigabytes
+LARGE = "resnet50_e1"  # in gigabytes
+HUGE = ("resnet50_e2", "resnet101_e", "resnet152_e")  # more of the same, in up to 16 of them
 FAMILIES = (
     *("lenet", "binarynet_cifar", "resnet18_v1", "resnet18_v2", "resnet18_e1", "birealnet18", "reactnet_r18"),
     *("densenet28", "meliusnet22", "meliusneta", "quicknet_small"),
@@ -48,12 +50,14 @@ def fused(network):
     return graph
 
 
-def check(network, batch=1):
-    """Assert that the fused graph gives what MXNet gives, and can be made a program; returns it."""
+def check(network, batch=1, oracle=False):
+    """Assert that the engine, and if `oracle` the fused graph by its definition, give what MXNet gives; returns it."""
     graph, data = fused(network), samples_for(network, batch)
+    results = [dict(zip(graph.outputs, run_program(lower(graph), data)))]
+    if oracle:
+        results.append(ir_oracle.run(graph, data))
     # MXNet's weights of two bits are rounded thirds, with other errors for -1/3 and 1/3; those of int8 layers are not
-    assert_equal(network, data, ir_oracle.run(graph, data), noise=1e-5 if layers(graph, "u8") else 5e-7)
-    lower(graph)
+    assert_equal(network, data, *results, noise=1e-5 if layers(graph, "u8") else 5e-7)
     return graph
 
 
@@ -61,9 +65,13 @@ def layers(graph, dtype):
     return [node for node in graph.nodes if isinstance(node, ir.Conv) and node.source.dtype == dtype]
 
 
-@pytest.mark.parametrize("name", [name for name in model_names() if not name.startswith(HUGE)])
+ZOO = [name for name in model_names() if not name.startswith((LARGE, *HUGE))]
+ZOO.append(pytest.param(LARGE, marks=pytest.mark.slow))
+
+
+@pytest.mark.parametrize("name", ZOO)
 def test_binary_network(name):
-    graph = check(traced(*make(name)))
+    graph = check(traced(*make(name)), oracle=name in FAMILIES)
     assert len(layers(graph, "bit")) >= 2
     for node in layers(graph, "f32"):
         assert node.notes
@@ -74,6 +82,13 @@ def test_binary_network(name):
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
 def test_binary_network_for_photographs(name):
     check(traced(get_model(name, classes=10), PHOTOGRAPHS[name]), 2)
+
+
+@pytest.mark.parametrize("int8, most", [("off", 4.0e6), ("first-last", 2.2e6)])
+def test_resnet18_is_as_small_as_published(int8, most):
+    network = traced(get_model("resnet18_v1"), (3, 224, 224))
+    report = compile_network(network, int8=int8, data=samples_for(network, 1), verify=False).report
+    assert most - 0.5e6 < report.file_bytes <= most
 
 
 # But LeNet with binary weights alone: it has the same bits for weights and activations.
@@ -133,8 +148,9 @@ def test_published_lenets(shared, word_bits):
     assert network.inputs == {"data": (1, 28, 28)}
     graph = fused(network)
     data = {"data": np.random.RandomState(0).uniform(size=(32, 1, 28, 28)).astype(np.float32)}
-    (wanted,), (found,) = network.run(data).values(), ir_oracle.run(graph, data).values()
-    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    (wanted,) = network.run(data).values()
+    for found in (*ir_oracle.run(graph, data).values(), *run_program(lower(graph), data)):
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
     assert [type(node).__name__ for node in graph.nodes] == ["Input", *["Conv", "Pool"] * 2, "Conv", "Conv", "Softmax"]
     assert len(layers(graph, "bit")) == 2
 

@@ -105,6 +105,7 @@ POOLINGS = {
     "average of the inside": pool("avg", stride=(2, 2), pad=(1, 1), count_include_pad=False),
     "sum": pool("sum", stride=(2, 2), pad=(1, 1)),
     "maximum past the image": pool(stride=(2, 2), pad=(1, 0), pooling_convention="full"),
+    "maximum of nothing past the image": pool(stride=(2, 3), pad=(1, 1), pooling_convention="full"),
     "average past the image": pool("avg", stride=(2, 2), pad=(1, 1), pooling_convention="full"),
     "average of the inside past the image": pool(
         "avg", stride=(2, 2), pooling_convention="full", count_include_pad=False

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bmx
-from bmx.compiler.symbol_file import dump_graph, parse_graph, read_graph, to_symbol
+from bmx.compiler.symbol_file import dump_graph, mxnet_message, parse_graph, read_graph, to_symbol
 
 
 def network():
@@ -138,6 +138,15 @@ def test_nested_subgraphs():
         graph = {"nodes": [{"op": "null", "name": "x", "inputs": [], "subgraphs": [graph]}], "heads": [[0, 0, 0]]}
     with pytest.raises(bmx.Error, match="too deep"):
         parse_graph(graph, "x")
+
+
+def test_messages_of_mxnet_are_without_time_and_line_of_its_source():
+    message = (
+        "Traceback (most recent call last):\n  File a\nMXNetError: Error in operator conv: [15:16:30] ../src/a.cc:151: "
+    )
+    assert (
+        mxnet_message(mx.MXNetError(message + "Check failed: x < y ")) == "Error in operator conv: Check failed: x < y"
+    )
 
 
 @settings(max_examples=200, deadline=None)

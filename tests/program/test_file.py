@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import re
 import struct
 import zlib
 
@@ -17,6 +18,8 @@ from bmx.compiler import ir
 from bmx.compiler.lower import lower
 from bmx.errors import Error
 from bmx.program import packing
+from bmx.program.encoder import assemble
+from bmx.runtime import Model
 
 NONE = 0xFFFFFFFF
 
@@ -283,7 +286,8 @@ def test_damage_below_a_right_checksum_is_refused_or_is_a_program(data):
     [
         (0, "B", 0x88, "no .bmx header"),
         (8, "I", 2, "version 2 of the format; this bmx reads 1: compile again"),
-        (12, "I", 0x04030201, "byte order mark is 0x4030201"),
+        (12, "I", 0x04030201, "its numbers are big-endian; .bmx files are little-endian"),
+        (12, "I", 7, "byte order mark is 0x7"),
         (16, "Q", 2**63, "should have"),
         (32, "Q", 2**63, "arena"),
         (32, "Q", 63, "arena"),
@@ -322,6 +326,42 @@ def test_what_is_no_sign_is_refused():
             bmx.encode(program)
 
 
+def find(program, kind):
+    return next(step for step in program.steps if isinstance(step, kind))
+
+
+def far_pooling(program):
+    step = find(program, bmx.Pool)
+    step.window.stride = (2**24, 1)
+    for tensor in [store.tensor for store in step.stores]:
+        tensor.height, tensor.row_stride = 65, tensor.pixel_stride * tensor.width
+        program.arena = 2**20
+
+
+@pytest.mark.parametrize(
+    "spoil, text",
+    [
+        (lambda p: find(p, bmx.Map).epilogue.extend(63 * [bmx.Function("tanh")]), "operations; at most 64 are allowed"),
+        (lambda p: setattr(p.tensors[0], "height", 2**24 + 1), "at most 16777216 is allowed"),
+        (lambda p: setattr(p.tensors[0], "border", (0, 2**24 + 1, 0, 0)), "at most 16777216 is allowed"),
+        (lambda p: setattr(find(p, bmx.Conv).window, "stride", (2**24 + 1, 1)), "its window is"),
+        (lambda p: setattr(find(p, bmx.Pool).window, "pad", (2**24 + 1, 0)), "its window is"),
+        (lambda p: far_pooling(p), "too far outside of the image"),
+        (lambda p: setattr(find(p, bmx.Copy), "loops", [(2**24 + 1, 0, 0)]), "at most 16777216 is allowed"),
+        (lambda p: find(p, bmx.Copy).loops.append((2, 0, 0)), "numbers into tensor"),
+        (lambda p: setattr(p, "arena", 2**34 + 64), "up to 2**34"),
+        (lambda p: p.outputs.clear(), "it has no outputs"),
+    ],
+)
+def test_what_the_engine_refuses_is_not_written(spoil, text):
+    program = bmx.decode(CONTENT)
+    spoil(program)
+    with pytest.raises(Error, match=re.escape(text)):
+        bmx.encode(program)
+    with pytest.raises(Error):
+        Model(assemble(program))
+
+
 def test_weights_with_something_behind_the_last_filter_are_refused():
     content = bytearray(CONTENT)
     data_at = struct.unpack_from("<Q", CONTENT, 104)[0]
@@ -333,7 +373,8 @@ def test_weights_with_something_behind_the_last_filter_are_refused():
 
 
 def test_a_missing_or_unreadable_file_is_an_error(tmp_path):
-    for path in (tmp_path / "none.bmx", tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "none.bmx", tmp_path, "/dev/zero", tmp_path / "pipe"):
         with pytest.raises(Error, match="cannot be read"):
             bmx.decode(path)
 

@@ -10,6 +10,7 @@ from program_lowered import agree, check, moves, steps
 
 from bmx import program as bmx
 from bmx.compiler import ir
+from bmx.compiler.loops import merge
 from bmx.compiler.lower import lower
 from bmx.errors import Error
 
@@ -177,6 +178,22 @@ def test_an_epilogue_of_a_node_that_has_none_becomes_a_map():
 
 
 # --- inputs and outputs
+
+
+def test_long_epilogues_go_on_in_maps():
+    b = Builder()
+    operations = [op for _ in range(35) for op in (ir.Clip(-3.0, 3.0), ir.Affine(b.numbers(5), b.numbers(5)))]
+    x = b.input((5, 3, 3))
+    y = b.map(x, operations + operations, stores=("f32", "bit"))
+    y["conv"] = b.conv(x, 5, (1, 1), epilogue=[ir.Add(b.map(x)["f32"]) for _ in range(65)])["f32"]
+    program = check(b, *y.values())
+    assert sorted(len(step.epilogue) for step in steps(program, bmx.Map)) == [0] * 65 + [1, 12, 64, 64]
+    assert max(len(step.epilogue) for step in steps(program, bmx.Conv)) == bmx.MOST_OPERATIONS == 64
+
+
+def test_loops_of_copies_are_no_larger_than_allowed():
+    loops = [(4096, 4 * 2**13, 4 * 2**13), (2**13, 4, 4)]
+    assert merge(loops) == loops and merge([(2048, *loops[0][1:]), loops[1]]) == [(2**24, 4, 4)]
 
 
 def test_an_input_can_be_an_output_and_one_value_two():

@@ -96,7 +96,7 @@ def activation(call: Call) -> Value:
 
 @operator("LeakyReLU")
 def leaky_relu(call: Call) -> Value:
-    """Leaky, with one slope or one a channel, ELU, SELU, GELU; RReLU has the mean of its bounds in inference."""
+    """Leaky, with one slope or one a channel, ELU, SELU, GELU; RReLU, without its mask, has the mean of its bounds."""
     attributes, x = call.attributes, call.value()
     kind = attributes.word("act_type", "leaky", "leaky", "prelu", "elu", "selu", "gelu", "rrelu")
     if kind in ("selu", "gelu"):

@@ -229,7 +229,12 @@ def pooling(call: Call) -> Value:
         return sum_pool(call, x, kernel, stride, pad, call.shape)
     inside = not attributes.flag("count_include_pad", True)
     mode = "max" if kind == "max" else "avg" if inside else "avg_padded"
-    return call.builder.pool(call.name, x, mode, (kernel, stride, pad), call.shape)
+    result = call.builder.pool(call.name, x, mode, (kernel, stride, pad), call.shape)
+    starts = ((size - 1) * step - before for size, step, before in zip(call.shape[1:], stride, pad))
+    if kind == "max" and any(start >= size for start, size in zip(starts, x.shape[1:])):
+        # of no pixels: MXNet's maximum begins with the smallest float
+        result = call.builder.map(f"{call.name}_finite", result, Clip(float(np.finfo(np.float32).min), math.inf))
+    return result
 
 
 def sum_pool(

@@ -7,6 +7,7 @@ whatever has not would mix the samples of a batch.
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 import warnings
@@ -105,6 +106,17 @@ class Network:
         """What MXNet computes for a batch: the outputs by name. Labels are 0."""
         return dict(zip(self.outputs, self._compute(self._graph.heads, data)))
 
+    def with_other_last_digits(self, noise: float, seed: int) -> Network:
+        """The network with biases and numbers of BatchNorms that are nearly the same; weights may be packed."""
+        random, other = np.random.RandomState(seed), copy.copy(self)
+        other._parameters = {
+            name: (array * (1 + noise * random.standard_normal(array.shape))).astype(array.dtype)
+            if array.ndim == 1 and array.dtype.kind == "f"
+            else array
+            for name, array in self._parameters.items()
+        }
+        return other
+
     def multiplicands(self, data: Mapping[str, np.ndarray]) -> Dict[ir.Conv, np.ndarray]:
         """The numbers that each layer in `multiplied` multiplies, (batch, ...), as MXNet computes their inputs."""
         arrays = self._compute([entry for entry, _ in self.multiplied.values()], data)
@@ -148,7 +160,7 @@ class Network:
         values = result if isinstance(result, list) else [result]
         for index in used:
             if index >= len(values):
-                raise Error(f"its output {index} is not supported")
+                raise Error(f"its output {index} is not supported; take output 0 of it: symbol[0]")
             self._operands[id(node), index] = values[index]
 
     def _used_outputs(self, node: Node) -> int:
@@ -207,7 +219,7 @@ class Network:
             if len(names) != 1:
                 raise Error(
                     f"{self._name}: no values are stored of {_list(names)}; give the shapes of inputs by name if there "
-                    "are more than one, otherwise parameters are missing"
+                    "are more than one (--data-shape a=3,32,32,b=10), otherwise parameters are missing"
                     if names
                     else f"{self._name}: the network has no input: every variable has a stored value"
                 )

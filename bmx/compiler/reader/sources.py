@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Optional
+from typing import Any, Iterator, Optional
 
 import mxnet as mx
 
@@ -37,7 +37,14 @@ def open_checkpoint(params_path: str, data_shape: Optional[Shapes] = None) -> Ne
     prefix, epoch = split_path(params_path)
     if data_shape is None:
         files = Files(prefix, int(epoch))
-        data_shape = only_sample_shape(files) if len(files.data_names) == 1 else None
+        if len(files.data_names) > 1:
+            names = ", ".join(map(repr, files.data_names))
+            example = ",".join(f"{name}=3,32,32" for name in files.data_names[:2])
+            raise Error(
+                f"{params_path}: no values are stored of {names}; if these are inputs, give their shapes by name, such "
+                f"as --data-shape {example} (data_shape, a dict)"
+            )
+        data_shape = only_sample_shape(files) if files.data_names else None
         if data_shape is None:
             raise Error(
                 f"{params_path}: the shape of a sample does not follow from the network; give it with --data-shape "
@@ -45,6 +52,17 @@ def open_checkpoint(params_path: str, data_shape: Optional[Shapes] = None) -> Ne
             )
     symbol, args, aux = load_checkpoint(prefix, int(epoch))
     return Network(symbol, args, aux, data_shape, os.path.basename(prefix))
+
+
+def _flat(outputs: Any) -> Iterator[mx.sym.Symbol]:
+    """The outputs of a block, which may be lists of lists, one after the other."""
+    if isinstance(outputs, mx.sym.Symbol):
+        yield outputs
+    elif isinstance(outputs, (tuple, list)):
+        for output in outputs:
+            yield from _flat(output)
+    else:
+        raise Error(f"the network gives a {type(outputs).__name__}, which the compiler cannot trace")
 
 
 def open_block(net: mx.gluon.HybridBlock, data_shape: Shapes, name: Optional[str] = None) -> Network:
@@ -68,7 +86,7 @@ def open_block(net: mx.gluon.HybridBlock, data_shape: Shapes, name: Optional[str
     names = list(data_shape) if isinstance(data_shape, dict) else ["data"]
     with path("operators"):
         traced = net(*map(mx.sym.var, names))
-    symbol = traced if isinstance(traced, mx.sym.Symbol) else mx.sym.Group(list(traced))
+    symbol = traced if isinstance(traced, mx.sym.Symbol) else mx.sym.Group(list(_flat(traced)))
     arrays = {}
     for parameter in net.collect_params().values():
         try:
