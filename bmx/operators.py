@@ -37,7 +37,8 @@ _CONVOLUTION_ATTRIBUTES = """    kernel : tuple of 1, 2 or 3 ints
         'ff' computes the gradient of the data with the float weights instead of the quantized ones. 'bb' and
         'bf' are equal here: float weights are never overwritten.
     grad_dtype : {'float32', 'bfloat16'}, default the environment variable BMX_GRAD_DTYPE, else 'float32'
-        Arithmetic of the gradients; sums are float32 in both.
+        Least precise arithmetic of the gradients; sums are float32 in both. Gradients with signs are computed in
+        float32 by lookup where that is faster than bfloat16: with AVX2 or AVX-512, but no AMX.
     binarized_weights_only : bool, default False
         `weight` holds packed bits, as files of the model converter do.
     pad_value : {0, -1}, default 0
@@ -125,7 +126,8 @@ _DOCUMENTATION = {
     gradient_update_mode : {'bb', 'bf', 'ff'}, default 'bb'
         'ff' computes the gradient of the data with the float weights instead of the quantized ones.
     grad_dtype : {'float32', 'bfloat16'}, default the environment variable BMX_GRAD_DTYPE, else 'float32'
-        Arithmetic of the gradients; sums are float32 in both.
+        Least precise arithmetic of the gradients; sums are float32 in both. Gradients with signs are computed in
+        float32 by lookup where that is faster than bfloat16: with AVX2 or AVX-512, but no AMX.
     binarized_weights_only : bool, default False
         `weight` holds packed bits, as files of the model converter do.
     flatten : bool, default True

@@ -30,7 +30,8 @@ def epochs(data):
 
 def trained(data, bits):
     """Train LeNet with `bits`; return prefix and epoch of its checkpoint."""
-    args = parse_arguments([f"--bits={bits}", f"--epochs={epochs(data)}", f"--prefix={PREFIX.format(bits=bits)}"])
+    files = [f"--prefix={PREFIX.format(bits=bits)}", "--overwrite"]
+    args = parse_arguments([f"--bits={bits}", f"--epochs={epochs(data)}", *files])
     train(args, data)
     return args.prefix, args.epochs
 

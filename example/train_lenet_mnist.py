@@ -22,6 +22,7 @@ import mxnet as mx
 import bmx
 from bmx.models import LeNet
 from bmx.training import Batches, Checkpoint, affine_jitter, fit, load_mnist, plot_curves
+from bmx.training.fit import say
 
 
 def parse_arguments(arguments=None):
@@ -37,7 +38,9 @@ def parse_arguments(arguments=None):
     parser.add_argument("--seed", type=int, default=0, help="of all random numbers, 0 or more (default: 0)")
     parser.add_argument("--limit", type=int, metavar="N", help="train on the first N images only")
     parser.add_argument("--prefix", help="of the files written (default: runs/lenet-<bits>bit)")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint of the same prefix")
+    begin = parser.add_mutually_exclusive_group()
+    begin.add_argument("--resume", action="store_true", help="go on from the checkpoint of the same prefix")
+    begin.add_argument("--overwrite", action="store_true", help="take the place of an earlier run of the same prefix")
     args = parser.parse_args(arguments)
     for name in ("epochs", "batch_size", "limit"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
@@ -52,7 +55,7 @@ def parse_arguments(arguments=None):
 
 def train(args, data):
     """Train on `data` as `args` say; return the history."""
-    print(f"\nLeNet, {args.bits} bit, on {data.source}")
+    say(f"\nLeNet, {args.bits} bit, on {data.source}")
     images, labels = data.train_images[: args.limit], data.train_labels[: args.limit]
     batches = Batches(images, labels, args.batch_size, train=True, augment=affine_jitter(), seed=args.seed)
     test = Batches(data.test_images, data.test_labels, batch_size=500)
@@ -70,7 +73,8 @@ def train(args, data):
         args.epochs,
         prefix=args.prefix,
         resume=args.resume,
-        settings={"bits": args.bits, "batch size": args.batch_size, "learning rate": args.lr, "data": data.source},
+        overwrite=args.overwrite,
+        settings={"bits": args.bits, "batch size": args.batch_size, "learning rate": args.lr, "images": batches.count},
         seed=args.seed,
     )
 
@@ -78,18 +82,19 @@ def train(args, data):
 def main():
     args = parse_arguments()
     try:
+        Checkpoint(args.prefix).prepare(args.resume, args.overwrite)
         history = train(args, load_mnist(args.data_dir))
         plot_curves(f"{args.prefix}.png", history, title=f"LeNet, {args.bits} bit")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stopped:  # by Ctrl-C or SIGTERM
         if os.path.exists(Checkpoint(args.prefix).resume_file):
-            again = [arg for arg in sys.argv if arg != "--resume"]
+            again = [arg for arg in sys.argv if arg not in ("--resume", "--overwrite")]
             print(f"go on with: python {shlex.join(again)} --resume", file=sys.stderr)
-        return 130
+        return 130 if isinstance(stopped, KeyboardInterrupt) else stopped.code
     except bmx.Error as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     last = history[-1]
-    print(f"test accuracy {last['accuracy']:.2%}; network: {Checkpoint(args.prefix).params_file(last['epoch'])}")
+    say(f"test accuracy {last['accuracy']:.2%}; network: {Checkpoint(args.prefix).params_file(last['epoch'])}")
     return 0
 
 

@@ -37,7 +37,7 @@ def test_convert_is_the_model_converter(capsys):
     "arguments, message",
     [
         (["summary", "resnet19"], "bmx summary: no model 'resnet19'; there are alexnet"),
-        (["summary", "lenet", "--bits", "33"], "bmx summary: LeNet: bits is 33"),
+        (["summary", "lenet", "--bits", "33"], "bmx summary: bits=33: a bit width is an integer from 1 to 32"),
         (["summary", "none-symbol.json"], "bmx summary: none-symbol.json: cannot be read"),
         (["launch", "-n", "0", "--", "true"], "bmx launch: 0 workers; allowed: 1 or more"),
         (["launch", "-n", "2"], "bmx launch: no program to start: bmx launch -n 2 -s 1 -- python train.py"),

@@ -104,6 +104,7 @@ def qconvolution(
     gradient_cancel_threshold: float | None = None,
     estimator: str = "ste",
     no_bias: bool | None = None,
+    grad_dtype: str | None = None,
     **ignored: Any,
 ) -> Array:
     """Convolve quantized data with quantized weights: the operator QConvolution.
@@ -146,6 +147,8 @@ def qconvolution(
         :func:`qactivation`'s, inside the window.
     no_bias : bool, optional
         Accepted for symmetry with the operator; the bias is used if it is given.
+    grad_dtype : str, optional
+        Accepted for symmetry with the operator; gradients are MXNet's, in float32.
     **ignored
         workspace, cudnn_tune, cudnn_off, scaling_factor: without effect.
 
@@ -213,6 +216,7 @@ def qfully_connected(
     gradient_cancel_threshold: float | None = None,
     estimator: str = "ste",
     no_bias: bool | None = None,
+    grad_dtype: str | None = None,
 ) -> Array:
     """Multiply quantized data by quantized weights: the operator QFullyConnected.
 
@@ -231,7 +235,7 @@ def qfully_connected(
     num_hidden : int
     flatten : bool, default True
         Multiply along all dimensions but the first, or along the last alone.
-    act_bit, weight_bit, binarized_weights_only, gradient_update_mode, no_offset, true_gradient, no_bias
+    act_bit, weight_bit, binarized_weights_only, gradient_update_mode, no_offset, true_gradient, no_bias, grad_dtype
         As :func:`qconvolution`'s.
     gradient_cancel_threshold, estimator
         As :func:`qconvolution`'s.

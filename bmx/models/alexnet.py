@@ -28,7 +28,7 @@ class AlexNet(Network):
 
     M. Rastegari, V. Ordonez, J. Redmon, A. Farhadi, "XNOR-Net: ImageNet Classification Using Binary Convolutional
     Neural Networks", arXiv:1603.05279: top-1 on ImageNet 44.2 % (XNOR-Net), 56.8 % (binary weights), 56.6 % (float).
-    62.4 million parameters, 22.8 MiB in 1 bit (published: 22.7 MB), of which 15.6 MiB are the last layer, 238.1 MiB in
+    62.4 million parameters, 22.9 MiB in 1 bit (published: 22.7 MB), of which 15.6 MiB are the last layer, 238.1 MiB in
     float32.
 
     Parameters

@@ -16,7 +16,13 @@ from ..errors import Error
 from ..gluon import nn
 from ..quantization import Array, levels
 
-__all__ = ["Network", "Precision", "ResidualUnit", "add_stage", "add_stem", "pooled_shortcut"]
+__all__ = ["Network", "Precision", "ResidualUnit", "add_stage", "add_stem", "check_classes", "pooled_shortcut"]
+
+
+def check_classes(network: HybridBlock, classes: int) -> None:
+    """Raise bmx.Error unless a network's number of classes is an integer of at least 1."""
+    if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
+        raise Error(f"{type(network).__name__}: classes is {classes!r}; allowed: 1 or more")
 
 
 class Precision:
@@ -131,8 +137,7 @@ class Network(HybridBlock):
 
     def __init__(self, bits: int, bits_a: int, classes: int, prefix: Optional[str], params: Any):
         super().__init__(prefix=prefix, params=params)
-        if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
-            raise Error(f"{type(self).__name__}: classes is {classes!r}; allowed: 1 or more")
+        check_classes(self, classes)
         self.precision = Precision(bits, bits_a)
         self.features = nn.HybridSequential(prefix="")
 

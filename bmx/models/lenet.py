@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from mxnet.gluon import HybridBlock, nn
 
-from ..errors import Error
+from ..gluon.nn.config import binary_layer_config
+from ..quantization import levels
+from .blocks import check_classes
 
 
 class LeNet(HybridBlock):
@@ -16,6 +18,7 @@ class LeNet(HybridBlock):
     The 32-bit network is the float twin: Convolution and FullyConnected, with tanh where the others have QActivation.
     Source: H. Yang, M. Fritzsche, C. Bartz, C. Meinel, BMXNet: An Open-Source Binary Neural Network Implementation
     Based on MXNet, ACM Multimedia 2017 (97 % binary, 99 % float on MNIST).
+    1.1 million parameters, 0.2 MiB in 1 bit (published: 206 kB), 4.4 MiB in float32.
 
     Parameters
     ----------
@@ -37,11 +40,10 @@ class LeNet(HybridBlock):
 
     def __init__(self, bits: int = 1, classes: int = 10, prefix: str = "", params=None):
         super().__init__(prefix=prefix, params=params)
-        if not 1 <= bits <= 32:
-            raise Error(f"LeNet: bits is {bits}; allowed: 1 (binary) to 32 (float)")
-        if classes < 1:
-            raise Error(f"LeNet: classes is {classes}; allowed: 1 or more")
+        levels(bits)
+        check_classes(self, classes)
         self.bits = bits
+        self._gradient_type = binary_layer_config.gradient_type()
         with self.name_scope():
             self.conv1 = nn.Conv2D(64, 5, prefix="conv1_")
             self.bn1 = nn.BatchNorm(prefix="bn1_")
@@ -69,7 +71,7 @@ class LeNet(HybridBlock):
         return self.fc2(self._tanh(F, self.bn3(x), "tanh3"))
 
     def _bits(self):
-        return {"act_bit": self.bits, "weight_bit": self.bits}
+        return {"act_bit": self.bits, "weight_bit": self.bits, **self._gradient_type}
 
     def _activation(self, F, x, name):
         if self.bits == 32:

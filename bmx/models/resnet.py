@@ -33,6 +33,8 @@ class ResNet(Network):
     ===========  ============  =============  ========  =========  ==================================
     resnet18_v1  11.7 million  3.4 MiB        44.6 MiB  -          49.2 %, 51.9 % with scaled weights
     resnet18_v2  11.7 million  3.4 MiB        44.6 MiB  -          53.2 %
+    resnet34_v1  21.8 million  4.7 MiB        83.2 MiB  -          -
+    resnet34_v2  21.8 million  4.6 MiB        83.2 MiB  -          -
     ===========  ============  =============  ========  =========  ==================================
 
     On CIFAR-10 resnet18_v1 reaches 87.9 %. Inside of ``bmx.gluon.nn.set_binary_layer_config(approximation="binet")``
@@ -131,6 +133,7 @@ class ResNetE(ResNet):
     resnet18_e1  11.7 million  4.0 MiB        44.6 MiB  4.0 MB     60.0 %
     resnet18_e2  11.7 million  4.0 MiB        44.6 MiB  4.0 MB     54.5 %
     resnet34_e1  21.8 million  5.3 MiB        83.2 MiB  5.2 MB     63.2 %
+    resnet34_e2  21.8 million  5.3 MiB        83.2 MiB  -          -
     ===========  ============  =============  ========  =========  ===============
 
     On CIFAR-10 resnet18_e1 reaches 86.1 %, resnet18_e2 87.6 %.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, NamedTuple
+from typing import Any, Dict, Iterable, List, NamedTuple
 
 import mxnet as mx
 import numpy as np
@@ -23,6 +23,9 @@ class FlipRatio:
 
     A ratio that does not fall towards the end of a training says that the learning rate, or Bop's gamma, is too high;
     one that is zero from the start that nothing is learned. 0, -0 and NaN count as positive, as in the layers.
+
+    Among the callbacks of :func:`bmx.training.fit` it gives each row of the history the total as ``flip_ratio``, which
+    the log has then, too. In the epoch that a resumed run begins in, what comes after the checkpoint counts.
 
     Parameters
     ----------
@@ -57,10 +60,15 @@ class FlipRatio:
         if not self._weights:
             raise Error("FlipRatio: there are no weights of layers of bmx.gluon.nn with bits=1; give their parameters")
         self._before = {}  # name -> 8 signs in a byte
+        self.begin()
+
+    def begin(self) -> None:
+        """Take the signs from which the next call counts."""
+        self._before.clear()
         self()
 
-    def __call__(self) -> Flips:
-        """Compare the signs with those at the last call."""
+    def __call__(self, history: List[Dict[str, Any]] | None = None) -> Flips:
+        """Compare the signs with those at the last call; the last row of a history gets the total."""
         layers, flipped, size = {}, 0, 0
         for weight in self._weights:
             if weight._data is None:  # not initialized yet
@@ -71,4 +79,7 @@ class FlipRatio:
             count = int(np.prod(weight.shape))
             layers[weight.name] = changed / count
             flipped, size = flipped + changed, size + count
-        return Flips(flipped / size if size else 0.0, layers)
+        flips = Flips(flipped / size if size else 0.0, layers)
+        if history:
+            history[-1]["flip_ratio"] = flips.total
+        return flips

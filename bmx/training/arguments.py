@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
+import sys
 from typing import Any, Callable, NamedTuple, Optional, Tuple
 
 import mxnet as mx
 
 from ..errors import Error
+from ..gluon.nn.config import activation_methods, weight_methods
 from .augment import LEVELS
 from .cifar import cifar10, cifar100
 from .data import synthetic
@@ -15,6 +18,18 @@ from .imagenet import imagenet
 from .mnist import fashion_mnist, load_mnist
 from .schedule import MODES
 from .workers import KINDS
+
+# Registered, and of no use here: MXNet's own test, one for sparse embeddings, the one that --clip-weights makes around
+# another, and one that divides by 0 where a gradient has always been 0, as it often is behind a sign.
+HIDDEN = {"test", "groupadagrad", "binaryoptimizer", "adamax"}
+
+# By the beginning of a model's name: what its own layers do not look at.
+_WITHOUT_EFFECT = {
+    "lenet": ("clip_threshold", "activation_method", "weight_quantization", "approximation", "grad_bit"),
+    "birealnet": ("activation_method",),
+    "reactnet": ("activation_method", "approximation"),
+    "quicknet": ("approximation",),
+}
 
 
 class _Known(NamedTuple):
@@ -86,7 +101,9 @@ def _add_how(group: Any) -> None:
     add("--optimizer", default="adam", metavar="NAME", help="adam, radam, sgd, another one of MXNet's, or "
         "bop, with adam for what has more than 1 bit")  # fmt: skip
     add("--clip-weights", type=float, metavar="C", help="clip the 1-bit weights to -C..C after each step")
-    add("--momentum", type=float, default=0.9, help="of sgd and nag")
+    add("--bop-gamma", type=float, metavar="G", help="of bop: weight of a gradient in their mean (default: 1e-4)")
+    add("--bop-threshold", type=float, metavar="T", help="of bop: from which mean on a weight flips (default: 1e-8)")
+    add("--momentum", type=float, default=0.9, help="of sgd, nag, signum and lars")
     add("--wd", type=float, default=0.0, help="weight decay")
     add("--lr", type=float, default=0.002, help="learning rate after the warm-up")
     add("--lr-schedule", default="cosine", choices=MODES, help=", ".join(MODES))
@@ -109,6 +126,7 @@ def _add_run(group: Any) -> None:
     add = group.add_argument
     add("--prefix", help="of the files written (default: runs/DATASET-MODEL-BITSbit)")
     add("--resume", action="store_true", help="go on from the checkpoint of the same prefix")
+    add("--overwrite", action="store_true", help="take the place of an earlier run with the same prefix")
     add("--tensorboard", metavar="DIR", help="write curves for TensorBoard there; needs tensorboardX")
     add("--dry-run", action="store_true", help="print the network, make two steps, write nothing")
 
@@ -128,7 +146,10 @@ def _numbers(text: str) -> Tuple[float, ...]:
 
 
 def _gpus(text: str) -> Tuple[int, ...]:
-    return tuple(int(number) for number in text.split(","))
+    numbers = tuple(int(number) for number in text.split(","))
+    if min(numbers) < 0 or len(set(numbers)) < len(numbers):
+        raise ValueError
+    return numbers
 
 
 def _shape(text: str) -> Tuple[int, ...]:
@@ -150,25 +171,56 @@ def check(args: argparse.Namespace) -> None:
     bmx.Error
         If one is not allowed.
     """
-    for name in ("epochs", "batch_size", "limit", "threads", "classes"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise Error(f"--{name.replace('_', '-')} is {value}; allowed: 1 or more")
-    if args.dataset == "imagenet" and (args.limit or args.small_epochs):
-        raise Error("--limit and --small-epochs are for data sets in memory, not for imagenet")
-    if not args.lr > 0:
-        raise Error(f"--lr is {args.lr:g}; allowed: more than 0")
-    if not 0 <= args.seed < 2**32:
-        raise Error(f"--seed is {args.seed}; allowed: 0 to 4294967295")
+    args.bits_a = args.bits if args.bits_a is None else args.bits_a
+    args.prefix = f"runs/{args.dataset}-{args.model}-{args.bits}bit" if args.prefix is None else args.prefix
+    _check_numbers(args)
     if args.dataset not in DATASETS:
         raise Error(f"no data set {args.dataset!r}; there are {', '.join(DATASETS)}")
-    if args.optimizer.lower() not in mx.optimizer.Optimizer.opt_registry:
-        known = ", ".join(sorted(mx.optimizer.Optimizer.opt_registry))
-        raise Error(f"no optimizer {args.optimizer!r}; there are {known}")
+    if args.dataset == "imagenet" and (args.limit or args.small_epochs):
+        raise Error("--limit and --small-epochs are for data sets in memory, not for imagenet")
+    known = sorted(set(mx.optimizer.Optimizer.opt_registry) - HIDDEN)
+    if args.optimizer.lower() not in known:
+        raise Error(f"no optimizer {args.optimizer!r}; there are {', '.join(known)}")
+    for name in ("bop_gamma", "bop_threshold"):
+        if getattr(args, name) is not None and args.optimizer.lower() != "bop":
+            raise Error(f"--{name.replace('_', '-')} is for --optimizer bop, not for {args.optimizer}")
+    if args.resume and args.overwrite:
+        raise Error("--resume goes on with an earlier run, --overwrite takes its place; give one of them")
     if args.gpus and mx.context.num_gpus() <= max(args.gpus):
         raise Error(
             f"--gpus {','.join(map(str, args.gpus))}: MXNet sees {mx.context.num_gpus()} GPUs; this needs them, and a "
             "GPU build of MXNet"
         )
-    args.bits_a = args.bits if args.bits_a is None else args.bits_a
-    args.prefix = args.prefix or f"runs/{args.dataset}-{args.model}-{args.bits}bit"
+    _check_layers(args)
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    for name, least, allowed in (
+        *((name, 1, "1 or more") for name in ("epochs", "batch_size", "limit", "threads", "classes", "image_size")),
+        *((name, 0, "0 or more") for name in ("wd", "mixup", "small_epochs", "warmup_epochs")),
+        *((name, sys.float_info.min, "more than 0") for name in ("lr", "lr_factor", "temperature")),
+    ):
+        value = getattr(args, name)
+        if value is not None and not least <= value < math.inf:
+            raise Error(f"--{name.replace('_', '-')} is {value:g}; allowed: {allowed}")
+    if not 0 <= args.momentum < 1:
+        raise Error(f"--momentum is {args.momentum:g}; allowed: 0 to less than 1")
+    if not 0 <= args.seed < 2**32:
+        raise Error(f"--seed is {args.seed}; allowed: 0 to 4294967295")
+    for step in args.lr_steps:
+        if not 0 < step < args.epochs:
+            raise Error(f"--lr-steps has {step:g}; allowed in a run of {args.epochs} epochs: between 0 and that")
+
+
+def _check_layers(args: argparse.Namespace) -> None:
+    """Refuse options of layers that would change nothing: a run must be what its command line says."""
+    for kind, names in _WITHOUT_EFFECT.items():
+        for name in names if args.model.lower().startswith(kind) else ():
+            if getattr(args, name) is not None and not (name == "activation_method" and args.bits_a > 1):
+                raise Error(f"{args.model} has layers of its own, which --{name.replace('_', '-')} does not change")
+    for option, method, what, bits, methods in (
+        ("activation-method", args.activation_method, "activations", args.bits_a, activation_methods),
+        ("weight-quantization", args.weight_quantization, "weights", args.bits, weight_methods),
+    ):
+        if method is not None and method not in methods(bits):
+            raise Error(f"--{option} {method!r} with {what} of {bits} bits; allowed: {', '.join(methods(bits))}")

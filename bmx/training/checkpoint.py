@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import hashlib
+import inspect
 import json
 import os
-from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -20,7 +21,7 @@ from ..compiler.params_file import parse_params, read_bytes
 from ..errors import Error
 from ..files import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Checkpoint:
@@ -41,11 +42,57 @@ class Checkpoint:
     def __init__(self, prefix: str):
         self.prefix = prefix
         self.resume_file = f"{prefix}.resume"
-        self._newest = None  # epoch of the params file that this run has written last
+        self._newest: Optional[int] = None  # epoch of the params file that this run has written last
+        self._best: Optional[int] = None  # of the best one
+        self._overwritten: Tuple[str, ...] = ()  # files of an earlier run, to go when this one writes its first
 
     def params_file(self, epoch: int) -> str:
         """Return the name of the params file of `epoch`."""
         return f"{self.prefix}-{epoch:04d}.params"
+
+    def prepare(self, resume: bool = False, overwrite: bool = False) -> None:
+        """See that a run may write its files, and can, before it trains for an hour to find out; leave nothing behind.
+
+        Parameters
+        ----------
+        resume : bool, default False
+            Whether the run goes on from these files.
+        overwrite : bool, default False
+            Whether it may take the place of an earlier run, whose files go when this one writes its first.
+
+        Raises
+        ------
+        bmx.Error
+            If nothing can be written there, or there is an earlier run that is neither gone on with nor overwritten.
+        """
+        folder, name = os.path.split(self.prefix)
+        if not name:
+            raise Error(f"prefix {self.prefix!r}: ends in a folder; files need the beginning of a name, such as net")
+        if resume:
+            self._must_exist()
+        elif os.path.exists(self.resume_file):
+            if not overwrite:
+                raise Error(
+                    f"{self.resume_file}: there is an earlier run with this prefix; go on with it (--resume), take "
+                    "another prefix (--prefix), or let this run take its place (--overwrite)"
+                )
+            best = f"{self.prefix}-best"
+            self._overwritten = (*_params_files(self.prefix), *_params_files(best), f"{best}-symbol.json")
+        made = []
+        while folder and not os.path.exists(folder):
+            made.append(folder)
+            folder = os.path.dirname(folder)
+        probe = f"{self.resume_file}.{os.getpid()}.tmp"
+        try:
+            self._make_folder()
+            with open(probe, "wb"):
+                os.remove(probe)
+        except OSError as error:
+            raise Error(f"{self.resume_file}: cannot be written ({error.strerror}); take another prefix") from None
+        finally:
+            with contextlib.suppress(OSError):
+                for folder in made:
+                    os.rmdir(folder)
 
     def save(self, net: mx.gluon.HybridBlock, trainer: mx.gluon.Trainer, progress: Dict[str, Any]) -> None:
         """Write all files.
@@ -65,20 +112,17 @@ class Checkpoint:
         bmx.Error
             If a file cannot be written.
         """
-        folder = Path(self.prefix).parent
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise Error(f"cannot make the folder {folder} of the checkpoint: {error.strerror}") from None
+        self._make_folder()
         epoch = progress["epoch"] + (progress["batch"] > 0)
         self._save_network(net, epoch)
-        text = json.dumps({**progress, "format": FORMAT, "updates": trainer._optimizer.num_update})
-        state = {"progress": mx.nd.array(np.frombuffer(text.encode(), np.uint8), dtype=np.uint8)}
-        save_arrays(self.resume_file, {**state, **_training_state(net, trainer)})
-        if self._newest not in (None, epoch):
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(self.params_file(self._newest))
-        self._newest = epoch
+        optimizer = trainer._optimizer
+        counters = {place: getattr(owner, name) for place, owner, name in _counters(optimizer)}
+        text = json.dumps({**progress, "format": FORMAT, "updates": optimizer.num_update, "counters": counters})
+        arrays = {"progress": _bytes_array(text.encode()), **_training_state(net, trainer)}
+        save_arrays(self.resume_file, {**arrays, "digest": _bytes_array(_digest(arrays))})
+        stale = {self.params_file(self._newest)} if self._newest is not None else set()
+        _remove(stale.union(self._overwritten) - {self.params_file(epoch)})
+        self._newest, self._overwritten = epoch, ()
 
     def save_best(self, net: mx.gluon.HybridBlock, epoch: int) -> None:
         """Write the network as ``<prefix>-best-symbol.json`` and ``<prefix>-best-NNNN.params``.
@@ -89,11 +133,21 @@ class Checkpoint:
             If a file cannot be written.
         """
         best = Checkpoint(f"{self.prefix}-best")
-        before = glob.glob(f"{glob.escape(best.prefix)}-[0-9][0-9][0-9][0-9].params")
         best._save_network(net, epoch)
-        for path in before:
-            if path != best.params_file(epoch):
-                os.remove(path)
+        if self._best not in (None, epoch):
+            _remove({best.params_file(self._best)})
+        self._best = epoch
+
+    def _must_exist(self) -> None:
+        if not os.path.exists(self.resume_file):
+            raise Error(f"{self.resume_file}: not found; there is no run with this prefix to resume")
+
+    def _make_folder(self) -> None:
+        folder = os.path.dirname(self.prefix)
+        try:
+            os.makedirs(folder or ".", exist_ok=True)
+        except OSError as error:
+            raise Error(f"cannot make the folder {folder} of the checkpoint: {error.strerror}") from None
 
     def _save_network(self, net: mx.gluon.HybridBlock, epoch: int) -> None:
         symbol = mx.sym.softmax(net(mx.sym.var("data")), name="softmax")
@@ -115,16 +169,20 @@ class Checkpoint:
         bmx.Error
             If there is no file to resume from, or it is corrupt or of another network, optimizer or settings.
         """
-        if not os.path.exists(self.resume_file):
-            raise Error(f"{self.resume_file}: not found; there is no run with this prefix to resume")
+        self._must_exist()
         saved = load_arrays(self.resume_file)
+        digest = saved.pop("digest", None) if isinstance(saved, dict) else None
         try:
-            progress = json.loads(saved.pop("progress").asnumpy().tobytes().decode())
-            form, updates, saved_settings = progress.pop("format"), progress.pop("updates"), dict(progress["settings"])
+            progress = json.loads(saved["progress"].asnumpy().tobytes().decode())
+            form, saved_settings = progress.pop("format"), dict(progress["settings"])
         except (KeyError, ValueError, TypeError, AttributeError):
             raise Error(f"{self.resume_file}: not a file to resume from; start the run anew") from None
         if form != FORMAT:
             raise Error(f"{self.resume_file}: format {form}, this version reads {FORMAT}; start the run anew")
+        if digest is None or digest.asnumpy().tobytes() != _digest(saved):
+            raise Error(f"{self.resume_file}: damaged, its digest is another one; start the run anew")
+        del saved["progress"]
+        updates, counters = progress.pop("updates"), progress.pop("counters")
         for name, value in settings.items():
             if saved_settings.get(name) != value:
                 raise Error(
@@ -151,8 +209,17 @@ class Checkpoint:
             counts = optimizer._all_index_update_counts.setdefault(device, {})
             counts.update(dict.fromkeys(range(len(trainer._params)), updates))
         optimizer.num_update = updates
+        for place, owner, name in _counters(optimizer):
+            setattr(owner, name, counters.get(place, getattr(owner, name)))
         self._newest = progress["epoch"] + (progress["batch"] > 0)
+        if progress["history"]:
+            self._best = best_epoch(progress["history"])["epoch"]
         return progress
+
+
+def best_epoch(history: List[Dict[str, Any]]) -> Dict[str, Any]:
+    """Return the row of the epoch with the highest accuracy, the first of several."""
+    return max(history, key=lambda row: row["accuracy"])
 
 
 def save_arrays(path: str, arrays: Dict[str, mx.nd.NDArray]) -> None:
@@ -212,3 +279,42 @@ def _flatten(state: Any) -> list:
 
 def _shapes(arrays: Dict[str, mx.nd.NDArray]) -> Dict[str, tuple]:
     return {name: (array.shape, str(np.dtype(array.dtype))) for name, array in arrays.items()}
+
+
+def _params_files(prefix: str) -> List[str]:
+    """Return the params files with a prefix, of any epoch."""
+    return glob.glob(f"{glob.escape(prefix)}-[0-9][0-9][0-9][0-9].params")
+
+
+def _remove(paths: Iterable[str]) -> None:
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
+
+
+def _bytes_array(data: bytes) -> mx.nd.NDArray:
+    return mx.nd.array(np.frombuffer(data, np.uint8), dtype=np.uint8)
+
+
+def _digest(arrays: Dict[str, mx.nd.NDArray]) -> bytes:
+    """Return a checksum of names, shapes, types and values."""
+    result = hashlib.blake2b(digest_size=16)
+    for name, array in sorted(arrays.items()):
+        values = array.asnumpy()
+        result.update(f"{name} {values.shape} {values.dtype} ".encode())
+        result.update(np.ascontiguousarray(values).data)
+    return result.digest()
+
+
+def _counters(optimizer: mx.optimizer.Optimizer, prefix: str = "") -> Iterator[Tuple[str, Any, str]]:
+    """Yield the numbers that an optimizer counts on in attributes of its own, such as Nadam's ``m_schedule``.
+
+    Of each the name, the optimizer, which may be one inside of another, and its attribute. What the constructor takes
+    is not among them, nor what MXNet itself keeps.
+    """
+    options = {name for kind in type(optimizer).__mro__ for name in inspect.signature(kind.__init__).parameters}
+    for name, value in sorted(vars(optimizer).items()):
+        if isinstance(value, mx.optimizer.Optimizer):
+            yield from _counters(value, f"{prefix}{name}.")
+        elif type(value) in (int, float) and name not in options | {"lr", "num_update"}:
+            yield prefix + name, optimizer, name

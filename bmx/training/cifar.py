@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Optional
 
@@ -9,7 +10,7 @@ import mxnet as mx
 import numpy as np
 
 from ..errors import Error
-from .data import Dataset
+from .data import Dataset, remark
 
 # Names of the files and the SHA-1 of each, as Gluon checks them.
 CIFAR10_FILES = {
@@ -69,15 +70,16 @@ def _load(title, name, archive_folder, files, folder, labels, classes) -> Datase
     if missing:
         listed = ", ".join(f"{file} (SHA-1 {files[file]})" for file in missing)
         raise Error(f"no {title} in {root}: put into it {listed}")
-    images, label_column = zip(*(_read(found / file, files[file], labels, classes) for file in files))
+    images, label_column, sha1s = zip(*(_read(found / file, files[file], labels, classes) for file in files))
     train, test = slice(0, -1), slice(-1, None)
     arrays = [np.concatenate(part[split]) for split in (train, test) for part in (images, label_column)]
     source = f"{title}, {len(arrays[0])} training and {len(arrays[2])} test images, from {root}"
-    return Dataset(*arrays, source=source, mean=MEAN, std=STD)
+    others = [name for name, sha1 in zip(files, sha1s) if sha1 != files[name]]
+    return Dataset(*arrays, source=source + remark(others), mean=MEAN, std=STD)
 
 
 def _read(path: Path, sha1: str, labels: int, classes: int):
-    """Return images and labels of a file of records: label bytes, of which the last is the class, then the pixels."""
+    """Return images, labels and SHA-1 of a file of records: label bytes, the last is the class, then the pixels."""
     record = labels + int(np.prod(PIXELS))
     try:
         data = np.fromfile(path, np.uint8)
@@ -89,4 +91,5 @@ def _read(path: Path, sha1: str, labels: int, classes: int):
     label = records[:, labels - 1]
     if label.max() >= classes:
         raise Error(f"{path}: label {label.max()}; allowed: 0 to {classes - 1}; download it again (SHA-1 {sha1})")
-    return records[:, labels:].reshape(-1, *PIXELS), label.astype(np.float32)
+    images = records[:, labels:].reshape(-1, *PIXELS)
+    return images, label.astype(np.float32), hashlib.sha1(data).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
 import sys
@@ -17,10 +18,10 @@ from ..network_summary import summary
 from ..optimizer import BinaryOptimizer, FlipRatio
 from .arguments import DATASETS, check, parser
 from .augment import augmentation
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, best_epoch
 from .data import Batches
-from .fit import fit
-from .imagenet import imagenet
+from .fit import History, fit, say
+from .imagenet import RecordBatches, imagenet
 from .objective import Objective, teacher
 from .plot import plot_curves
 from .schedule import learning_rates
@@ -43,12 +44,10 @@ def main(text: str, arguments: Optional[List[str]] = None, **defaults: Any) -> i
         check(args)
         workers = Workers(args.kv_store, args.gradient_compression, args.threshold)
         history = run(args, workers)
-    except KeyboardInterrupt:
-        if (workers is None or workers.rank == 0) and os.path.exists(Checkpoint(args.prefix).resume_file):
-            again = shlex.join([arg for arg in sys.argv if arg != "--resume"])
-            launch = f"bmx launch -n {workers.count} -s ... -- " if workers and workers.distributed else ""
-            print(f"go on with: {launch}python {again} --resume", file=sys.stderr)
-        return 130
+    except (KeyboardInterrupt, SystemExit) as error:  # Ctrl-C, SIGTERM
+        if not args.dry_run and (workers is None or (workers.rank == 0 and not workers.asynchronous)):
+            _say_how_to_go_on(args, workers)
+        return 130 if isinstance(error, KeyboardInterrupt) else error.code
     except BaseException as error:
         if workers is not None:
             workers.leave()
@@ -57,30 +56,37 @@ def main(text: str, arguments: Optional[List[str]] = None, **defaults: Any) -> i
         print(f"error: {error}", file=sys.stderr)
         return 1
     if history and workers.rank == 0 and not args.dry_run:
-        best = max(history, key=lambda row: row["accuracy"])
-        print(
+        best = best_epoch(history)
+        say(
             f"test accuracy {history[-1]['accuracy']:.2%}, at best {best['accuracy']:.2%} in epoch {best['epoch']}; "
             f"network: {Checkpoint(args.prefix).params_file(history[-1]['epoch'])}"
         )
     return 0
 
 
-def run(args: argparse.Namespace, workers: Workers) -> List[Dict[str, Any]]:
+def _say_how_to_go_on(args: argparse.Namespace, workers: Optional[Workers]) -> None:
+    if os.path.exists(Checkpoint(args.prefix).resume_file):
+        again = shlex.join([arg for arg in sys.argv if arg not in ("--resume", "--overwrite")])
+        launch = f"bmx launch -n {workers.count} -s ... -- " if workers and workers.distributed else ""
+        print(f"go on with: {launch}python {again} --resume", file=sys.stderr)
+
+
+def run(args: argparse.Namespace, workers: Workers) -> History:
     """Train as the checked arguments say; return the history.
 
     Raises
     ------
     bmx.Error
         If they do not fit each other, the data or the checkpoint.
-    KeyboardInterrupt
-        On Ctrl-C, see :func:`bmx.training.fit`.
+    KeyboardInterrupt, SystemExit
+        On Ctrl-C and SIGTERM, see :func:`bmx.training.fit`.
     """
-    if args.grad_dtype:
-        os.environ["BMX_GRAD_DTYPE"] = args.grad_dtype  # read when an operator is made: at the first pass
-    say = (lambda line: print(line, flush=True)) if workers.rank == 0 else (lambda line: None)
+    log = say if workers.rank == 0 else (lambda line: None)
     contexts = [mx.gpu(number) for number in args.gpus] or [mx.cpu()]
     classes = DATASETS[args.dataset].classes or args.classes
     net = _network(args, classes, contexts)  # before the data, which take longer to be found wrong
+    if workers.rank == 0 and not args.dry_run:
+        Checkpoint(args.prefix).prepare(args.resume, args.overwrite)
     train, test, source = _batches(args, workers)
     objective = Objective(
         classes,
@@ -90,19 +96,21 @@ def run(args: argparse.Namespace, workers: Workers) -> List[Dict[str, Any]]:
         args.temperature,
         args.teacher_weight,
     )
-    say(f"{args.model}, {args.bits} bit weights, {args.bits_a} bit activations, on {source}")
-    options = {"objective": objective, "seed": args.seed, "log": say, "contexts": contexts, "workers": workers}
+    log(f"{args.model}, {args.bits} bit weights, {args.bits_a} bit activations, on {source}")
+    options = {"objective": objective, "seed": args.seed, "log": log, "contexts": contexts, "workers": workers}
     if args.dry_run:
         images = next(iter(test.epoch(0)))[0]
-        say(str(summary(net, images.shape[1:])))
+        log(str(summary(net, images.shape[1:])))
         history = fit(net, _First(train, 2), _First(test, 1), _optimizer(args, len(train), workers), 1, **options)
-        say("dry run: nothing was written")
+        log("dry run: nothing was written")
         return history
     callbacks = []
     if workers.rank == 0:
-        callbacks.append(_curves(args))
+        with contextlib.suppress(Error):  # there are no 1-bit weights
+            callbacks.append(FlipRatio(net))
+        callbacks.append(_going_on(_curves(args)))
         if args.tensorboard:
-            callbacks.append(_tensorboard(args.tensorboard, net))
+            callbacks.append(_going_on(_tensorboard(args.tensorboard)))
     return fit(
         net,
         train,
@@ -111,7 +119,8 @@ def run(args: argparse.Namespace, workers: Workers) -> List[Dict[str, Any]]:
         args.epochs,
         prefix=args.prefix,
         resume=args.resume,
-        settings=_settings(args, source, workers),
+        overwrite=args.overwrite,
+        settings=_settings(args, train, test, workers),
         keep_best=True,
         callbacks=callbacks,
         **options,
@@ -123,9 +132,6 @@ def _network(args: argparse.Namespace, classes: int, contexts: List[mx.Context])
     options = {"bits": args.bits, "bits_a": args.bits_a, "classes": classes}
     side = {"imagenet": args.image_size, "synthetic": args.shape[1]}.get(args.dataset, 32)
     small = {"thumbnail": True} if side <= 64 and not args.no_thumbnail else {}
-    for name in ("clip_threshold", "activation_method", "weight_quantization", "approximation", "grad_bit"):
-        if getattr(args, name) is not None and args.model.lower() == "lenet":
-            raise Error(f"lenet has layers of its own, which --{name.replace('_', '-')} does not change")
     with nn.set_binary_layer_config(
         bits=args.bits,
         bits_a=args.bits_a,
@@ -134,6 +140,7 @@ def _network(args: argparse.Namespace, classes: int, contexts: List[mx.Context])
         weight_quantization=args.weight_quantization,
         approximation=args.approximation,
         grad_bit=args.grad_bit,
+        grad_dtype=args.grad_dtype,
     ):
         try:
             net = models.get_model(args.model, **options, **small)
@@ -184,45 +191,67 @@ def _optimizer(args: argparse.Namespace, batches: int, workers: Workers) -> mx.o
         args.lr_schedule, args.lr, args.epochs, batches, args.warmup_epochs, args.lr_steps, args.lr_factor
     )
     options = {"learning_rate": args.lr, "lr_scheduler": schedule, "wd": args.wd}
-    if args.optimizer.lower() in ("sgd", "nag", "signum", "lars", "dcasgd"):
+    if args.optimizer.lower() in ("sgd", "nag", "signum", "lars"):
         options["momentum"] = args.momentum
     if args.optimizer.lower() == "bop":
-        return BinaryOptimizer("adam", options, binary="bop", clip=args.clip_weights)
+        of_bop = {"gamma": args.bop_gamma, "threshold": args.bop_threshold}
+        of_bop = {name: value for name, value in of_bop.items() if value is not None}
+        return BinaryOptimizer("adam", options, "bop", of_bop, clip=args.clip_weights)
     if args.clip_weights is not None:
         return BinaryOptimizer(args.optimizer, options, clip=args.clip_weights)
     return mx.optimizer.create(args.optimizer, **options)
 
 
-def _settings(args: argparse.Namespace, source: str, workers: Workers) -> Dict[str, Any]:
-    """What a resumed run must have as the one before: all that changes what is computed, but the number of epochs."""
+def _settings(args: argparse.Namespace, train: Any, test: Any, workers: Workers) -> Dict[str, Any]:
+    """What a resumed run must have as the one before: all that changes what is computed, but the number of epochs.
+
+    Not where the data are, which another machine may see in another place, but how many.
+    """
     names = (
         *("model", "bits", "bits_a", "clip_threshold", "activation_method", "weight_quantization", "approximation"),
-        *("grad_bit", "grad_dtype", "dataset", "shape"),
-        *("batch_size", "limit", "lr", "lr_schedule", "lr_steps", "lr_factor"),
-        *("warmup_epochs", "momentum", "wd", "augmentation", "small_epochs", "mixup", "label_smoothing", "teacher"),
-        *("temperature", "teacher_weight", "kv_store", "gradient_compression", "threshold", "clip_weights"),
+        *("grad_bit", "grad_dtype", "no_thumbnail", "dataset", "shape", "batch_size", "limit", "lr", "lr_schedule"),
+        *("lr_steps", "lr_factor", "warmup_epochs", "momentum", "wd", "augmentation", "small_epochs", "mixup"),
+        *("label_smoothing", "teacher", "temperature", "teacher_weight", "kv_store", "gradient_compression"),
+        *("threshold", "clip_weights", "bop_gamma", "bop_threshold"),
     )
     settings = {name.replace("_", " "): getattr(args, name) for name in names}
-    settings.update({name: list(value) for name, value in settings.items() if isinstance(value, tuple)})  # as in JSON
-    return {**settings, "workers": workers.count, "data": source}
+    if args.dataset == "imagenet":
+        settings.update({"classes": args.classes, "image size": args.image_size})
+    if isinstance(train, RecordBatches):  # MXNet shuffles them in as many parts
+        settings["threads"] = args.threads
+    kind = type(train).__name__
+    data = f"{kind}, {train.count} training and {test.count} test images"
+    return {**settings, "GPUs": len(args.gpus), "workers": workers.count, "data": data}
 
 
-def _curves(args: argparse.Namespace) -> Callable[[List[Dict[str, Any]]], None]:
+def _going_on(callback: Callable[[History], Any]) -> Callable[[History], None]:
+    """Return a callback whose failure is no reason to stop a training."""
+
+    def call(history: History) -> None:
+        try:
+            callback(history)
+        except Exception as error:  # of Matplotlib or tensorboardX, whatever it may be
+            say(f"going on without: {str(error) or type(error).__name__}")
+
+    return call
+
+
+def _curves(args: argparse.Namespace) -> Callable[[History], None]:
     """Return a callback that draws the epochs so far."""
 
-    def draw(history: List[Dict[str, Any]]) -> None:
+    def draw(history: History) -> None:
         plot_curves(f"{args.prefix}.png", history, title=f"{args.model}, {args.bits} bit, {args.dataset}")
 
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        print(f"no curves in {args.prefix}.png: they need matplotlib (pip install 'bmx-mxnet[examples]')")
+        say(f"no curves in {args.prefix}.png: they need matplotlib (pip install 'bmx-mxnet[examples]')")
         return lambda history: None
     return draw
 
 
-def _tensorboard(folder: str, net: mx.gluon.HybridBlock) -> Callable[[List[Dict[str, Any]]], None]:
-    """Return a callback for TensorBoard: the newest row, and how many 1-bit weights have changed their sign."""
+def _tensorboard(folder: str) -> Callable[[History], None]:
+    """Return a callback that shows TensorBoard the newest row."""
     try:
         from tensorboardX import SummaryWriter
     except ImportError:
@@ -231,17 +260,12 @@ def _tensorboard(folder: str, net: mx.gluon.HybridBlock) -> Callable[[List[Dict[
         writer = SummaryWriter(folder)
     except OSError as error:
         raise Error(f"--tensorboard {folder}: cannot be written ({error.strerror})") from None
-    try:
-        flips = FlipRatio(net)
-    except Error:  # no 1-bit weights
-        flips = None
 
-    def write(history: List[Dict[str, Any]]) -> None:
+    def write(history: History) -> None:
         row = history[-1]
-        for name in ("loss", "accuracy", "learning_rate", "images_per_second"):
-            writer.add_scalar(name, row[name], row["epoch"])
-        if flips is not None:
-            writer.add_scalar("flip_ratio", flips().total, row["epoch"])
+        for name in ("loss", "accuracy", "learning_rate", "images_per_second", "flip_ratio"):
+            if name in row:
+                writer.add_scalar(name, row[name], row["epoch"])
         writer.flush()
 
     return write

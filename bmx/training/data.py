@@ -13,6 +13,11 @@ from ..errors import Error
 Augment = Callable[[np.ndarray, np.random.RandomState], np.ndarray]
 
 
+def remark(others: Sequence[str]) -> str:
+    """Return what the source of a data set says about files that have not the SHA-1 of the published ones."""
+    return f"; not as published, by their SHA-1: {', '.join(others)}" if others else ""
+
+
 class Dataset(NamedTuple):
     """Images and labels for training and for the test, and a phrase that says what they are.
 
@@ -120,6 +125,11 @@ class Batches:
         self.small_epochs = small_epochs
         self.mean, self.std = (np.array(values, np.float32).reshape(-1, 1, 1) for values in (mean, std))
 
+    @property
+    def count(self) -> int:
+        """Number of images."""
+        return len(self.images)
+
     def __len__(self) -> int:
         """Batches of an epoch."""
         batches = len(self.images) / (self.batch_size * self.part[1])
@@ -147,5 +157,10 @@ class Batches:
         if epoch <= self.small_epochs:
             height, width = images.shape[2:]
             top, left = random.randint(0, [height // 4 + 1, width // 4 + 1])
-            images = images[:, :, top : top + height - height // 4, left : left + width - width // 4]
+            images = images[:, :, top:, left:][:, :, : small_side(height), : small_side(width)]
         return images
+
+
+def small_side(side: int) -> int:
+    """Return the height or width of the windows that small epochs are trained on."""
+    return side - side // 4

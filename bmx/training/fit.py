@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import functools
+import json
 import math
+import os
 import signal
+import sys
 import threading
 import time
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
 from mxnet import autograd, gluon
 
 from ..errors import Error
-from .checkpoint import Checkpoint
-from .data import Batches
+from ..optimizer import BinaryOptimizer
+from .checkpoint import Checkpoint, best_epoch
+from .data import Batches, small_side
 from .workers import Workers
+
+History = List[Dict[str, Any]]
+Batch = Tuple[mx.nd.NDArray, mx.nd.NDArray]
+
+
+def say(line: str) -> None:
+    """Print a line at once; when nobody reads the output any more, as behind ``| head``, say nothing and go on."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def fit(
@@ -32,17 +46,19 @@ def fit(
     settings: Optional[Dict[str, Any]] = None,
     objective: Optional[Callable] = None,
     seed: int = 0,
-    log: Callable[[str], Any] = functools.partial(print, flush=True),
+    log: Callable[[str], Any] = say,
     keep_best: bool = False,
     contexts: Sequence[mx.Context] = (),
     workers: Optional[Workers] = None,
-    callbacks: Sequence[Callable[[List[Dict[str, Any]]], Any]] = (),
-) -> List[Dict[str, Any]]:
+    callbacks: Sequence[Callable[[History], Any]] = (),
+    overwrite: bool = False,
+) -> History:
     """Train a classifier; after each epoch print its validation accuracy and write a checkpoint.
 
-    A run that is stopped, by Ctrl-C or by `epochs`, and resumed ends with the same parameters, bit for bit, as one
-    that was not stopped: parameters, optimizer state, the place in the epoch and the history are in the checkpoint, and
-    random numbers follow from `seed`, epoch and batch. Two things are not in it: what gradient compression has left
+    The checkpoint is also written before the validation, after Ctrl-C and SIGTERM, and when `train` fails to give a
+    batch. A run that is stopped, by these or by `epochs`, and resumed ends with the same parameters, bit for bit, as
+    one that was not stopped: parameters, optimizer state, the place in the epoch and the history are in the checkpoint,
+    and random numbers follow from `seed`, epoch and batch. Two things are not in it: what gradient compression has left
     over for later steps, and the running averages of BatchNorm of all workers but the first.
 
     Parameters
@@ -75,7 +91,11 @@ def fit(
     workers : Workers, optional
         The processes that train together. All call this function; the first one validates, logs and writes.
     callbacks : sequence of callable, optional
-        Each is called after every epoch with the history up to it, see below.
+        Each is called after every epoch with the history up to it, see below, to whose last row it may add. One with
+        a method ``begin`` has it called, without arguments, before the first step: the parameters have their values.
+        With ``callbacks=[bmx.optimizer.FlipRatio(net)]`` rows and log have the ratio of weights that were flipped.
+    overwrite : bool, default False
+        Whether to begin although there is an earlier run at `prefix`, and let this one take its place.
 
     Returns
     -------
@@ -86,10 +106,12 @@ def fit(
     Raises
     ------
     bmx.Error
-        If the loss stops being a number, a checkpoint cannot be written, or the one to resume from is missing, damaged
-        or of another network, optimizer or settings.
+        If the loss stops being a number, a label is none of the network's classes, a checkpoint cannot be written, or
+        the one to resume from is missing, damaged or of another network, optimizer or settings.
     KeyboardInterrupt
         On Ctrl-C, after the step in progress and the checkpoint; a second Ctrl-C stops at once.
+    SystemExit
+        On SIGTERM, in the same way; the status is 143.
     """
     if resume and prefix is None:
         raise Error("resume needs the prefix of the run to go on with")
@@ -101,18 +123,14 @@ def fit(
         raise Error(
             f"batch size {train.batch_size}; allowed with {len(contexts)} devices: multiples of {len(contexts)}"
         )
-    objective = objective or _cross_entropy
-    settings = {**(settings or {}), "optimizer": type(optimizer).__name__, "seed": seed}
-    images = next(iter(validation.epoch(0)))[0]
-    try:
-        for ctx in contexts:
-            net(images.as_in_context(ctx))  # gives parameters of unknown shape their shape and first values
-    except (ValueError, mx.MXNetError) as error:
-        shape = "x".join(map(str, images.shape[1:]))
-        raise Error(f"the network cannot take images of {shape}: {_reason(error)}") from None
-    trainer = workers.trainer(net.collect_params(), optimizer)
     first = workers.rank == 0
-    checkpoint = Checkpoint(prefix) if prefix else None
+    checkpoint = Checkpoint(prefix) if prefix is not None else None
+    if checkpoint and first:
+        checkpoint.prepare(resume, overwrite)
+    objective = objective or _cross_entropy
+    settings = _plain({**(settings or {}), "optimizer": _name(optimizer), "seed": seed})
+    classes = _shaped(net, train, validation, contexts)
+    trainer = workers.trainer(net.collect_params(), optimizer)
     run = {"epoch": 0, "batch": 0, "loss": 0.0, "seconds": 0.0, "history": [], "settings": settings}
     images_of_a_step = train.batch_size * (1 if workers.asynchronous else workers.count)
     if not workers.distributed:  # gives all devices the averages of BatchNorm of the first one, as only the start may
@@ -123,28 +141,73 @@ def fit(
             log(f"resuming {_place(run)}")
     if workers.distributed:  # gives all workers what the first one has restored
         workers.start(trainer, images_of_a_step)
+    for callback in callbacks if first else ():
+        getattr(callback, "begin", lambda: None)()
 
-    with _deferred_interrupt() as interrupted:
+    with _deferred_signals() as signals:
         while run["epoch"] < epochs:
-            stop = _train_epoch(net, trainer, objective, train, run, interrupted, contexts, workers)
-            done = run["batch"] == len(train)
-            if done:
+            ended = _train_epoch(net, trainer, objective, train, run, signals, contexts, workers, classes)
+            if first and checkpoint:
+                checkpoint.save(net, trainer, run)  # an error in the validation shall not cost the epoch
+            if run["batch"] == len(train):
                 measured = accuracy(net, validation, contexts[0]) if first else 0.0
                 row = _finish_epoch(run, len(train) * train.batch_size, workers.count, measured, trainer)
                 if first:
+                    for callback in callbacks:
+                        callback(run["history"])
                     log(_line(run["history"], epochs))
-            if first and checkpoint:
-                checkpoint.save(net, trainer, run)
-                if done and keep_best and row["accuracy"] >= max(other["accuracy"] for other in run["history"]):
-                    checkpoint.save_best(net, row["epoch"])
-            if first and done:
-                for callback in callbacks:
-                    callback(run["history"])
-            if stop:
-                if first:
+                if first and checkpoint:
+                    if keep_best and best_epoch(run["history"]) is row:
+                        checkpoint.save_best(net, row["epoch"])
+                    checkpoint.save(net, trainer, run)
+            if ended:
+                if first and not isinstance(ended, Exception):
                     log(f"interrupted {_place(run)}")
-                raise KeyboardInterrupt
+                raise ended
     return run["history"]
+
+
+def _plain(settings: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the settings as they are when a checkpoint has been written and read: tuples are lists then."""
+    for name, value in settings.items():
+        try:
+            settings[name] = json.loads(json.dumps(value))
+        except (TypeError, ValueError):
+            kind = type(value).__name__
+            raise Error(f"settings: {name!r} is of type {kind}; allowed are str, int, float and bool") from None
+    return settings
+
+
+def _name(optimizer: mx.optimizer.Optimizer) -> str:
+    if isinstance(optimizer, BinaryOptimizer):
+        return f"{_name(optimizer.optimizer)}, of 1-bit weights {_name(optimizer.binary)}"
+    return type(optimizer).__name__
+
+
+def _shaped(net: gluon.HybridBlock, train: Batches, validation: Batches, contexts: List[mx.Context]) -> int:
+    """Give parameters of unknown shape their shape and first values; return the number of classes."""
+    if not isinstance(net, gluon.HybridBlock):
+        raise Error(f"the network is a {type(net).__name__}; allowed are HybridBlocks: checkpoints have its symbol")
+    images = next(iter(validation.epoch(0)))[0]
+    shape = "x".join(map(str, images.shape[1:]))
+    try:
+        scores = [net(images.as_in_context(ctx)) for ctx in contexts][0]
+    except RuntimeError as error:  # also MXNetError
+        if "initialize" in str(error) and not isinstance(error, mx.MXNetError):
+            raise Error(f"the network has no parameters yet ({_reason(error)}): call its initialize()") from None
+        raise Error(f"the network cannot take images of {shape}: {_reason(error)}") from None
+    except ValueError as error:
+        raise Error(f"the network cannot take images of {shape}: {_reason(error)}") from None
+    if getattr(train, "small_epochs", 0):
+        height, width = map(small_side, images.shape[2:])
+        try:
+            net(images[:, :, :height, :width].as_in_context(contexts[0])).wait_to_read()
+        except (ValueError, mx.MXNetError):
+            raise Error(
+                f"small epochs need a network that ends in a global pooling; this one takes images of {shape}, but not "
+                f"of {height}x{width}"
+            ) from None
+    return scores.shape[1]
 
 
 def accuracy(net: gluon.HybridBlock, batches: Batches, ctx: Optional[mx.Context] = None) -> float:
@@ -152,6 +215,7 @@ def accuracy(net: gluon.HybridBlock, batches: Batches, ctx: Optional[mx.Context]
     hits = total = 0
     for images, labels in batches.epoch(0):
         scores = net(images if ctx is None else images.as_in_context(ctx))
+        _check_labels(labels, scores.shape[1], batches)
         hits += int((scores.asnumpy().argmax(axis=1) == labels.asnumpy()).sum())
         total += len(labels)
     return hits / total
@@ -167,18 +231,20 @@ def _train_epoch(
     objective: Callable,
     train: Batches,
     run: Dict[str, Any],
-    interrupted: List[int],
+    signals: List[int],
     contexts: List[mx.Context],
     workers: Workers,
-) -> bool:
-    """Train the rest of the epoch that `run` is in, or until an interrupt, which is what is returned.
+    classes: int,
+) -> Optional[BaseException]:
+    """Train the rest of the epoch that `run` is in, or until a signal or an error of the data, which is returned.
 
     Counts what was done in `run`.
     """
     epoch = run["epoch"] + 1
     start = time.time() - run["seconds"]
     previous: List[mx.nd.NDArray] = []
-    stop = False
+    ended: Optional[BaseException] = None
+    batches = train.epoch(epoch, start=run["batch"]) if run["batch"] < len(train) else iter(())
 
     def count(totals: List[mx.nd.NDArray]) -> None:
         run["loss"] += sum(float(total.asscalar()) for total in totals)
@@ -186,7 +252,15 @@ def _train_epoch(
             raise _diverged(f"the loss is {run['loss']}", trainer, run)
 
     with _progress_bar(train, epoch, run["batch"]) if workers.rank == 0 else contextlib.nullcontext(_NoBar()) as bar:
-        for images, labels in train.epoch(epoch, start=run["batch"]):
+        while not ended:
+            try:
+                images, labels = next(batches)
+                _check_labels(labels, classes, train)
+            except StopIteration:
+                break
+            except Exception as error:  # also of a program's own batches
+                ended = error
+                break
             words = [run["settings"]["seed"], epoch, run["batch"]] + ([workers.rank] if workers.rank else [])
             seeds = np.random.SeedSequence(words).generate_state(2)
             mx.random.seed(int(seeds[0]))
@@ -200,15 +274,23 @@ def _train_epoch(
             count(previous)  # one step late, so that MXNet computes while Python prepares
             previous = [loss.sum() for loss in losses]
             bar.update(len(images))
-            stop = workers.agree(bool(interrupted))
-            if stop:
-                break
+            if workers.agree(bool(signals)):
+                ended = SystemExit(128 + signal.SIGTERM) if signal.SIGTERM in signals else KeyboardInterrupt()
     count(previous)
     for param in net.collect_params().values():  # binary layers hide them from the loss: the sign of NaN is +1
         if not mx.nd.all_finite(param.list_data()[0]).asscalar():
             raise _diverged(f"{param.name} has values that are not finite", trainer, run)
     run["seconds"] = time.time() - start
-    return stop
+    return ended
+
+
+def _check_labels(labels: mx.nd.NDArray, classes: int, batches: Batches) -> None:
+    """Raise an error where a label is none of the classes: losses take such a label for another one, or for none."""
+    values = labels.asnumpy()
+    wrong = values[~((values >= 0) & (values < classes))]
+    if wrong.size:
+        where = getattr(batches, "path", "the images")
+        raise Error(f"{where}: label {wrong[0]:g}; allowed with a network of {classes} classes: 0 to {classes - 1}")
 
 
 def _finish_epoch(
@@ -228,13 +310,14 @@ def _finish_epoch(
     return row
 
 
-def _line(history: List[Dict[str, Any]], epochs: int) -> str:
+def _line(history: History, epochs: int) -> str:
     """Say in a line how the last epoch went, and how long the other ones will take at its speed."""
     row = history[-1]
     left = round(row["seconds"] * (epochs - row["epoch"]))
     return (
         f"epoch {row['epoch']:{len(str(epochs))}}/{epochs}  loss {row['loss']:.4f}  validation accuracy "
         f"{row['accuracy']:.2%}  {row['seconds']:.1f} s  {row['images_per_second']:.0f} img/s"
+        + (f"  {row['flip_ratio']:.2%} flipped" if "flip_ratio" in row else "")
         + (f"  {datetime.timedelta(seconds=left)} left" if left else "")
     )
 
@@ -273,20 +356,23 @@ class _NoBar:
 
 
 @contextlib.contextmanager
-def _deferred_interrupt() -> Iterator[List[int]]:
-    """Give a list that the first Ctrl-C makes non-empty, instead of raising anywhere; the second one raises."""
+def _deferred_signals() -> Iterator[List[int]]:
+    """Give a list that Ctrl-C and SIGTERM are put into, instead of raising anywhere; the second Ctrl-C raises."""
     seen: List[int] = []
     if threading.current_thread() is not threading.main_thread():  # only the main thread can handle signals
         yield seen
         return
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in (signal.SIGINT, signal.SIGTERM)}
 
     def note(number: int, frame: Any) -> None:
         seen.append(number)
-        signal.signal(signal.SIGINT, before)
+        if number == signal.SIGINT:  # of SIGTERM there may come two, from `bmx launch` and from who stops it
+            signal.signal(number, before[number])
 
-    signal.signal(signal.SIGINT, note)
+    for number in before:
+        signal.signal(number, note)
     try:
         yield seen
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

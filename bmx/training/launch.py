@@ -19,7 +19,7 @@ from ..errors import Error
 
 ROLES = ("scheduler", "server", "worker")
 PATIENCE = 10.0  # seconds that the others have, to end by themselves, after a process has failed
-LAST_WORK = 600.0  # seconds for the checkpoint after Ctrl-C, and for servers to end after the workers
+LAST_WORK = 600.0  # seconds for the checkpoint after Ctrl-C or SIGTERM, and for servers to end after the workers
 _SERVE = "from bmx.training.launch import serve; serve({role!r})"
 
 
@@ -57,9 +57,10 @@ def launch(
     role: Optional[str] = None,
     timeout: Optional[float] = None,
 ) -> int:
-    """Start processes and wait for them; return 0, or 130 if they have ended after Ctrl-C.
+    """Start processes and wait for them; return 0, or 130 if they have ended after Ctrl-C, 143 after SIGTERM.
 
-    When one process fails, the others are stopped, as they would wait for it for ever. SIGTERM stops all.
+    When one process fails, the others are stopped, as they would wait for it for ever. SIGTERM, which Slurm and
+    Kubernetes send before they kill, is passed on to the workers, which write a checkpoint as after Ctrl-C.
 
     Parameters
     ----------
@@ -94,10 +95,10 @@ def launch(
         port = _free_port()
     wanted = {role: 1} if role else {"scheduler": 1, "server": servers, "worker": workers}
     children: List[_Child] = []
-    interrupts: List[int] = []
+    signals: List[int] = []
     before = {
-        signal.SIGINT: signal.signal(signal.SIGINT, lambda number, frame: interrupts.append(number)),  # for the workers
-        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number)),
+        number: signal.signal(number, lambda number, frame: signals.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
     }
     if role is None:
         names = environment(workers, servers, host, port, "worker").items()
@@ -111,7 +112,7 @@ def launch(
                 argv = list(command) if kind == "worker" else [sys.executable, "-c", _SERVE.format(role=kind)]
                 process = _start(argv, environ)
                 children.append(_Child(f"{kind} (process {process.pid})", process))
-        return _watch(children, interrupts, timeout)
+        return _watch(children, signals, timeout)
     finally:
         _stop(children)
         for number, handler in before.items():
@@ -123,7 +124,8 @@ def serve(role: str) -> None:
 
     MXNet would do this inside ``import mxnet``, where the server could not import the optimizers of this package.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the workers, which still need the servers
+    for number in (signal.SIGINT, signal.SIGTERM):  # they are for the workers, which still need the servers
+        signal.signal(number, signal.SIG_IGN)
     import mxnet as mx
 
     import bmx  # noqa: F401  (for its optimizers)
@@ -166,27 +168,34 @@ def _start(argv: List[str], environ: Dict[str, str]) -> subprocess.Popen:
         raise Error(f"{argv[0]}: cannot be started ({error.strerror})") from None
 
 
-def _watch(children: List[_Child], interrupts: List[int], timeout: Optional[float]) -> int:
+def _watch(children: List[_Child], signals: List[int], timeout: Optional[float]) -> int:
     """Wait until all have ended; raise an error when one fails or the time is over."""
     start = time.monotonic()
     last = None  # when the others must have ended
     status = 0
+    passed_on = killed = False
     running = list(children)
     while running:
         time.sleep(0.1)
+        if signal.SIGTERM in signals and not passed_on:
+            passed_on = True  # Ctrl-C the terminal sends to the workers itself
+            for child in _workers(running):
+                child.process.terminate()
         for child in list(running):
             code = child.process.poll()
             if code is None:
                 continue
             running.remove(child)
-            if code in (130, -signal.SIGINT) and interrupts:
-                status = 130
+            stopped_by = code - 128 if code > 128 else -code
+            if stopped_by in signals:
+                status, killed = 128 + stopped_by, killed or code < 0
             elif code != 0:
                 _grace(running)
                 raise Error(f"{child.name} {_ending(code)}; the others have been stopped, as they would wait for it")
+        if killed and not _workers(running):
+            return status  # the servers would wait for a worker that has not taken its leave
         now = time.monotonic()
-        workers_left = any(child.name.startswith("worker") for child in running)
-        if last is None and (interrupts or (running and not workers_left and len(children) > 1)):
+        if last is None and (signals or (running and not _workers(running) and len(children) > 1)):
             last = now + LAST_WORK
         if timeout is not None and now - start > timeout:
             raise Error(f"{', '.join(child.name for child in running)} not done after {timeout:g} s; stopped")
@@ -195,10 +204,14 @@ def _watch(children: List[_Child], interrupts: List[int], timeout: Optional[floa
     return status
 
 
+def _workers(children: List[_Child]) -> List[_Child]:
+    return [child for child in children if child.name.startswith("worker")]
+
+
 def _grace(running: List[_Child]) -> None:
     """Give workers that fail too, for the same reason, time to say so."""
     end = time.monotonic() + PATIENCE
-    while time.monotonic() < end and any(c.name.startswith("worker") and c.process.poll() is None for c in running):
+    while time.monotonic() < end and any(child.process.poll() is None for child in _workers(running)):
         time.sleep(0.1)
 
 
@@ -212,9 +225,10 @@ def _ending(code: int) -> str:
 
 
 def _stop(children: List[_Child]) -> None:
+    workers = _workers(children)
     for child in children:
         if child.process.poll() is None:
-            child.process.terminate()
+            child.process.terminate() if child in workers else child.process.kill()  # servers ignore SIGTERM
     end = time.monotonic() + 3
     for child in children:
         try:

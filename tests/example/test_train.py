@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import types
 
 import mxnet as mx
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from bmx.training import command
+from bmx.training.cifar import CIFAR10_FILES
 
 EPOCH = re.compile(r"epoch +(\d+)/\d+  loss ([\d.]+)  validation accuracy ([\d.]+)%")
 TINY = "--dataset synthetic --model lenet --shape 1,28,28 --limit 32 --batch-size 16 --epochs 2".split()
@@ -117,12 +119,40 @@ def test_ctrl_c_and_resume_end_with_the_bytes_of_a_whole_run(start, main, tmp_pa
         ["--bits", 32, "--lr-schedule", "poly", "--warmup-epochs", 0.5],
         [*SMALL, "--activation-method", "swish_sign", "--approximation", "xnor", "--grad-bit", 8],
         [*SMALL, "--bits", 2, "--weight-quantization", "twn", "--clip-threshold", 1.3],
-        [*SMALL, "--optimizer", "bop", "--clip-weights", 1],
+        [*SMALL, "--optimizer", "bop", "--clip-weights", 1, "--bop-gamma", 1e-3, "--bop-threshold", 1e-7],
+        ["--optimizer", "dcasgd"],
     ],
 )
 def test_options_train(main, options):
     status, output, errors = main(*TINY, *options)
     assert status == 0 and len(EPOCH.findall(output)) == 2, errors
+
+
+def test_nothing_is_said_about_the_learning_rate_of_the_optimizer(main):
+    assert "overwritten" not in "".join(main(*TINY, "--dry-run")[1:])
+
+
+def test_a_prefix_that_cannot_be_written_is_found_before_an_epoch(main):
+    status, output, errors = main(*TINY, "--prefix", f"runs/{300 * 'x'}")
+    assert status == 1 and not EPOCH.search(output) and "x.resume: cannot be written (File name too long)" in errors
+
+
+def test_an_earlier_run_is_kept_unless_it_is_to_be_overwritten(main, tmp_path):
+    assert main(*TINY, "--prefix", "net")[0] == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    status, output, errors = main(*TINY, "--prefix", "net")
+    assert status == 1 and not output and "error: net.resume: there is an earlier run with this prefix" in errors
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert main(*TINY[:-1], 1, "--prefix", "net", "--overwrite")[0] == 0
+    assert not (tmp_path / "net-0002.params").exists() and (tmp_path / "net-0001.params").exists()
+
+
+def test_a_reader_that_goes_away_does_not_end_the_training(start, tmp_path):
+    process = start("train_resnet18_cifar10.py", *TINY, "--prefix", "net")
+    process.stdout.readline()
+    process.stdout.close()
+    errors = process.stderr.read()
+    assert process.wait() == 0 and "Traceback" not in errors and (tmp_path / "net-0002.params").exists()
 
 
 def test_distillation_from_the_float_twin(main):
@@ -131,20 +161,39 @@ def test_distillation_from_the_float_twin(main):
     assert status == 0 and len(EPOCH.findall(output)) == 2, errors
 
 
-def test_grad_dtype(main, monkeypatch):
-    monkeypatch.setenv("BMX_GRAD_DTYPE", "float32")  # and put back afterwards
-    assert main(*TINY, "--grad-dtype", "bfloat16")[0] == 0
-    assert os.environ["BMX_GRAD_DTYPE"] == "bfloat16"
+@pytest.mark.parametrize("model", [["--model", "lenet"], SMALL])
+def test_grad_dtype(main, tmp_path, model):
+    assert main(*TINY[:-1], 1, *model, "--grad-dtype", "bfloat16", "--prefix", "net")[0] == 0
+    assert '"grad_dtype": "bfloat16"' in (tmp_path / "net-symbol.json").read_text()
 
 
-def test_tensorboard(main, tmp_path):
+def test_tensorboard(main, monkeypatch):
+    scalars = []
+
+    class SummaryWriter:
+        """Stands for tensorboardX's; its disk is full in the second epoch."""
+
+        def __init__(self, folder):
+            assert folder == "board"
+
+        def add_scalar(self, name, value, epoch):
+            if epoch == 2:
+                raise OSError("disk full")
+            scalars.append(name)
+
+        def flush(self):
+            pass
+
+    monkeypatch.setitem(sys.modules, "tensorboardX", types.SimpleNamespace(SummaryWriter=SummaryWriter))
+    status, output, errors = main(*TINY, *SMALL, "--tensorboard", "board")
+    assert status == 0 and scalars == ["loss", "accuracy", "learning_rate", "images_per_second", "flip_ratio"], errors
+    assert output.count("going on without: disk full") == 1 and len(re.findall(r"[\d.]+% flipped", output)) == 2
+
+
+def test_tensorboard_says_what_to_install(main, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
     status, _, errors = main(*TINY, "--tensorboard", "board")
-    try:
-        import tensorboardX  # noqa: F401
-    except ImportError:
-        assert status == 1 and errors.splitlines()[-1].startswith("error: --tensorboard needs tensorboardX: pip")
-    else:
-        assert status == 0 and list((tmp_path / "board").iterdir())
+    assert status == 1 and errors.splitlines()[-1].startswith("error: --tensorboard needs tensorboardX: pip")
 
 
 @pytest.mark.parametrize(
@@ -170,6 +219,29 @@ def test_tensorboard(main, tmp_path):
         (["--warmup-epochs", 2], "2 epochs of warm-up; allowed in a run of 2: "),
         (["--mixup", -1], "mixup is -1; allowed: 0 or more"),
         (["--teacher", "none-0001.params"], "none-symbol.json: "),
+        (["--teacher", "old-0001.params"], "old-0001.params: lacks "),
+        (["--small-epochs", 2], "need a network that ends in a global pooling; this one takes images of 1x28x28, but"),
+        (["--small-epochs", -1], "--small-epochs is -1; allowed: 0 or more"),
+        (["--lr", "inf"], "--lr is inf; allowed: more than 0"),
+        (["--wd", -1], "--wd is -1; allowed: 0 or more"),
+        (["--wd", "nan"], "--wd is nan; allowed: 0 or more"),
+        (["--mixup", "inf"], "--mixup is inf; allowed: 0 or more"),
+        (["--momentum", 5], "--momentum is 5; allowed: 0 to less than 1"),
+        (["--lr-factor", -1], "--lr-factor is -1; allowed: more than 0"),
+        (["--lr-factor", "nan"], "--lr-factor is nan; allowed: more than 0"),
+        (["--lr-steps", 99], "--lr-steps has 99; allowed in a run of 2 epochs: between 0 and that"),
+        (["--optimizer", "test"], "no optimizer 'test'; there are adadelta, "),
+        (["--bop-gamma", 0.1], "--bop-gamma is for --optimizer bop, not for adam"),
+        (
+            [*SMALL, "--optimizer", "bop", "--bop-threshold", -1],
+            "threshold=-1.0: a threshold is a number of at least 0",
+        ),
+        ([*SMALL, "--activation-method", "relu"], "'relu' with activations of 1 bits; allowed: det_sign, "),
+        ([*SMALL, "--weight-quantization", "dorefa"], "'dorefa' with weights of 1 bits; allowed: det_sign, "),
+        (["--model", "birealnet18", "--activation-method", "swish_sign"], "birealnet18 has layers of its own"),
+        (["--model", "reactnet_r18", "--approximation", "xnor"], "reactnet_r18 has layers of its own"),
+        (["--resume", "--overwrite"], "give one of them"),
+        (["--prefix", "runs/"], "prefix 'runs/': ends in a folder"),
         (["--gpus", "0,1"], "--gpus 0,1: MXNet sees 0 GPUs; "),
         (["--kv-store", "dist_sync"], "KVStore dist_sync needs a scheduler and servers"),
         (["--gradient-compression", "2bit"], "KVStore local sends nothing"),
@@ -178,6 +250,9 @@ def test_tensorboard(main, tmp_path):
     ],
 )
 def test_bad_input_is_one_line_and_status_1(main, tmp_path, arguments, message):
+    data = mx.sym.var("data")
+    (tmp_path / "old-symbol.json").write_text(mx.sym.FullyConnected(data, num_hidden=10, name="fc").tojson())
+    mx.nd.save(str(tmp_path / "old-0001.params"), {"arg:conv1_weight": mx.nd.zeros((1,))})
     status, output, errors = main(*TINY, *arguments)
     assert status == 1 and not (tmp_path / "runs").exists()
     lines = [line for line in errors.splitlines() if line.startswith("error")]
@@ -191,12 +266,56 @@ def test_bad_input_is_one_line_and_status_1(main, tmp_path, arguments, message):
         (["--bits", 2], "the run has bits 1, not 2"),
         (["--lr", 0.1], "the run has lr 0.002, not 0.1"),
         (["--optimizer", "radam"], "the run has optimizer Adam, not RAdam"),
+        (["--no-thumbnail"], "the run has no thumbnail False, not True"),
+        (["--limit", 16], "the run has limit 32, not 16"),
     ],
 )
 def test_resume_with_something_else(main, change, message):
     assert main(*TINY[:-1], 1, "--prefix", "net")[0] == 0
     status, _, errors = main(*TINY, "--prefix", "net", "--resume", *change)
     assert status == 1 and f"error: net.resume: {message}" in errors
+
+
+def test_resume_with_another_optimizer_under_the_binary_one(main):
+    options = [*TINY[:-1], 1, *SMALL, "--clip-weights", 1, "--prefix", "net"]
+    assert main(*options)[0] == 0
+    status, _, errors = main(*options, "--resume", "--optimizer", "radam")
+    assert status == 1 and "the run has optimizer Adam, of 1-bit weights Adam, not RAdam, of 1-bit" in errors
+
+
+def test_data_may_be_found_elsewhere(main, tmp_path):
+    (tmp_path / "here").mkdir()
+    for name in CIFAR10_FILES:
+        (tmp_path / "here" / name).write_bytes(bytes(3 * 3073))
+    options = [*TINY[:-1], 1, "--dataset", "cifar10", "--batch-size", 5, "--prefix", "net", "--data-dir"]
+    assert main(*options, "here")[0] == 0
+    (tmp_path / "here").rename(tmp_path / "there")
+    status, _, errors = main(*options, tmp_path / "there", "--resume")
+    assert status == 0, errors
+
+
+@pytest.mark.parametrize(
+    "stop, asynchronous, status", [(KeyboardInterrupt(), False, 130), (SystemExit(143), False, 143),
+                                   (KeyboardInterrupt(), True, 130)]
+)  # fmt: skip
+def test_what_is_said_when_a_run_is_stopped(main, monkeypatch, tmp_path, stop, asynchronous, status):
+    """dist_async cannot be resumed."""
+
+    def run(args, workers):
+        raise stop
+
+    workers = types.SimpleNamespace(rank=0, count=2, distributed=True, asynchronous=asynchronous)
+    monkeypatch.setattr(command, "Workers", lambda *options: workers)
+    monkeypatch.setattr(command, "run", run)
+    (tmp_path / "net.resume").touch()
+    found, _, errors = main(*TINY, "--prefix", "net")
+    assert found == status and ("go on with: bmx launch -n 2 -s" in errors) == (not asynchronous)
+
+
+def test_a_teacher_of_other_images(main):
+    assert main(*TINY[:-1], 1, "--bits", 32, "--shape", "1,32,32", "--prefix", "float")[0] == 0
+    status, _, errors = main(*TINY, "--teacher", "float-0001.params")
+    assert status == 1 and errors.splitlines()[-1].startswith("error: the teacher cannot take images of 1x28x28: ")
 
 
 def test_corrupt_checkpoint(main, tmp_path):

@@ -99,7 +99,7 @@ def test_ctrl_c_says_how_to_go_on(root, train, data_dir, tmp_path):
             ["--data-dir", "nowhere"],
             "error: no MNIST in nowhere: put into nowhere: train-images-idx3-ubyte.gz (SHA-1 6c95",
         ),
-        (["--bits", 33], "error: LeNet: bits is 33; allowed: 1 (binary) to 32 (float)"),
+        (["--bits", 33], "error: bits=33: a bit width is an integer from 1 to 32"),
         (["--batch-size", 401], "error: batch size 401; allowed with these data: 1 to 400"),
         (["--resume"], "error: runs/lenet-1bit.resume: not found; there is no run with this prefix to resume"),
         (["--prefix", "/dev/null/net"], "error: cannot make the folder /dev/null of the checkpoint"),

@@ -15,6 +15,7 @@ DEFAULTS = {
     "weight_quantization": "det_sign",
     "approximation": "",
     "grad_bit": 32,
+    "grad_dtype": "",
 }
 
 
@@ -109,7 +110,7 @@ def test_quantization_functions():
 def test_configuration_prints_its_values():
     assert repr(nn.BinaryLayerConfig(bits=2)) == (
         "BinaryLayerConfig(grad_cancel=1.0, bits=2, bits_a=1, activation='det_sign', "
-        "weight_quantization='dorefa', approximation='', grad_bit=32)"
+        "weight_quantization='dorefa', approximation='', grad_bit=32, grad_dtype='')"
     )
 
 
@@ -126,6 +127,7 @@ def test_configuration_prints_its_values():
         ({"weight_quantization": "signum"}, "weight_quantization='signum'"),
         ({"bits": 1, "weight_quantization": "twn"}, "weight_quantization='twn' with bits=1: .* bits=2"),
         ({"grad_bit": 0}, "bits=0"),
+        ({"grad_dtype": "float16"}, "grad_dtype='float16': allowed are '', 'float32', 'bfloat16'"),
         ({"approximation": "xor"}, "approximation='xor'.*'binet', 'xnor'"),
     ],
 )
@@ -168,6 +170,7 @@ def test_impossible_configurations(values, message):
         (lambda: nn.QConv2D(4, 3, groups=3), "groups=3: must divide in_channels=0 and channels=4"),
         (lambda: nn.QConv2D(4, 3, groups=2, in_channels=3), "groups=2: must divide in_channels=3"),
         (lambda: nn.QDense(0), "units=0"),
+        (lambda: nn.QConv2D(3, 3, grad_dtype="half"), "grad_dtype='half': allowed are"),
         (lambda: nn.ScaledBinaryConv(3, dilation=2), r"dilation=\(2, 2\)"),
         (lambda: nn.BinaryConvolution(3, clip_threshold=-1), "-1"),
     ],

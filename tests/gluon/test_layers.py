@@ -275,6 +275,44 @@ def test_other_one_bit_method_changes_the_gradient_only(path):
     close(dw, expected[1] * (2 - 2 * np.abs(w)))
 
 
+@pytest.mark.parametrize("channels, groups", [(5, 1), (64, 2), (64, 1)])
+@pytest.mark.parametrize("path", PATHS)
+def test_gradients_in_bfloat16_are_those_in_float32_rounded(path, channels, groups):
+    """Table lookups, which are float32 in both, do not serve fewer than 8 channels, nor groups."""
+    results = []
+    for configured, given in (("float32", None), ("float32", "bfloat16"), ("bfloat16", None)):
+        with nn.path(path), nn.set_binary_layer_config(grad_dtype=configured):
+            layer = make(nn.QConv2D, "hybridized", channels=8, kernel_size=3, groups=groups, grad_dtype=given)
+            results.append(gradients(layer, signs((2, channels, 6, 6))))
+            assert ("bfloat16" in layer._cached_graph[1].tojson()) == (path == "operators" and results[1:] != [])
+    for exact, given, configured in zip(*results):
+        np.testing.assert_allclose(given, exact, rtol=0.02, atol=0.005 * np.abs(exact).max())
+        np.testing.assert_array_equal(given, configured)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_dense_gradients_in_bfloat16(path):
+    with nn.path(path):
+        results = [
+            gradients(make(nn.QDense, "hybridized", units=4, grad_dtype=kind), signs((3, 5)))
+            for kind in ("float32", "bfloat16")
+        ]
+    for exact, rounded in zip(*results):
+        np.testing.assert_allclose(rounded, exact, rtol=0.02, atol=0.005 * np.abs(exact).max())
+
+
+def gradients(layer, x):
+    """Those of data and weights, for weights and an output gradient that are the same for each layer."""
+    data = mx.nd.array(x)
+    layer(data)
+    layer.weight.set_data(mx.nd.array(floats(layer.weight.shape)))
+    data.attach_grad()
+    with autograd.record():
+        out = layer(data)
+    out.backward(mx.nd.array(floats(out.shape, 1)))
+    return data.grad.asnumpy(), layer.weight.grad().asnumpy()
+
+
 # QDense
 
 

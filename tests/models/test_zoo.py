@@ -10,7 +10,7 @@ from mxnet import autograd, gluon
 
 import bmx
 from bmx.gluon import nn
-from bmx.models import DenseNet, QuickNet, get_model, model_names
+from bmx.models import DenseNet, MeliusNet, QuickNet, get_model, model_names
 from bmx.models.birealnet import Shift
 from bmx.models.blocks import Precision
 from bmx.models.densenet import ChannelShuffle
@@ -118,7 +118,9 @@ def test_1_bit_sizes_are_the_published_ones(name, mebibytes, tolerance):
     assert size / 2**20 == pytest.approx(mebibytes, abs=tolerance)
 
 
-@pytest.mark.parametrize("family", [bmx.models.ResNet, bmx.models.ResNetE, bmx.models.BiRealNet, DenseNet, QuickNet])
+@pytest.mark.parametrize(
+    "family", [bmx.models.ResNet, bmx.models.ResNetE, bmx.models.BiRealNet, DenseNet, MeliusNet, QuickNet]
+)
 def test_docstrings_have_the_sizes(family):
     rows = re.findall(r"^ +(\w+) +([\d.]+) million +([\d.]+) MiB +([\d.]+) MiB ", family.__doc__, re.MULTILINE)
     assert rows
@@ -126,6 +128,27 @@ def test_docstrings_have_the_sizes(family):
         result = summary(get_model(name), input_shape(name))
         expected = [result.parameters / 1e6, result.memory / 2**20, result.float_memory / 2**20]
         assert numbers == [f"{number:.1f}" for number in expected]
+
+
+@pytest.mark.parametrize("name", ["lenet", "alexnet", "binarynet_cifar", "reactnet_r18"])
+def test_docstrings_without_a_table_have_the_sizes(name):
+    net = get_model(name)
+    text = " ".join(type(net).__doc__.split())
+    found = re.search(r"([\d.]+) million parameters, ([\d.]+) MiB in 1 bit.*?([\d.]+) MiB in float32", text)
+    result = summary(net, input_shape(name))
+    expected = [result.parameters / 1e6, result.memory / 2**20, result.float_memory / 2**20]
+    assert list(found.groups()) == [f"{number:.1f}" for number in expected]
+    assert name != "lenet" or round(result.memory / 1000) == 206  # as published, in kB
+
+
+@pytest.mark.parametrize(
+    "options", [{"bits": "1", "bits_a": "1"}, {"bits": None, "bits_a": None}, {"bits": 1.5, "bits_a": 1.5},
+                {"bits": True, "bits_a": True}, {"classes": "3"}, {"classes": 0}]
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["lenet", "binarynet_cifar"])
+def test_what_is_no_number_of_bits_or_classes(name, options):
+    with pytest.raises(bmx.Error, match="a bit width is an integer from 1 to 32|classes is .*; allowed: 1 or more"):
+        get_model(name, **options)
 
 
 def train(net, shape, steps=2):

@@ -1,6 +1,7 @@
 """CIFAR's binary files and Fashion-MNIST, right and wrong ones."""
 
 import gzip
+import hashlib
 
 import numpy as np
 import pytest
@@ -31,7 +32,16 @@ def test_cifar10(folder):
     rows = np.concatenate([records(3, 1, seed) for seed in range(5)])
     np.testing.assert_array_equal(data.train_images.reshape(15, -1), rows[:, 1:])
     np.testing.assert_array_equal(data.train_labels, rows[:, 0])
-    assert f"CIFAR-10, 15 training and 3 test images, from {folder}" == data.source
+    others = ", ".join(CIFAR10_FILES)
+    assert data.source == (
+        f"CIFAR-10, 15 training and 3 test images, from {folder}; not as published, by their SHA-1: {others}"
+    )
+
+
+def test_files_with_the_published_sha1_are_not_remarked_on(folder, monkeypatch):
+    for name in CIFAR10_FILES:
+        monkeypatch.setitem(CIFAR10_FILES, name, hashlib.sha1((folder / name).read_bytes()).hexdigest())
+    assert cifar10(str(folder)).source.endswith(f"images, from {folder}")
 
 
 def test_cifar10_as_the_archive_has_it_in_gluons_folder(folder, tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from mxnet.gluon import nn
 
 import bmx
 from bmx.training import Batches, Checkpoint, accuracy, fit, plot_curves
+from bmx.training.arguments import HIDDEN
 
 
 def problem(seed=0, batch_size=8):
@@ -33,6 +34,15 @@ def network(units=8, activation="relu"):
     net.initialize(mx.init.Xavier())
     net(mx.nd.zeros((1, 16)))  # initializes now, with the seed above
     net.hybridize()
+    return net
+
+
+def binary_network(inputs=16):
+    mx.random.seed(3)
+    net = nn.HybridSequential()
+    with net.name_scope():
+        net.add(bmx.gluon.nn.QDense(8, in_units=inputs), nn.BatchNorm(), nn.Dense(2, in_units=8))
+    net.initialize(mx.init.Xavier())
     return net
 
 
@@ -73,44 +83,94 @@ def test_equal_runs_are_equal():
     assert_equal_parameters(first, second)
 
 
-@pytest.mark.parametrize(
-    "optimizer", [adam, lambda: mx.optimizer.SGD(learning_rate=0.1, momentum=0.9), mx.optimizer.SGD]
-)
-def test_resumed_run_equals_an_uninterrupted_one(tmp_path, optimizer):
-    whole, begun, resumed = network(), network(), network()
-    expected = run(whole, 4, optimizer=optimizer())
-    run(begun, 2, prefix=str(tmp_path / "net"), optimizer=optimizer())
-    history = run(resumed, 4, prefix=str(tmp_path / "net"), optimizer=optimizer(), resume=True)
+OPTIMIZERS = sorted(set(mx.optimizer.Optimizer.opt_registry) - HIDDEN - {"bop"})
+
+
+@pytest.mark.parametrize("name", [*OPTIMIZERS, "binary"])
+def test_resumed_run_equals_an_uninterrupted_one(tmp_path, name):
+    def optimizer():
+        if name == "binary":
+            return bmx.optimizer.BinaryOptimizer("nadam", binary="bop", clip=1)
+        options = {"momentum": 0.9} if name in ("sgd", "lars") else {}
+        return adam() if name == "adam" else mx.optimizer.create(name, learning_rate=0.01, **options)
+
+    make = binary_network if name == "binary" else network
+    whole, begun, resumed = make(), make(), make()
+    expected = run(whole, 3, optimizer=optimizer())
+    run(begun, 1, prefix=str(tmp_path / "net"), optimizer=optimizer())
+    history = run(resumed, 3, prefix=str(tmp_path / "net"), optimizer=optimizer(), resume=True)
     assert without_times(history) == without_times(expected)
     assert_equal_parameters(whole, resumed)
 
 
 @pytest.mark.parametrize("batch", [1, 5, 8])
-def test_ctrl_c_finishes_the_step_and_leaves_a_checkpoint_to_resume_from(tmp_path, batch):
+@pytest.mark.parametrize("number, raised", [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_finishes_the_step_and_leaves_a_checkpoint_to_resume_from(tmp_path, batch, number, raised):
     prefix = str(tmp_path / "net")
     whole, stopped, resumed = network(), network(), network()
     expected = run(whole, 3)
 
-    class PressesCtrlC(Batches):
-        def epoch(self, number, start=0):
-            for i, item in enumerate(super().epoch(number, start)):
-                if number == 2 and i == batch - 1:
-                    os.kill(os.getpid(), signal.SIGINT)
+    class Stopped(Batches):
+        def epoch(self, epoch, start=0):
+            for i, item in enumerate(super().epoch(epoch, start)):
+                if epoch == 2 and i == batch - 1:
+                    os.kill(os.getpid(), number)
                 yield item
 
     def interrupted_problem():
         train, validation = problem()
-        return PressesCtrlC(train.images, train.labels, train.batch_size, train=True), validation
+        return Stopped(train.images, train.labels, train.batch_size, train=True), validation
 
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
+    before = signal.getsignal(number)
+    with pytest.raises(raised) as stop:
         run(stopped, 3, prefix=prefix, problem=interrupted_problem)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before and (raised is KeyboardInterrupt or stop.value.code == 143)
     symbol, arguments, auxiliary = mx.model.load_checkpoint(prefix, 2)
     assert set(symbol.list_arguments()) == {"data", *arguments}
     assert not (tmp_path / "net-0001.params").exists()
     assert without_times(run(resumed, 3, prefix=prefix, resume=True)) == without_times(expected)
     assert_equal_parameters(whole, resumed)
+
+
+@pytest.mark.parametrize("fails, done", [("train", (1, 3)), ("validation", (1, 8))])
+def test_an_error_of_the_data_costs_no_step(tmp_path, fails, done):
+    """Those of the second epoch are damaged from the fourth batch on: repaired, the run goes on as if they had not."""
+    prefix = str(tmp_path / "net")
+
+    class Damaged(Batches):
+        passes = 0
+
+        def epoch(self, number, start=0):
+            self.passes += 1
+            for i, item in enumerate(super().epoch(number, start)):
+                if (number == 2 and i == 3) or (not self.train and self.passes == 3):  # fit looks at one batch first
+                    raise bmx.Error("photo.png: cannot be decoded")
+                yield item
+
+    def damaged():
+        train, validation = problem()
+        damaged = train if fails == "train" else validation
+        damaged.__class__ = Damaged
+        return train, validation
+
+    whole, stopped, resumed = network(), network(), network()
+    expected = run(whole, 3)
+    with pytest.raises(bmx.Error, match="photo.png: cannot be decoded"):
+        run(stopped, 3, prefix=prefix, problem=damaged)
+    progress = json.loads(mx.nd.load(f"{prefix}.resume")["progress"].asnumpy().tobytes().decode())
+    assert (progress["epoch"], progress["batch"]) == done
+    assert without_times(run(resumed, 3, prefix=prefix, resume=True)) == without_times(expected)
+    assert_equal_parameters(whole, resumed)
+
+
+@pytest.mark.parametrize("label", [2, -1, float("nan")])
+@pytest.mark.parametrize("part", [0, 1], ids=["train", "validation"])
+def test_labels_that_the_network_does_not_know(label, part):
+    batches = problem()
+    batches[part].labels = np.where(np.arange(64) == 40, np.float32(label), batches[part].labels)
+    batches[part].path = "train.rec"
+    with pytest.raises(bmx.Error, match=f"train.rec: label {label:g}; allowed with a network of 2 classes: 0 to 1"):
+        run(network(), 1, problem=lambda: batches)
 
 
 def test_checkpoint_runs_in_module_and_symbol_block(tmp_path):
@@ -139,6 +199,25 @@ def test_only_the_newest_parameters_are_kept_and_nothing_else_is_removed(tmp_pat
     files = ["net-0003.params", "net-symbol.json", "net.resume"]
     assert sorted(os.listdir(tmp_path / "new")) == files
     assert sorted(os.listdir(tmp_path)) == sorted([*files, "net-0009.params", "new"])
+
+
+def test_an_earlier_run_is_overwritten_only_when_asked_and_then_wholly(tmp_path):
+    prefix = str(tmp_path / "net")
+    run(network(), 2, prefix=prefix, keep_best=True)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(bmx.Error, match="net.resume: there is an earlier run with this prefix; .*--overwrite"):
+        run(network(units=9), 1, prefix=prefix)
+
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    run(network(units=9), 1, prefix=prefix, overwrite=True)
+    assert sorted(os.listdir(tmp_path)) == ["net-0001.params", "net-symbol.json", "net.resume"]
+    run(network(units=9), 2, prefix=prefix, resume=True)
+
+
+def test_the_best_of_another_run_is_left_alone(tmp_path):
+    (tmp_path / "net-best-0009.params").write_bytes(b"of a run whose other files were moved away")
+    run(network(), 2, prefix=str(tmp_path / "net"), keep_best=True)
+    assert (tmp_path / "net-best-0009.params").exists() and len(list(tmp_path.glob("net-best-*.params"))) == 2
 
 
 @pytest.mark.parametrize("activation, what", [("tanh", "the loss is nan"), ("relu", "dense0_weight has values")])
@@ -196,6 +275,30 @@ def test_resume_with_something_else_changes_nothing(tmp_path, options, reason):
         np.testing.assert_array_equal(now, then)
 
 
+def test_every_changed_byte_of_a_resume_file_is_noticed(tmp_path):
+    """But those that no reader uses: what is reserved, and the devices that the arrays were on."""
+    prefix = str(tmp_path / "net")
+    run(network(), 1, prefix=prefix)
+    file, net = tmp_path / "net.resume", network()
+    trainer = mx.gluon.Trainer(net.collect_params(), adam())
+    good, before = file.read_bytes(), parameters(net)
+    unnoticed = 0
+    for place in np.random.RandomState(0).randint(0, len(good), 150):
+        file.write_bytes(good[:place] + bytes([good[place] ^ 4]) + good[place + 1 :])
+        try:
+            Checkpoint(prefix).restore(net, trainer, {})
+        except bmx.Error as error:
+            assert "net.resume: " in str(error)
+        else:
+            unnoticed += 1
+            file.write_bytes(good)
+            restored = parameters(net)
+            Checkpoint(prefix).restore(net, trainer, {})
+            for now, expected in zip(restored, parameters(net)):
+                np.testing.assert_array_equal(now, expected)
+    assert unnoticed < 30 and len(before) == len(parameters(net))
+
+
 @pytest.mark.parametrize("size", [0, 10, 100, 1000, -1])
 def test_corrupt_resume_file(tmp_path, size):
     run(network(), 1, prefix=str(tmp_path / "net"))
@@ -212,10 +315,53 @@ def test_params_file_is_no_resume_file(tmp_path):
         run(network(), 2, prefix=str(tmp_path / "net"), resume=True)
 
 
-def test_folder_that_cannot_be_made(tmp_path):
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("file/net", "cannot make the folder .*/file of the checkpoint"),
+        ("new/" + 300 * "n", "n.resume: cannot be written .*; take another prefix"),
+        ("new/", "prefix '.*/new/': ends in a folder"),
+    ],
+)
+def test_files_that_cannot_be_written_are_found_before_the_first_step(tmp_path, name, message):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(bmx.Error, match="cannot make the folder"):
-        run(network(), 1, prefix=str(tmp_path / "file" / "net"))
+    net = network()
+    before = parameters(net)
+    with pytest.raises(bmx.Error, match=message):
+        run(net, 1, prefix=f"{tmp_path}/{name}")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    for now, then in zip(parameters(net), before):
+        np.testing.assert_array_equal(now, then)
+
+
+class OnArraysOnly(mx.gluon.Block):
+    def forward(self, x):
+        return mx.nd.concat(*[x.mean(axis=(1, 2, 3)).reshape((-1, 1))] * 2)
+
+
+@pytest.mark.parametrize(
+    "net, options, message",
+    [
+        (lambda: nn.Dense(2), {}, r"the network has no parameters yet \(.*\): call its initialize\(\)"),
+        (OnArraysOnly, {}, "the network is a OnArraysOnly; allowed are HybridBlocks"),
+        (network, {"settings": {"a": np.float32(1)}}, "settings: 'a' is of type float32; allowed are str, int, float"),
+        (network, {"small_epochs": 1}, "ends in a global pooling; this one takes images of 1x4x4, but not of 3x3"),
+    ],
+)
+def test_impossible_runs_end_before_the_first_step(tmp_path, net, options, message):
+    def small():
+        train, validation = problem()
+        train.small_epochs = options.get("small_epochs", 0)
+        return train, validation
+
+    with pytest.raises(bmx.Error, match=message):
+        run(net(), 1, prefix=str(tmp_path / "net"), problem=small, settings=options.get("settings"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_settings_may_be_tuples(tmp_path):
+    for epochs in (1, 2):
+        run(network(), epochs, prefix=str(tmp_path / "net"), settings={"shape": (1, 4, 4)}, resume=epochs == 2)
 
 
 def test_full_disk_keeps_the_old_checkpoint(tmp_path):
@@ -264,8 +410,8 @@ def test_training_needs_neither_tqdm_nor_matplotlib(root):
 
 
 def test_the_best_epoch_is_kept(tmp_path):
-    """The accuracies of four epochs are made up: the best one is the second."""
-    scores = iter([0.2, 0.9, 0.5, 0.7])
+    """The accuracies of four epochs are made up: the best one is the second, the first of two."""
+    scores = iter([0.2, 0.9, 0.5, 0.9])
 
     def made_up(net, batches, ctx=None):
         return next(scores)
@@ -285,6 +431,17 @@ def test_callbacks_get_the_history():
     lengths = []
     history = run(network(), 3, callbacks=[lambda rows: lengths.append(len(rows))])
     assert lengths == [1, 2, 3] and history[0]["learning_rate"] > history[2]["learning_rate"] > 0
+
+
+def test_flip_ratios_are_in_the_history_and_in_the_log(tmp_path):
+    lines, net = [], binary_network(inputs=0)  # of a first layer whose shape is not known yet
+    history = fit(net, *problem(), adam(), 2, callbacks=[bmx.optimizer.FlipRatio(net)], log=lines.append)
+    run(binary_network(inputs=0), 1, prefix=str(tmp_path / "net"))
+    resumed = binary_network(inputs=0)
+    flips = bmx.optimizer.FlipRatio(resumed)
+    again = run(resumed, 2, prefix=str(tmp_path / "net"), resume=True, callbacks=[flips])
+    assert 0 < history[0]["flip_ratio"] < 0.5 and f"{history[0]['flip_ratio']:.2%} flipped" in lines[0]
+    assert again[1]["flip_ratio"] == history[1]["flip_ratio"] > 0
 
 
 def on_two_devices():
@@ -354,23 +511,3 @@ def test_images_that_do_not_fit_the_network():
     net.initialize()
     with pytest.raises(bmx.Error, match="the network cannot take images of 1x4x4: "):
         run(net, 1)
-
-
-def test_binary_optimizer_and_bop_resume_exactly(tmp_path):
-    def binary():
-        net = nn.HybridSequential()
-        with net.name_scope():
-            net.add(bmx.gluon.nn.QDense(8, in_units=16), nn.BatchNorm(), nn.Dense(2, in_units=8))
-        mx.random.seed(3)
-        net.initialize(mx.init.Xavier())
-        return net
-
-    def optimizer():
-        return bmx.optimizer.BinaryOptimizer(adam(), binary="bop", clip=1)
-
-    whole, begun, resumed = binary(), binary(), binary()
-    expected = run(whole, 3, optimizer=optimizer())
-    run(begun, 1, prefix=str(tmp_path / "net"), optimizer=optimizer())
-    found = run(resumed, 3, prefix=str(tmp_path / "net"), optimizer=optimizer(), resume=True)
-    assert without_times(found) == without_times(expected)
-    assert_equal_parameters(whole, resumed)

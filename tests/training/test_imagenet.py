@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import bmx
-from bmx.training import FolderBatches, RecordBatches
+from bmx.training import FolderBatches, RecordBatches, fit
 from bmx.training.imagenet import imagenet
 
 COLOURS = [(200, 30, 30), (30, 200, 30), (30, 30, 200)]
@@ -106,6 +106,32 @@ def test_damaged_record_file_is_named(folder, damage):
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(bmx.Error, match="train.rec: not a whole RecordIO file"):
         RecordBatches(str(path), batch_size=4)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda lines: [*lines, b"12\t99999999\n"],
+        lambda lines: [*lines, lines[-1]],
+        lambda lines: lines[:-1],
+        lambda lines: lines[1:],
+        lambda lines: [b"no index\n"],
+        lambda lines: [],
+    ],
+)
+def test_an_index_of_another_file_is_named(folder, change):
+    index = folder / "train.idx"
+    index.write_bytes(b"".join(change(index.read_bytes().splitlines(keepends=True))))
+    with pytest.raises(bmx.Error, match="train.idx: not the index of .*train.rec; make it again"):
+        RecordBatches(str(folder / "train.rec"), batch_size=4, size=32)
+
+
+def test_labels_that_the_network_does_not_know(folder):
+    net = mx.gluon.nn.Dense(2)
+    net.initialize()
+    train, val = (RecordBatches(str(folder / f"{name}.rec"), 4, 8, train=name == "train") for name in ("train", "val"))
+    with pytest.raises(bmx.Error, match="train.rec: label 2; allowed with a network of 2 classes: 0 to 1"):
+        fit(net, train, val, mx.optimizer.SGD(), 1, log=str)
 
 
 def test_damaged_image_is_named(folder):

@@ -1,9 +1,11 @@
 """Several processes on this machine, through MXNet's parameter server on loopback."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -48,9 +50,11 @@ PROGRAM = """if True:
     net.initialize(mx.init.Xavier())
     net.hybridize()
     train = MyBatches(images, labels, int(batch_size), train=True, part=(workers.rank, workers.count))
-    optimizer = mx.optimizer.create(optimizer, learning_rate=0.01)
+    options = {"momentum": 0.9} if optimizer == "sgd" else {}
+    optimizer = mx.optimizer.create(optimizer, learning_rate=0.01, **options)
+    options = {"prefix": prefix, "workers": workers, "resume": ends == "resumed"}
     try:
-        fit(net, train, Batches(images, labels, 16), optimizer, 2, prefix=prefix, workers=workers)
+        fit(net, train, Batches(images, labels, 16), optimizer, 2, **options)
     except KeyboardInterrupt:
         pass
     except BaseException:
@@ -82,19 +86,40 @@ def train(root, tmp_path, monkeypatch):
     return run
 
 
-def test_two_workers_hold_the_same_weights_which_are_those_of_one_with_the_joined_batch(train):
+def test_two_workers_are_one_with_the_joined_batch_resume_exactly_and_differ_when_compressed(train, tmp_path):
     first, second = train("two", 2, "dist_sync")
     (alone,) = train("one", 0, "local", batch_size=8)
+    stopped, stopped_too = train("parts", 2, "dist_sync", ends="interrupted")  # of one: both after the same step
+    assert (tmp_path / "parts.resume").exists()
+    resumed, _ = train("parts", 2, "dist_sync", ends="resumed")
+    compressed, compressed_too = train("compressed", 2, "dist_sync", compression="2bit")
     for name in alone:
         np.testing.assert_array_equal(first[name], second[name])
         np.testing.assert_allclose(first[name], alone[name], rtol=1e-3, atol=1e-5)
+        np.testing.assert_array_equal(stopped[name], stopped_too[name])
+        np.testing.assert_array_equal(resumed[name], first[name])
+        np.testing.assert_array_equal(compressed[name], compressed_too[name])
+        assert np.isfinite(compressed[name]).all() and (compressed[name] != first[name]).any()
+    assert any((stopped[name] != first[name]).any() for name in alone)
 
 
-def test_compressed_gradients_leave_the_workers_equal(train):
-    first, second = train("two", 2, "dist_sync", compression="2bit")
-    for name in first:
-        np.testing.assert_array_equal(first[name], second[name])
-        assert np.isfinite(first[name]).all()
+def test_an_example_on_two_workers_leaves_a_checkpoint_on_sigterm(root, tmp_path, monkeypatch, capfd):
+    """Which Slurm and Kubernetes send; here to this process, in which `launch` runs, after the first epoch."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    options = "--dataset synthetic --model lenet --shape 1,28,28 --limit 32 --batch-size 8 --epochs 9999".split()
+    options += f"--kv-store dist_sync --gradient-compression 2bit --threshold 0.05 --prefix {tmp_path}/net".split()
+    command = [sys.executable, str(root / "example" / "train_resnet18_cifar10.py"), *options]
+
+    def terminate():
+        while not (tmp_path / "net.resume").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=terminate, daemon=True).start()
+    assert launch(command, 2, 1, timeout=LIMIT) == 143
+    output, errors = capfd.readouterr()
+    assert output.count("interrupted after epoch") == 1 and "go on with: bmx launch -n 2 -s" in errors
+    assert len(list(tmp_path.glob("net-0*.params"))) == 1
 
 
 def launch_separately(command, workers):
@@ -115,13 +140,6 @@ def test_servers_know_the_optimizers_of_bmx(train):
         assert all(np.isfinite(value).all() for value in weights.values())
 
 
-def test_an_interrupt_of_one_worker_stops_all_after_the_same_step(train, tmp_path):
-    first, second = train("two", 2, "dist_sync", ends="interrupted")
-    for name in first:
-        np.testing.assert_array_equal(first[name], second[name])
-    assert (tmp_path / "two.resume").exists()
-
-
 @pytest.mark.parametrize("ends, reason", [("killed", "was killed by SIGKILL"), ("fails", "failed with exit status 3")])
 def test_a_worker_that_ends_early_stops_the_others(train, ends, reason, capfd, monkeypatch):
     monkeypatch.setattr("bmx.training.launch.PATIENCE", 1)
@@ -133,8 +151,7 @@ def test_a_worker_that_ends_early_stops_the_others(train, ends, reason, capfd, m
     assert not [line for line in left.splitlines() if line.split()[0] == str(os.getpid()) and "serve(" in line]
 
 
-def test_sigterm_stops_all(root, tmp_path):
-    """What Slurm and Kubernetes send."""
+def test_sigterm_stops_workers_that_do_not_know_it(root, tmp_path):
     started = tmp_path / "started"
     worker = f"import os, pathlib, time; pathlib.Path({str(started)!r}).write_text(str(os.getpid())); time.sleep(60)"
     command = [sys.executable, "-m", "bmx.cli", "launch", "-n", "1", "-s", "1", "--", sys.executable, "-c", worker]

@@ -20,12 +20,13 @@ from .paths import operator
 class _BinaryLayer:
     """What QDense and the QConvs share, mixed into a layer of Gluon: bits, quantizers, scaling, checks."""
 
-    def _configure(self, bits, bits_a, method, no_offset, apply_scaling, grad_bit):
+    def _configure(self, bits, bits_a, method, no_offset, apply_scaling, grad_bit, grad_dtype):
         if apply_scaling not in (False, True, "channel", "layer"):
             raise Error(f"apply_scaling={apply_scaling!r}: allowed are False, True or 'channel', and 'layer'")
         self.bits, self.method = binary_layer_config.weight_method(bits, method)
         self.grad_bit = binary_layer_config.grad_bit if grad_bit is None else grad_bit
         levels(self.grad_bit)
+        self._gradient_type = binary_layer_config.gradient_type(grad_dtype)
         activation_bits, activation = binary_layer_config.activation_method(bits_a)
         signs = activation_bits == 1 and (bits_a == 1 or gives_signs(activation))
         self._binary = self.bits == 1 and signs
@@ -112,6 +113,7 @@ class QDense(_BinaryLayer, gluon_nn.Dense):
     apply_scaling : bool, 'channel' or 'layer', default False
         As :class:`QConv2D`'s; a channel is an output.
     grad_bit : int, optional
+    grad_dtype : str, optional
         As :class:`QConv2D`'s.
     prefix, params
         As in every Block of Gluon.
@@ -154,6 +156,7 @@ class QDense(_BinaryLayer, gluon_nn.Dense):
         no_offset: bool = False,
         apply_scaling: bool | str = False,
         grad_bit: int | None = None,
+        grad_dtype: str | None = None,
         prefix: str | None = None,
         params: Any = None,
     ):
@@ -169,13 +172,13 @@ class QDense(_BinaryLayer, gluon_nn.Dense):
             prefix=prefix,
             params=params,
         )
-        self._configure(bits, bits_a, None, no_offset, apply_scaling, grad_bit)
+        self._configure(bits, bits_a, None, no_offset, apply_scaling, grad_bit, grad_dtype)
 
     def hybrid_forward(self, F: ModuleType, x: Array, weight: Array, window: dict | None = None) -> Array:
         """Multiply ``x`` by the quantized weights; with the window of a QActivation, in its place too."""
         shape = {"num_hidden": self._units, "flatten": self._flatten, "no_bias": True}
         if self._binary:
-            attributes = {"no_offset": self._no_offset, "true_gradient": True, **(window or {})}
+            attributes = {"no_offset": self._no_offset, "true_gradient": True, **self._gradient_type, **(window or {})}
             out = operator(F, "QFullyConnected")(x, self._signs(F, weight), **attributes, **shape)
         else:
             out = F.FullyConnected(x, self._quantize(F, weight), name="fwd", **shape)
@@ -214,6 +217,7 @@ class _QConv(_BinaryLayer):
         bits_a: int | None = None,
         pad_value: float = -1.0,
         grad_bit: int | None = None,
+        grad_dtype: str | None = None,
         prefix: str | None = None,
         params: Any = None,
     ):
@@ -241,14 +245,14 @@ class _QConv(_BinaryLayer):
             prefix=prefix,
             params=params,
         )
-        self._configure(bits, bits_a, quantization, no_offset, apply_scaling, grad_bit)
+        self._configure(bits, bits_a, quantization, no_offset, apply_scaling, grad_bit, grad_dtype)
         self._pad_value = pad_value
 
     def hybrid_forward(self, F: ModuleType, x: Array, weight: Array, window: dict | None = None) -> Array:
         """Convolve ``x`` with the quantized weights; with the window of a QActivation, in its place too."""
         if self._binary:
             attributes = {"pad_value": self._pad_value, "no_offset": self._no_offset, "true_gradient": True}
-            attributes.update(window or {})
+            attributes.update(self._gradient_type, **(window or {}))
             out = operator(F, "QConvolution")(x, self._signs(F, weight), **attributes, **self._kwargs)
         else:
             attributes = dict(self._kwargs)
@@ -328,6 +332,10 @@ class QConv2D(_QConv, gluon_nn.Conv2D):
         Bits to which the gradient of the product is quantized before the gradients of input and weights are computed
         from it, 1..32, see :func:`bmx.gradients.quantize_gradient`. Default: the configuration's, which is 32: it is
         not quantized.
+    grad_dtype : {'float32', 'bfloat16'}, optional
+        What a 1-bit layer with 1-bit inputs computes its gradients in on the CPU; others are MXNet's, in float32.
+        bfloat16 accumulates in float32, and is used where it is the faster way: otherwise gradients are float32's.
+        Default: the configuration's.
     prefix, params
         As in every Block of Gluon.
 

@@ -12,6 +12,7 @@ from ...errors import Error
 Quantizer = Callable[[ModuleType, quantization.Array], quantization.Array]
 
 _APPROXIMATIONS = ("", "binet", "xnor")
+_GRADIENT_TYPES = ("", "float32", "bfloat16")
 
 # BMXNet v2's names of methods, and swish_sign and twn. Those that quantize to k bits also take the bits.
 _METHODS = {
@@ -75,6 +76,9 @@ class BinaryLayerConfig:
     grad_bit : int, default 32
         Bits of the gradient that a layer gets for its output, 1..32, see :func:`bmx.gradients.quantize_gradient`. 32
         leaves it alone.
+    grad_dtype : {'', 'float32', 'bfloat16'}, default ''
+        What 1-bit layers on bmx's operators compute their gradients in, see :class:`QConv2D`. '': what the environment
+        variable BMX_GRAD_DTYPE says, else float32.
 
     Raises
     ------
@@ -97,6 +101,7 @@ class BinaryLayerConfig:
         weight_quantization: str = "det_sign",
         approximation: str = "",
         grad_bit: int = 32,
+        grad_dtype: str = "",
     ):
         self.grad_cancel = grad_cancel
         self.bits = bits
@@ -105,6 +110,7 @@ class BinaryLayerConfig:
         self.weight_quantization = weight_quantization
         self.approximation = approximation
         self.grad_bit = grad_bit
+        self.grad_dtype = grad_dtype
         self.set_values(weight_quantization=weight_quantization)
 
     def __repr__(self):
@@ -137,6 +143,18 @@ class BinaryLayerConfig:
         new["activation"] = _fitting(new["activation"], activation_methods(new["bits_a"]))
         new["weight_quantization"] = _fitting(new["weight_quantization"], weight_methods(new["bits"]))
         vars(self).update(new)
+
+    def gradient_type(self, grad_dtype: str | None = None) -> dict[str, str]:
+        """Return the attribute of an operator whose layer was given this, or None; none leaves it to the environment.
+
+        Raises
+        ------
+        bmx.Error
+            If there is no such type.
+        """
+        chosen = self.grad_dtype if grad_dtype is None else grad_dtype
+        _check_name("grad_dtype", chosen, _GRADIENT_TYPES)
+        return {"grad_dtype": chosen} if chosen else {}
 
     def activation_method(self, bits: int | None = None, method: str | None = None) -> tuple[int, str]:
         """Return (bits, method) of an activation that was given these, or None.
@@ -171,8 +189,13 @@ def _check(values):
         known = (*_METHODS, *_K_BIT_METHODS)
         if values[name] not in known:
             raise Error(f"{name}={values[name]!r}: there is no such method; there are {', '.join(known)}")
-    if values["approximation"] not in _APPROXIMATIONS:
-        raise Error(f"approximation={values['approximation']!r}: allowed are {', '.join(map(repr, _APPROXIMATIONS))}")
+    for name, allowed in (("approximation", _APPROXIMATIONS), ("grad_dtype", _GRADIENT_TYPES)):
+        _check_name(name, values[name], allowed)
+
+
+def _check_name(name, value, allowed):
+    if value not in allowed:
+        raise Error(f"{name}={value!r}: allowed are {', '.join(map(repr, allowed))}")
 
 
 def check_threshold(name: str, value: float) -> None:
