@@ -38,7 +38,7 @@ _CONVOLUTION_ATTRIBUTES = """    kernel : tuple of 1, 2 or 3 ints
         'bf' are equal here: float weights are never overwritten.
     grad_dtype : {'float32', 'bfloat16'}, default the environment variable BMX_GRAD_DTYPE, else 'float32'
         Least precise arithmetic of the gradients; sums are float32 in both. Gradients with signs are computed in
-        float32 by lookup where that is faster than bfloat16: with AVX2 or AVX-512, but no AMX.
+        float32 by lookup where that is faster than bfloat16: on most CPUs without AMX.
     binarized_weights_only : bool, default False
         `weight` holds packed bits, as files of the model converter do.
     pad_value : {0, -1}, default 0
@@ -127,7 +127,7 @@ _DOCUMENTATION = {
         'ff' computes the gradient of the data with the float weights instead of the quantized ones.
     grad_dtype : {'float32', 'bfloat16'}, default the environment variable BMX_GRAD_DTYPE, else 'float32'
         Least precise arithmetic of the gradients; sums are float32 in both. Gradients with signs are computed in
-        float32 by lookup where that is faster than bfloat16: with AVX2 or AVX-512, but no AMX.
+        float32 by lookup where that is faster than bfloat16: on most CPUs without AMX.
     binarized_weights_only : bool, default False
         `weight` holds packed bits, as files of the model converter do.
     flatten : bool, default True

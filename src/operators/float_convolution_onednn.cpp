@@ -247,7 +247,10 @@ void add_padding_to_gradient(const ConvShape& s, float pad, const float* out_gra
 }  // namespace
 
 bool faster_than_lookups(GradientType type) {
-  return type == GradientType::kBfloat16 && dnnl::get_effective_cpu_isa() >= dnnl::cpu_isa::avx512_core_amx;
+  const dnnl::cpu_isa isa = dnnl::get_effective_cpu_isa();
+  if (type == GradientType::kBfloat16 && isa >= dnnl::cpu_isa::avx512_core_amx) return true;
+  const SignLookup* lookup = kernels().sign_lookup;  // AVX2's where AVX-512 lacks instructions of the binary kernels
+  return lookup != nullptr && lookup->lanes < 16 && isa >= dnnl::cpu_isa::avx512_core;
 }
 
 FloatConvolution::FloatConvolution() : state_(new State) {}

@@ -14,7 +14,7 @@ namespace bmx {
 enum class GradientType { kFloat32, kBfloat16 };
 
 // Whether float products of this type are faster than lookups of signs (kernels/sign_gradients.h): in bfloat16 on
-// matrix units.
+// matrix units, or with vectors that are wider than those of the lookups.
 bool faster_than_lookups(GradientType type);
 
 // NCHW floats that are used quantized to `bits`, padded with the quantized `pad`.
