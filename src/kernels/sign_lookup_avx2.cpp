@@ -70,6 +70,6 @@ struct Avx2Lookup {
 
 }  // namespace
 
-const SignLookup kAvx2Lookup = sign_lookup<Avx2Lookup>();
+constexpr SignLookup kAvx2Lookup = sign_lookup<Avx2Lookup>();
 
 }  // namespace bmx

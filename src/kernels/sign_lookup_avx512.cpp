@@ -59,6 +59,6 @@ struct Avx512Lookup {
 
 }  // namespace
 
-const SignLookup kAvx512Lookup = sign_lookup<Avx512Lookup>();
+constexpr SignLookup kAvx512Lookup = sign_lookup<Avx512Lookup>();
 
 }  // namespace bmx

@@ -81,8 +81,10 @@ void make_sign_tables(const float* values, int64_t stride, int64_t next, int liv
   }
 }
 
-// 8 x 8 floats: pairs, then fours, then halves change places.
-inline void transpose_8x8(const float* in, int64_t in_stride, float factor, float* out, int64_t out_stride) {
+// 8 x 8 floats: pairs, then fours, then halves change places. (A template, as all that is compiled more than once with
+// different instructions: of an inline function the linker would keep one copy for all.)
+template <class Isa>
+void transpose_8x8(const float* in, int64_t in_stride, float factor, float* out, int64_t out_stride) {
   const __m256 scale = _mm256_set1_ps(factor);
   __m256 a[8], b[8];
 #pragma GCC unroll 8
@@ -112,7 +114,7 @@ void transpose_floats(const float* in, int64_t in_stride, int64_t rows, int64_t 
   const int64_t whole_rows = rows / 8 * 8, whole_columns = columns / 8 * 8;
   for (int64_t c = 0; c < whole_columns; c += 8) {
     for (int64_t r = 0; r < whole_rows; r += 8) {
-      transpose_8x8(in + r * in_stride + c, in_stride, factor, out + c * out_stride + r, out_stride);
+      transpose_8x8<Isa>(in + r * in_stride + c, in_stride, factor, out + c * out_stride + r, out_stride);
     }
   }
   for (int64_t c = 0; c < columns; ++c) {
