@@ -2,6 +2,7 @@
 #include <cmath>
 #include <limits>
 
+#include "conv_definition.h"
 #include "kernels/float_conv.h"
 #include "kernels/quantize.h"
 #include "test.h"
@@ -10,40 +11,12 @@ namespace {
 
 using bmx::ConvShape;
 using bmx::Kernels;
+using test::check_close;
 
 std::vector<float> tame(test::Random* random, size_t count) {
   std::vector<float> v(count);
   for (float& x : v) x = static_cast<float>(random->between(-1000, 1000)) / 1000;
   return v;
-}
-
-// Calls f(index in out, index in padded input, index in weight) for every product of the convolution.
-template <class F>
-void for_each_product(const ConvShape& s, F f) {
-  for (int64_t n = 0; n < s.batch; ++n) {
-    for (int64_t o = 0; o < s.filters; ++o) {
-      for (int64_t p = 0; p < s.out_pixels(); ++p) {
-        const int64_t ow = p % s.out(2), oh = p / s.out(2) % s.out(1), od = p / s.out(2) / s.out(1);
-        for (int64_t i = 0; i < s.inputs(); ++i) {
-          const int64_t kw = i % s.kernel[2], kh = i / s.kernel[2] % s.kernel[1];
-          const int64_t kd = i / s.kernel[2] / s.kernel[1] % s.kernel[0], c = i / s.taps();
-          const int64_t channel = o / s.group_filters() * s.group_channels() + c;
-          const int64_t d = od * s.stride[0] + kd * s.dilate[0], h = oh * s.stride[1] + kh * s.dilate[1];
-          const int64_t w = ow * s.stride[2] + kw * s.dilate[2];
-          f((n * s.filters + o) * s.out_pixels() + p,
-            ((n * s.channels + channel) * s.padded_pixels()) + (d * s.padded(1) + h) * s.padded(2) + w,
-            o * s.inputs() + i);
-        }
-      }
-    }
-  }
-}
-
-void check_close(const std::vector<float>& got, const std::vector<double>& expected, const std::string& what) {
-  CHECK(got.size() == expected.size(), what);
-  for (size_t i = 0; i < got.size(); ++i) {
-    CHECK(std::fabs(got[i] - expected[i]) <= 1e-4 * (1 + std::fabs(expected[i])), what + " at " + std::to_string(i));
-  }
 }
 
 }  // namespace
@@ -67,7 +40,12 @@ TEST(float_convolution_and_gradients_equal_their_definition) {
     const std::vector<float> weight = tame(&random, s.filters * s.inputs());
     const std::vector<float> grad = tame(&random, s.batch * s.filters * s.out_pixels());
     std::vector<double> out(grad.size()), data_grad(padded.size()), weight_grad(weight.size());
-    for_each_product(s, [&](size_t o, size_t d, size_t w) {
+    ConvShape of_padded = s;
+    for (int axis = 0; axis < 3; ++axis) {
+      of_padded.in[axis] = s.padded(axis);
+      of_padded.pad[axis] = 0;
+    }
+    test::for_each_product(of_padded, [&](size_t o, size_t d, size_t w) {
       out[o] += static_cast<double>(padded[d]) * weight[w];
       data_grad[d] += static_cast<double>(grad[o]) * weight[w];
       weight_grad[w] += static_cast<double>(grad[o]) * padded[d];

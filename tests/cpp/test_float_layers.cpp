@@ -5,6 +5,7 @@
 #include <limits>
 #include <thread>
 
+#include "conv_definition.h"
 #include "kernels/quantize.h"
 #include "operators/float_layer.h"
 #include "test.h"
@@ -13,6 +14,7 @@ namespace {
 
 using bmx::ConvShape;
 using bmx::GradientType;
+using test::check_close;
 
 struct Poisoned {
   std::vector<char> memory;
@@ -26,38 +28,6 @@ std::vector<float> tame(test::Random* random, size_t count) {
   std::vector<float> v(count);
   for (float& x : v) x = static_cast<float>(random->between(-64, 64)) / 64;  // exact in bfloat16
   return v;
-}
-
-// Calls f(index in out, value of the padded quantized data, its index or -1 for padding, index in weight).
-template <class F>
-void for_each_product(const ConvShape& s, const std::vector<float>& data, float pad, F f) {
-  for (int64_t n = 0; n < s.batch; ++n) {
-    for (int64_t o = 0; o < s.filters; ++o) {
-      for (int64_t p = 0; p < s.out_pixels(); ++p) {
-        const int64_t at[3] = {p / s.out(2) / s.out(1), p / s.out(2) % s.out(1), p % s.out(2)};
-        for (int64_t i = 0; i < s.inputs(); ++i) {
-          const int64_t tap[3] = {i / s.kernel[2] / s.kernel[1] % s.kernel[0], i / s.kernel[2] % s.kernel[1],
-                                  i % s.kernel[2]};
-          int64_t index = n * s.channels + o / s.group_filters() * s.group_channels() + i / s.taps();
-          bool inside = true;
-          for (int axis = 0; axis < 3; ++axis) {
-            const int64_t x = at[axis] * s.stride[axis] - s.pad[axis] + tap[axis] * s.dilate[axis];
-            inside = inside && x >= 0 && x < s.in[axis];
-            index = index * s.in[axis] + x;
-          }
-          f((n * s.filters + o) * s.out_pixels() + p, inside ? data[index] : pad, inside ? index : -1,
-            o * s.inputs() + i);
-        }
-      }
-    }
-  }
-}
-
-void check_close(const std::vector<float>& got, const std::vector<double>& expected, const std::string& what) {
-  for (size_t i = 0; i < got.size(); ++i) {
-    CHECK(std::fabs(got[i] - expected[i]) <= 1e-4 * (1 + std::fabs(expected[i])),
-          what + " at " + std::to_string(i) + ": " + std::to_string(got[i]) + " for " + std::to_string(expected[i]));
-  }
 }
 
 std::vector<float> quantized(const std::vector<float>& x, int bits) {
@@ -90,7 +60,8 @@ TEST(float_convolutions_equal_their_definition_in_both_types) {
     const std::vector<float> weight = tame(&random, s.filters * s.inputs());
     const std::vector<float> grad = tame(&random, s.batch * s.filters * s.out_pixels());
     std::vector<double> out(grad.size()), data_grad(raw.size()), weight_grad(weight.size());
-    for_each_product(s, data, pad, [&](size_t o, float x, int64_t d, size_t w) {
+    test::for_each_product(s, [&](size_t o, int64_t d, size_t w) {
+      const float x = d >= 0 ? data[d] : pad;
       out[o] += static_cast<double>(x) * weight[w];
       if (d >= 0) data_grad[d] += static_cast<double>(grad[o]) * weight[w];
       weight_grad[w] += static_cast<double>(grad[o]) * x;

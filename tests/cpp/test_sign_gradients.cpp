@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "conv_definition.h"
 #include "kernels/buffer.h"
 #include "kernels/sign_gradients.h"
 #include "test.h"
@@ -9,34 +10,9 @@
 namespace {
 
 using bmx::ConvShape;
+using test::check_close;
 
 float sign(float x) { return x < 0 ? -1.0f : 1.0f; }
-
-// Calls f(index in out, index in data or -1 for padding, index in weight).
-template <class F>
-void for_each_product(const ConvShape& s, F f) {
-  for (int64_t n = 0; n < s.batch; ++n) {
-    for (int64_t o = 0; o < s.filters; ++o) {
-      for (int64_t p = 0; p < s.out_pixels(); ++p) {
-        for (int64_t i = 0; i < s.inputs(); ++i) {
-          const int64_t tap = i % s.taps();
-          const int64_t y = p / s.out(2) * s.stride[1] - s.pad[1] + tap / s.kernel[2] * s.dilate[1];
-          const int64_t x = p % s.out(2) * s.stride[2] - s.pad[2] + tap % s.kernel[2] * s.dilate[2];
-          const bool inside = y >= 0 && y < s.in[1] && x >= 0 && x < s.in[2];
-          const int64_t index = ((n * s.channels + i / s.taps()) * s.in[1] + y) * s.in[2] + x;
-          f((n * s.filters + o) * s.out_pixels() + p, inside ? index : -1, o * s.inputs() + i);
-        }
-      }
-    }
-  }
-}
-
-void check_close(const std::vector<float>& got, const std::vector<double>& expected, const std::string& what) {
-  for (size_t i = 0; i < got.size(); ++i) {
-    CHECK(std::fabs(got[i] - expected[i]) <= 1e-4 * (1 + std::fabs(expected[i])),
-          what + " at " + std::to_string(i) + ": " + std::to_string(got[i]) + " for " + std::to_string(expected[i]));
-  }
-}
 
 // Scratch that holds NaN at first, with a guard behind it.
 struct Scratch {
@@ -78,7 +54,7 @@ void check_shape(const bmx::Kernels& k, const ConvShape& s, bool pad_bit, int th
   const float factor = random->between(0, 1) == 0 ? 1.0f : -0.3f;
 
   std::vector<double> data_expected(data.size()), weight_expected(weight.size());
-  for_each_product(s, [&](int64_t out, int64_t in, int64_t w) {
+  test::for_each_product(s, [&](int64_t out, int64_t in, int64_t w) {
     const double g = double{factor} * out_grad[out];
     if (in >= 0) data_expected[in] += g * sign(weight[w]);
     weight_expected[w] += g * (in >= 0 ? sign(data[in]) : (pad_bit ? 1 : -1));
