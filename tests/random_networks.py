@@ -6,7 +6,7 @@ import ir_oracle
 import mxnet as mx
 import numpy as np
 
-from bmx.compiler.compile import run_program
+from bmx.compiler.compare import run_program
 from bmx.compiler.lower import lower
 from bmx.compiler.passes import optimize
 from bmx.compiler.reader import Network

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
@@ -11,27 +10,18 @@ import mxnet as mx
 import numpy as np
 
 from ..errors import Error
-from ..files import check_classes, check_target
+from ..files import check_target
 from . import int8 as quantization
 from .checkpoint import load_checkpoint
+from .compare import verify_program
 from .compile_report import CompileReport, report_layers
 from .convert import split_path
 from .ir import Graph
 from .passes import finish, optimize
 from .reader import Network, open_block, open_checkpoint
-from .report import Verification
-from .verify import agreement, largest_difference
+from .samples import Data, as_arrays, batches, check_labels, named, shape_of
 
 __all__ = ["Compiled", "compile_block", "compile_checkpoint", "compile_network", "compile_symbol"]
-
-Data = Union[np.ndarray, mx.nd.NDArray, Mapping[str, Any]]
-
-_SAMPLES = 8
-_SEED = 0
-_BATCH = 16  # samples that MXNet computes at once
-_TOLERANCE = 2e-5  # of the largest output: roundings of floats
-_NOISE = 1e-5  # relative; so large that it decides other bits where roundings could
-_NEIGHBOURS = 4
 
 
 @dataclass
@@ -114,9 +104,9 @@ def compile_checkpoint(
         check_target(output)
         if os.path.lexists(output) and not force:
             raise Error(f"{output}: exists already; use --force (force=True) to overwrite it")
-    arrays = _arrays(data)
+    arrays = as_arrays(data)
     if data_shape is None and arrays is not None:
-        network = _open_for(params_path, _shape_of(arrays))
+        network = _open_for(params_path, shape_of(arrays))
     else:
         network = open_checkpoint(params_path, data_shape)
     compiled = compile_network(network, int8=int8, data=arrays, labels=labels, verify=verify)
@@ -201,8 +191,8 @@ def compile_block(net: mx.gluon.HybridBlock, x: Union[Data, Sequence[int]], **op
         return compile_network(open_block(net, tuple(x)), **options)
     if x is None:
         raise Error("x is None; it must be a batch of samples, or the shape of one sample")
-    arrays = _arrays(x)
-    shape = _shape_of(arrays)
+    arrays = as_arrays(x)
+    shape = shape_of(arrays)
     return compile_network(open_block(net, shape), data=arrays, **options)
 
 
@@ -215,9 +205,9 @@ def compile_network(
     verify: bool = True,
 ) -> Compiled:
     """Compile a network that a reader opened; everything else here ends in this."""
-    arrays = _named(network, data)
+    arrays = named(network, data)
     graph = network.read()
-    classes = None if labels is None else _classes(labels, arrays, graph)
+    classes = None if labels is None else check_labels(labels, arrays, graph)
     optimize(graph)
     layers = quantization.layers_to_quantize(graph, int8)
     if layers:
@@ -234,7 +224,7 @@ def compile_network(
     program = lower(graph)
     report.file_bytes = len(programs.encode(program))
     if verify:
-        report.verification = _verify(network, graph.name, program, arrays, classes, exact=int8 == "off")
+        report.verification = verify_program(network, graph.name, program, arrays, classes, exact=int8 == "off")
     return Compiled(program, graph, report)
 
 
@@ -243,162 +233,7 @@ def _quantize(network: Network, graph: Graph, layers: List[Any], arrays: Dict[st
     for layer in layers:
         if layer not in network.multiplied:
             layer.notes.append("not int8: its input is no output of a node, and its range is not known")
-    for batch in _batches(arrays):
+    for batch in batches(arrays):
         calibration.add(network.multiplicands(batch))
     quantization.quantize(graph, calibration.ranges())
     finish(graph)
-
-
-def _verify(
-    network: Network,
-    name: str,
-    program: Any,
-    arrays: Optional[Dict[str, np.ndarray]],
-    classes: Optional[np.ndarray],
-    exact: bool,
-) -> Verification:
-    if arrays is None:
-        random = np.random.RandomState(_SEED)
-        arrays = {name: random.standard_normal((_SAMPLES, *shape)) for name, shape in network.inputs.items()}
-        arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
-    count = len(next(iter(arrays.values())))
-    shapes = ", ".join("x".join(map(str, shape)) for shape in network.inputs.values())
-    samples = f"{count} samples of shape {shapes}"
-    before = _run(network, arrays)
-    after = run_program(program, arrays)
-    finite, total = sum(np.isfinite(array).sum() for array in before), sum(map(np.size, before))
-    if finite == 0:
-        return Verification(f"of {samples} the original network gives infinities and NaN only")
-    if finite < total:
-        samples += f" ({total - finite} of {total} outputs of the original are infinite or NaN, and not compared)"
-    found = _differences(before, after)
-    result = Verification(samples, max(found), agreement(before[0], after[0]), exact=exact)
-    result.largest_output = max(map(_largest, before))
-    allowed = [_TOLERANCE * _largest(array) for array in before]
-    if exact and _exceeds(found, allowed):
-        usual = _usual_differences(network, arrays, before)
-        if _exceeds(found, [max(limit, 3 * other) for limit, other in zip(allowed, usual)]):
-            raise Error(
-                f"{name}: the compiled network has other outputs than the original, {result.numbers()}: an error of the"
-                " compiler, please report it. Nothing was written; --no-verify (verify=False) does not compare"
-            )
-        result.remark = (
-            "where roundings decide bits; the last digits of its input change the original's outputs as much"
-        )
-    if classes is not None:
-        result.accuracy_before, result.accuracy_after = (
-            float(np.mean(outputs[0].reshape(count, -1).argmax(axis=1) == classes)) for outputs in (before, after)
-        )
-    return result
-
-
-def _exceeds(differences: List[float], limits: List[float]) -> bool:
-    return any(not difference <= limit for difference, limit in zip(differences, limits))
-
-
-def _usual_differences(network: Network, arrays: Dict[str, np.ndarray], before: List[np.ndarray]) -> List[float]:
-    """How much each output of the original changes where the last digits of its input and parameters are others.
-
-    Where a rounding decides a bit, later layers may follow it far: so may the compiled network, which rounds otherwise.
-    """
-    usual = [0.0] * len(before)
-    for seed in range(_NEIGHBOURS):
-        random = np.random.RandomState(seed)
-        near = {
-            name: (array * (1 + _NOISE * random.standard_normal(array.shape))).astype(np.float32)
-            for name, array in arrays.items()
-        }
-        others = _run(network.with_other_last_digits(_NOISE, seed), near)
-        usual = list(map(max, usual, _differences(before, others)))
-    return usual
-
-
-def _largest(output: np.ndarray) -> float:
-    return float(np.abs(output[np.isfinite(output)]).max(initial=0.0))
-
-
-def _differences(before: List[np.ndarray], after: List[np.ndarray]) -> List[float]:
-    """Of each output, where it was a finite number."""
-    return [largest_difference([a[np.isfinite(a)]], [b[np.isfinite(a)]]) for a, b in zip(before, after)]
-
-
-def _classes(labels: Sequence[int], arrays: Optional[Dict[str, np.ndarray]], graph: Graph) -> np.ndarray:
-    """Labels, one for each sample and each a class of the first output."""
-    if arrays is None:
-        raise Error("labels are the classes of samples, which are missing; give data (--verify-data)")
-    count = len(next(iter(arrays.values())))
-    wanted = np.asarray(labels).ravel()
-    if len(wanted) != count:
-        raise Error(f"{len(wanted)} labels for {count} samples; there must be one for each")
-    return check_classes(wanted, math.prod(next(iter(graph.outputs.values())).shape), "labels")
-
-
-def run_program(program: Any, arrays: Mapping[str, np.ndarray]) -> List[np.ndarray]:
-    """The outputs of a program for a batch, computed by the engine."""
-    from .. import program as programs
-    from .. import runtime
-
-    with runtime.Model(programs.encode(program)) as model:
-        outputs = model.run({port.name: arrays[port.name] for port in model.inputs})
-    return list(outputs) if isinstance(outputs, tuple) else [outputs]
-
-
-def _run(network: Network, arrays: Dict[str, np.ndarray]) -> List[np.ndarray]:
-    return [np.concatenate(parts) for parts in zip(*(network.run(batch).values() for batch in _batches(arrays)))]
-
-
-def _batches(arrays: Mapping[str, np.ndarray]) -> List[Dict[str, np.ndarray]]:
-    count = len(next(iter(arrays.values())))
-    return [
-        {name: array[begin : begin + _BATCH] for name, array in arrays.items()} for begin in range(0, count, _BATCH)
-    ]
-
-
-def _arrays(data: Optional[Data]) -> Any:
-    """Samples as float32 NumPy arrays, named or one."""
-    if data is None:
-        return None
-    if isinstance(data, Mapping):
-        return {name: _array(array) for name, array in data.items()}
-    return _array(data)
-
-
-def _array(data: Any) -> np.ndarray:
-    try:
-        array = np.asarray(data.asnumpy() if isinstance(data, mx.nd.NDArray) else data)
-        if array.dtype.kind not in "fiub":
-            raise TypeError(f"they are of type {array.dtype}")
-    except (TypeError, ValueError) as error:
-        raise Error(f"samples are not an array of real numbers: {error}") from None
-    if array.ndim < 2 or not len(array):
-        raise Error(f"samples have the shape {array.shape}; it must be a batch: (samples, ...)")
-    return array.astype(np.float32, copy=False)
-
-
-def _shape_of(arrays: Any) -> Any:
-    if isinstance(arrays, dict):
-        return {name: tuple(array.shape[1:]) for name, array in arrays.items()}
-    return tuple(arrays.shape[1:])
-
-
-def _named(network: Network, data: Optional[Data]) -> Optional[Dict[str, np.ndarray]]:
-    """Samples by the names of the inputs, checked against their shapes."""
-    arrays = _arrays(data)
-    if arrays is None:
-        return None
-    if not isinstance(arrays, dict):
-        arrays = {next(iter(network.inputs)): arrays}
-    if set(arrays) != set(network.inputs):
-        raise Error(f"samples for {_list(arrays)}; the network's inputs are {_list(network.inputs)}")
-    counts = {len(array) for array in arrays.values()}
-    for name, array in arrays.items():
-        if tuple(array.shape[1:]) != network.inputs[name] or len(counts) > 1:
-            raise Error(
-                f"samples of {name!r} have the shape {array.shape}; the network needs (samples, "
-                f"{', '.join(map(str, network.inputs[name]))}), of each input as many"
-            )
-    return arrays
-
-
-def _list(names: Any) -> str:
-    return ", ".join(map(repr, names))

@@ -9,7 +9,8 @@ import pytest
 
 import bmx
 from bmx.compiler import interchange, load_checkpoint
-from bmx.compiler.compile import compile_checkpoint, run_program
+from bmx.compiler.compare import run_program
+from bmx.compiler.compile import compile_checkpoint
 from bmx.compiler.params_file import encode_array, encode_params, parse_params
 
 WEIGHTS = {"qconvolution0_weight": (64, 64, 5, 5), "qfullyconnected0_weight": (1000, 1024)}

@@ -8,7 +8,8 @@ from random_networks import assert_equal, compare, fill, network_of, samples_for
 
 from bmx import Error
 from bmx.compiler import ir
-from bmx.compiler.compile import compile_network, run_program
+from bmx.compiler.compare import run_program
+from bmx.compiler.compile import compile_network
 from bmx.compiler.lower import lower
 from bmx.compiler.passes import optimize
 from bmx.compiler.reader import open_block, open_checkpoint

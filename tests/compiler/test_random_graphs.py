@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from bmx.compiler import ir, passes
-from bmx.compiler.compile import run_program
+from bmx.compiler.compare import run_program
 from bmx.compiler.lower import lower
 from bmx.compiler.reader.builder import Builder
 

@@ -1,0 +1,90 @@
+"""Samples to calibrate and to verify on: what callers give, as named float32 arrays."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
+
+import mxnet as mx
+import numpy as np
+
+from ..errors import Error
+from ..files import check_classes
+from .ir import Graph
+from .reader import Network
+
+__all__ = ["Data", "as_arrays", "batches", "check_labels", "named", "shape_of"]
+
+Data = Union[np.ndarray, mx.nd.NDArray, Mapping[str, Any]]
+
+_BATCH = 16  # samples that MXNet computes at once
+
+
+def as_arrays(data: Optional[Data]) -> Any:
+    """Samples as float32 NumPy arrays, named or one."""
+    if data is None:
+        return None
+    if isinstance(data, Mapping):
+        return {name: _array(array) for name, array in data.items()}
+    return _array(data)
+
+
+def _array(data: Any) -> np.ndarray:
+    try:
+        array = np.asarray(data.asnumpy() if isinstance(data, mx.nd.NDArray) else data)
+        if array.dtype.kind not in "fiub":
+            raise TypeError(f"they are of type {array.dtype}")
+    except (TypeError, ValueError) as error:
+        raise Error(f"samples are not an array of real numbers: {error}") from None
+    if array.ndim < 2 or not len(array):
+        raise Error(f"samples have the shape {array.shape}; it must be a batch: (samples, ...)")
+    return array.astype(np.float32, copy=False)
+
+
+def shape_of(arrays: Any) -> Any:
+    """The shape of one sample, by name if they are named."""
+    if isinstance(arrays, dict):
+        return {name: tuple(array.shape[1:]) for name, array in arrays.items()}
+    return tuple(arrays.shape[1:])
+
+
+def named(network: Network, data: Optional[Data]) -> Optional[Dict[str, np.ndarray]]:
+    """Samples by the names of the inputs, checked against their shapes."""
+    arrays = as_arrays(data)
+    if arrays is None:
+        return None
+    if not isinstance(arrays, dict):
+        arrays = {next(iter(network.inputs)): arrays}
+    if set(arrays) != set(network.inputs):
+        raise Error(f"samples for {_list(arrays)}; the network's inputs are {_list(network.inputs)}")
+    counts = {len(array) for array in arrays.values()}
+    for name, array in arrays.items():
+        if tuple(array.shape[1:]) != network.inputs[name] or len(counts) > 1:
+            raise Error(
+                f"samples of {name!r} have the shape {array.shape}; the network needs (samples, "
+                f"{', '.join(map(str, network.inputs[name]))}), of each input as many"
+            )
+    return arrays
+
+
+def _list(names: Any) -> str:
+    return ", ".join(map(repr, names))
+
+
+def check_labels(labels: Sequence[int], arrays: Optional[Dict[str, np.ndarray]], graph: Graph) -> np.ndarray:
+    """Labels, one for each sample and each a class of the first output."""
+    if arrays is None:
+        raise Error("labels are the classes of samples, which are missing; give data (--verify-data)")
+    count = len(next(iter(arrays.values())))
+    wanted = np.asarray(labels).ravel()
+    if len(wanted) != count:
+        raise Error(f"{len(wanted)} labels for {count} samples; there must be one for each")
+    return check_classes(wanted, math.prod(next(iter(graph.outputs.values())).shape), "labels")
+
+
+def batches(arrays: Mapping[str, np.ndarray]) -> List[Dict[str, np.ndarray]]:
+    """Some samples at a time."""
+    count = len(next(iter(arrays.values())))
+    return [
+        {name: array[begin : begin + _BATCH] for name, array in arrays.items()} for begin in range(0, count, _BATCH)
+    ]
