@@ -10,12 +10,14 @@ since then under ``attrs``. Entries are ``[node, output]`` or ``[node, output, v
 
 from __future__ import annotations
 
+import ctypes
 import json
 import re
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, NamedTuple, Optional
 
 import mxnet as mx
+from mxnet.base import _LIB, OpHandle, SymbolHandle, c_str, c_str_array, check_call, mx_uint
 
 from ..errors import Error
 from .params_file import read_bytes
@@ -222,11 +224,14 @@ def to_symbol(graph: Graph, where: str) -> mx.sym.Symbol:
     Raises
     ------
     bmx.Error
-        If MXNet refuses it (an unknown operator, a wrong attribute), or a node reads an output that does not exist.
+        If MXNet refuses it (an unknown operator, a wrong attribute), or a node has too few inputs or reads an output
+        that does not exist.
     """
     try:
         _check_outputs(graph, where)
-        return mx.sym.load_json(json.dumps(graph.to_json()))
+        symbol = mx.sym.load_json(json.dumps(graph.to_json()))
+        _check_inputs(json.loads(symbol.tojson()), where)  # of old graphs MXNet has added those that they leave out
+        return symbol
     except mx.base.MXNetError as error:
         raise Error(f"{where}: MXNet cannot read this symbol: {mxnet_message(error)}") from None
 
@@ -258,3 +263,32 @@ def _check_outputs(graph: Graph, where: str) -> None:
         node = entry.node
         if entry.index and entry.index >= (1 if node.is_variable else counts[graph.nodes.index(node)]):
             raise Error(f"{where}: not a symbol file of MXNet: {node.name!r} has no output {entry.index}")
+
+
+def _check_inputs(content: Any, where: str) -> None:
+    """Find nodes with fewer inputs than their operators take: with some of them, such as BatchNorm, MXNet crashes."""
+    for node in content["nodes"]:
+        for graph in node.get("subgraphs", []):
+            _check_inputs(graph, where)
+        if node["op"] == "null" or "subgraphs" in node:
+            continue
+        wanted, found = _count_inputs(node["op"], node.get("attrs", {})), len(node["inputs"])
+        if found < wanted:
+            inputs = f"{wanted} inputs, and has {found}"
+            raise Error(f"{where}: not a symbol file of MXNet: {node['name']!r} ({node['op']}) takes {inputs}")
+
+
+def _count_inputs(op: str, attributes: Dict[str, str]) -> int:
+    """The number of inputs that an operator takes, 0 if it cannot be told."""
+    creator, handle = OpHandle(), SymbolHandle()
+    keys = [key for key in attributes if not key.startswith("__")]
+    values = c_str_array([attributes[key] for key in keys])
+    try:
+        check_call(_LIB.NNGetOpHandle(c_str(op), ctypes.byref(creator)))
+        count = mx_uint(len(keys))
+        check_call(_LIB.MXSymbolCreateAtomicSymbol(creator, count, c_str_array(keys), values, ctypes.byref(handle)))
+        symbol = mx.sym.Symbol(handle)
+        check_call(_LIB.MXSymbolCompose(handle, c_str("x"), mx_uint(0), None, None))  # makes a variable of each
+    except mx.base.MXNetError:
+        return 0
+    return len(symbol.list_inputs())

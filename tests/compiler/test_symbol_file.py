@@ -140,6 +140,19 @@ def test_nested_subgraphs():
         parse_graph(graph, "x")
 
 
+@pytest.mark.parametrize(
+    "op, attributes, count, wanted",
+    [("BatchNorm", {}, 0, 5), ("Embedding", {"input_dim": "3", "output_dim": "2"}, 1, 2), ("elemwise_add", {}, 1, 2)],
+)
+def test_operators_without_all_of_their_inputs(op, attributes, count, wanted):
+    """With the first two of these MXNet crashes when shapes are asked for."""
+    nodes = [{"op": "null", "name": "x", "inputs": []}]
+    nodes.append({"op": op, "name": "y", "attrs": attributes, "inputs": [[0, 0, 0]] * count})
+    graph = {"nodes": nodes, "heads": [[1, 0, 0]], "attrs": {"mxnet_version": ["int", 10901]}}
+    with pytest.raises(bmx.Error, match=f"net.json: .*'y' \\({op}\\) takes {wanted} inputs, and has {count}"):
+        to_symbol(parse_graph(graph, "net.json"), "net.json")
+
+
 def test_messages_of_mxnet_are_without_time_and_line_of_its_source():
     message = (
         "Traceback (most recent call last):\n  File a\nMXNetError: Error in operator conv: [15:16:30] ../src/a.cc:151: "
