@@ -1,7 +1,8 @@
 // A libFuzzer target: whatever a .bmx file says, reading it ends with a model or a refusal, and running that model
-// stays in its memory. Sizes and checksums are put right here, so that the fuzzer gets behind them. `make fuzz` runs
-// it.
+// stays in its memory; so does running its steps in the shares that threads have, which gives the same bits. Sizes and
+// checksums are put right here, so that the fuzzer gets behind them. `make fuzz` runs it.
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <random>
 #include <stdexcept>
@@ -13,6 +14,7 @@
 
 namespace {
 
+using bmx::engine::Arena;
 using bmx::engine::Array;
 using bmx::engine::Model;
 using bmx::engine::Program;
@@ -20,6 +22,7 @@ using bmx::engine::Session;
 
 constexpr int64_t kLargest = 1 << 20;   // numbers of arrays, bytes of arenas
 constexpr int64_t kMostMacs = 1 << 24;  // that take no second even under sanitizers
+constexpr int kThreads = 3;             // whose shares these are: they run one after the other
 constexpr size_t kSizeAt = 16, kCrcAt = 24, kChecked = 32;
 
 int64_t numbers(const std::vector<Array>& arrays) {
@@ -45,7 +48,16 @@ void run(const std::shared_ptr<const Model>& model) {
   for (const Array& array : program.outputs) outputs.emplace_back(array.size);
   for (const auto& values : inputs) in.push_back(values.data());
   for (auto& values : outputs) out.push_back(values.data());
-  Session(model, 1).run(1, {in.data(), out.data()});
+  const bmx::engine::Images images{in.data(), out.data()};
+  Session(model, 1).run(1, images);
+  const std::vector<std::vector<float>> expected = outputs;
+  const Arena arena(program, -1);
+  for (size_t i = 0; i < program.steps.size(); ++i) {
+    for (const auto& share : shares_of(program, program.steps[i], kThreads)) arena.step(i).run(share, images, 0);
+  }
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    if (std::memcmp(outputs[i].data(), expected[i].data(), outputs[i].size() * sizeof(float)) != 0) std::abort();
+  }
 }
 
 uint64_t data_offset(const uint8_t* file, size_t size) {

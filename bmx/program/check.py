@@ -127,6 +127,10 @@ def check_tensor(tensor: Tensor, arena: int, where: str) -> None:
         pixel = pixel_bytes(tensor.dtype, tensor.channels)
         _require(tensor.pixel_stride >= pixel, f"pixels of {pixel} bytes are {tensor.pixel_stride} bytes apart")
         _require(tensor.row_stride >= tensor.width * tensor.pixel_stride, f"rows are {tensor.row_stride} bytes apart")
+        above, left, below, right = border
+        shared = left + right > 0 and tensor.row_stride < (left + tensor.width + right) * tensor.pixel_stride
+        if above + tensor.height + below > 1 and shared and tensor.row_stride % tensor.pixel_stride:
+            raise _Problem(f"borders of rows overlap, {tensor.row_stride} bytes apart")
         first, end = tensor.extent
         _require(first >= 0 and end <= arena, f"it lies from {first} to {end} in an arena of {arena} bytes")
         if tensor.dtype == "u8":

@@ -17,7 +17,7 @@ const char* bmx_version(void) { return BMX_VERSION; }
 int bmx_word_bits(void) { return BMX_WORD_BITS; }
 
 int bmx_isa(const char** name) {
-  return bmx::api::guarded([&] { *name = bmx::kernels().name; });
+  return bmx::api::guarded([&] { *bmx::api::given(name, "name") = bmx::kernels().name; });
 }
 
 const char* bmx_last_error(void) { return bmx::api::last_error.c_str(); }

@@ -9,6 +9,7 @@
 #include "engine/model.h"
 #include "engine/session.h"
 
+using bmx::api::given;
 using bmx::api::guarded;
 namespace engine = bmx::engine;
 
@@ -23,12 +24,6 @@ struct bmx_session {
 namespace {
 
 constexpr int kMostThreads = 1024;
-
-template <class T>
-T* given(T* pointer, const char* what) {
-  if (pointer == nullptr) throw std::invalid_argument(std::string(what) + " is NULL");
-  return pointer;
-}
 
 template <class T>
 const T& element(const std::vector<T>& all, int index, const char* what) {
@@ -66,11 +61,17 @@ void check_arrays(const std::vector<engine::Array>& arrays, T* const* pointers, 
 extern "C" {
 
 int bmx_model_load(const char* path, bmx_model** model) {
-  return guarded([&] { *given(model, "model") = new bmx_model{engine::Model::load(given(path, "path"))}; });
+  return guarded([&] {
+    given(model, "model");
+    *model = new bmx_model{engine::Model::load(given(path, "path"))};
+  });
 }
 
 int bmx_model_from_memory(const void* bytes, size_t size, bmx_model** model) {
-  return guarded([&] { *given(model, "model") = new bmx_model{engine::Model::copy(given(bytes, "bytes"), size)}; });
+  return guarded([&] {
+    given(model, "model");
+    *model = new bmx_model{engine::Model::copy(given(bytes, "bytes"), size)};
+  });
 }
 
 void bmx_model_free(bmx_model* model) { delete model; }
@@ -101,7 +102,8 @@ int bmx_session_new(const bmx_model* model, int threads, bmx_session** session) 
       throw std::invalid_argument("threads is " + std::to_string(threads) + "; allowed: 1 to " +
                                   std::to_string(kMostThreads));
     }
-    *given(session, "session") = new bmx_session{engine::Session(given(model, "model")->model, threads)};
+    given(session, "session");
+    *session = new bmx_session{engine::Session(given(model, "model")->model, threads)};
   });
 }
 

@@ -3,11 +3,18 @@
 
 #include <exception>
 #include <new>
+#include <stdexcept>
 #include <string>
 
 namespace bmx::api {
 
 extern thread_local std::string last_error;
+
+template <class T>
+T* given(T* pointer, const char* what) {
+  if (pointer == nullptr) throw std::invalid_argument(std::string(what) + " is NULL");
+  return pointer;
+}
 
 template <class F>
 int guarded(F f) noexcept {
@@ -17,7 +24,11 @@ int guarded(F f) noexcept {
   } catch (const std::bad_alloc&) {
     last_error = "out of memory";
   } catch (const std::exception& e) {
-    last_error = e.what();
+    try {
+      last_error = e.what();
+    } catch (const std::bad_alloc&) {
+      last_error = "out of memory";
+    }
   } catch (...) {
     last_error = "unknown error";
   }

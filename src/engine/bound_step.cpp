@@ -74,7 +74,7 @@ std::vector<Share> shares_of(const Program& program, const Step& step, int threa
   const Share all = whole(program, step);
   const bool filters = split_filters(program, step, threads);
   const int64_t size = filters ? kFilterChunk : 1, end = filters ? all.last_filter : all.last;
-  const int64_t each = std::clamp(static_cast<int>(duration(step) / threads / kShare), 1, kShares);
+  const auto each = static_cast<int64_t>(std::clamp<double>(duration(step) / threads / kShare, 1, kShares));
   const int64_t pieces = (end + size - 1) / size, parts = std::min<int64_t>(pieces, each * threads);
   const auto begin = [&](int64_t part) {
     return std::min(end, (pieces / parts * part + pieces % parts * part / parts) * size);

@@ -15,12 +15,21 @@ using Clock = std::chrono::steady_clock;
 constexpr auto kAwake = std::chrono::milliseconds(1);  // how long a thread without a job looks for one
 constexpr int kSpins = 2000;                           // some ten microseconds, before others may have the processor
 constexpr int kPatience = 50;  // looks, about a microsecond, before a thread takes what others have not begun
-constexpr int kShift = 24;     // of the number of a run in a word
+constexpr int kShift = 16;     // of the number of a run in a word
 constexpr uint64_t kMostParts = (uint64_t{1} << kShift) - 1;
 
+uint64_t word(uint64_t run, uint64_t rest) { return run << kShift | rest; }
+uint64_t run_of(uint64_t word) { return word >> kShift; }
+uint64_t rest_of(uint64_t word) { return word & ((uint64_t{1} << kShift) - 1); }
+uint64_t count_in(uint64_t word, uint64_t run) { return run_of(word) == run ? rest_of(word) : 0; }
+
+}  // namespace
+
 // Between two looks at what another thread will write.
-class Pause {
+class Crew::Pause {
  public:
+  void begin_again() { count_ = 0; }
+
   void operator()() {
     if (++count_ > kSpins) return std::this_thread::yield();
 #if defined(__x86_64__) || defined(__i386__)
@@ -33,13 +42,6 @@ class Pause {
  private:
   int count_ = 0;
 };
-
-uint64_t word(uint64_t run, uint64_t rest) { return run << kShift | rest; }
-uint64_t run_of(uint64_t word) { return word >> kShift; }
-uint64_t rest_of(uint64_t word) { return word & ((uint64_t{1} << kShift) - 1); }
-uint64_t count_in(uint64_t word, uint64_t run) { return run_of(word) == run ? rest_of(word) : 0; }
-
-}  // namespace
 
 Crew::Crew(int threads, const std::vector<Job>& jobs, Work work)
     : threads_(threads), work_(std::move(work)), progress_(threads) {
@@ -56,6 +58,9 @@ void Crew::start_helpers() {
     const std::string most = std::to_string(helpers_.size() + 1);
     end();
     throw std::runtime_error("no more than " + most + " threads can be started; ask for fewer: " + error.what());
+  } catch (...) {
+    end();
+    throw;
   }
 }
 
@@ -131,11 +136,14 @@ void Crew::run(int job) {
   do_part(order, 0, own[0], 0);
   // Whoever counts himself asleep after this has seen the order.
   if (asleep_.fetch_add(0, std::memory_order_acq_rel) > 0) wake();
-  while (!over(order, 0)) take_parts(order, 0);
+  for (Pause pause; !over(order, 0); pause()) take_parts(order, 0, &pause);
 }
 
 void Crew::help(int thread) {
-  for (Order order = next(0); rest_of(order) != kEnd; order = next(order)) take_parts(order, thread);
+  for (Order order = next(0); rest_of(order) != kEnd; order = next(order)) {
+    Pause pause;
+    take_parts(order, thread, &pause);
+  }
 }
 
 Crew::Order Crew::next(Order last) {
@@ -155,11 +163,10 @@ Crew::Order Crew::next(Order last) {
 }
 
 // Until nobody has parts to be taken.
-void Crew::take_parts(Order order, int thread) {
+void Crew::take_parts(Order order, int thread, Pause* pause) {
   int patience = kPatience;
-  for (;;) {
-    Pause pause;
-    for (int looks = 0;; ++looks, pause()) {
+  for (;; pause->begin_again()) {
+    for (int looks = 0;; ++looks, (*pause)()) {
       Found found = take_part(order, thread, thread);
       if (found == Found::kPart) break;
       if (over(order, thread)) return;

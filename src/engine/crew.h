@@ -45,9 +45,10 @@ class Crew {
   void run(int job);
 
  private:
-  // What all look at, in one word: the number of the run, 40 bits, and the job or kEnd, 24 bits.
+  // What all look at, in one word: the number of the run, 48 bits, and the job or kEnd, 16 bits. At a microsecond for
+  // each, runs can be counted for nine years.
   using Order = uint64_t;
-  static constexpr uint64_t kEnd = 0xFFFFFF;
+  static constexpr uint64_t kEnd = 0xFFFF;
 
   // Until the threads `first` to `last` have done all their parts up to a stage.
   struct Wait {
@@ -69,6 +70,7 @@ class Crew {
     alignas(64) std::atomic<uint64_t> done{0};  // stage by stage: none is begun while one before is not done
   };
   enum class Found { kPart, kLater, kNone };
+  class Pause;
 
   Plan plan(const Job& job) const;
   void start_helpers();
@@ -76,7 +78,7 @@ class Crew {
   void wake();
   void help(int thread);
   Order next(Order last);
-  void take_parts(Order order, int thread);
+  void take_parts(Order order, int thread, Pause* pause);
   Found take_part(Order order, int owner, int thread);
   void do_part(Order order, int owner, const Part& part, int thread);
   bool ready(uint64_t run, const Plan& plan, int owner, const Part& part) const;

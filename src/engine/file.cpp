@@ -168,6 +168,9 @@ void check_place(const Tensor& t, uint64_t offset, uint64_t row_stride, uint64_t
   const int64_t beside = one_row ? 0 : std::max(t.left, t.right);  // of the next or the last row
   const int64_t row_bytes = plus(times(plus(t.width, beside) - 1, pixel), t.pixel_bytes());
   if (row < row_bytes || row < times(t.width, pixel)) throw Refusal("its rows overlap");
+  // Columns of the border that two rows share are filled with the same bytes.
+  const bool shared = t.left + t.right > 0 && row < times(plus(t.left, t.width, t.right), pixel);
+  if (!one_row && shared && row % pixel != 0) throw Refusal("its rows' borders overlap");
 }
 
 Tensor read_tensor(const uint8_t* from, int64_t arena, const Strings& strings) {

@@ -59,7 +59,8 @@ Bytes used(const Program& program, const Step& step, const Access& access, const
 // Whether a kernel reads numbers that it does not use, since channels do not fill the last vector or element.
 bool reads_beyond(const Program& program, const Step& step, const Access& access) {
   const Tensor& t = program.tensors[access.tensor];
-  return !access.write && t.type != nhwc::Type::kBit && t.channels / std::max(step.conv.groups, 1) % 16 != 0;
+  const int groups = step.kind == Kind::kConv ? std::max(step.conv.groups, 1) : 1;
+  return !access.write && t.type != nhwc::Type::kBit && t.channels / groups % 16 != 0;
 }
 
 // The parts of one step that another one's parts must not overtake.

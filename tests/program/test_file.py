@@ -338,9 +338,17 @@ def far_pooling(program):
         program.arena = 2**20
 
 
+def overlapping_borders(program):
+    tensor = next(tensor for tensor in program.tensors if tensor.border[1] and tensor.border[3])
+    tensor.pixel_stride += 8
+    tensor.row_stride = (tensor.width + 1) * tensor.pixel_stride + 8
+    tensor.offset, program.arena = 2**15, 2**20
+
+
 @pytest.mark.parametrize(
     "spoil, text",
     [
+        (lambda p: overlapping_borders(p), "borders of rows overlap"),
         (lambda p: find(p, bmx.Map).epilogue.extend(63 * [bmx.Function("tanh")]), "operations; at most 64 are allowed"),
         (lambda p: setattr(p.tensors[0], "height", 2**24 + 1), "at most 16777216 is allowed"),
         (lambda p: setattr(p.tensors[0], "border", (0, 2**24 + 1, 0, 0)), "at most 16777216 is allowed"),
