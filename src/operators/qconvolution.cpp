@@ -38,7 +38,7 @@ void expand_bits(const ConvShape& s, const uint64_t* bits, float* weight) {
 
 class QConvolution final : public QLayer {
  public:
-  explicit QConvolution(QConvolutionParam param) : QLayer("QConvolution"), param_(std::move(param)) {}
+  explicit QConvolution(QConvolutionParam param) : QLayer("QConvolution", param), param_(std::move(param)) {}
 
  private:
   void forward(Tensors* inputs, float* out, const Resource& resource) override {
@@ -60,7 +60,7 @@ class QConvolution final : public QLayer {
     Workspace memory =
         workspace(Workspace::bytes<uint64_t>(input_words) + Workspace::bytes<uint64_t>(weight_words), resource);
     uint64_t* input = memory.take<uint64_t>(input_words);
-    pack_conv_input(k, s, data, !(param_.pad_value < 0), input, threads);
+    pack_conv_input(k, s, data, pad_bit(), input, threads);
 
     const uint64_t* bits;
     PackedCache::Words kept;
@@ -103,70 +103,36 @@ class QConvolution final : public QLayer {
     }
   }
 
-  void backward(Tensors* inputs, Tensors* outputs, const Resource& resource) override {
-    const int threads = num_threads();
-    const float* out_grad = floats(inputs->at(0));
-    const float* data = floats(inputs->at(1 + kData));
-    MXTensor* weight = &inputs->at(1 + kWeight);
-    const ConvShape s = param_.shape(inputs->at(1 + kData).shape);
-    const bool latent = !param_.binarized_weights_only && param_.gradient_mode == GradientMode::kLatent;
-    const SignGradients signs(s, !latent && (param_.binarized_weights_only || param_.weight_bit == 1),
-                              quantized_data(data).bits == 1, param_.gradient_type, threads);
-    Workspace memory =
-        workspace(signs.bytes() +
-                      (signs.all() ? 0 : quantized_bytes(s) + float_.backward_bytes(s, param_.gradient_type, threads)),
-                  resource);
+  ConvShape shape_of(const std::vector<int64_t>& data) const override { return param_.shape(data); }
+  bool pad_bit() const override { return !(param_.pad_value < 0); }
 
-    float scale = param_.gradient_scale();
-    if (!param_.binarized_weights_only && !latent && param_.scaling_mode != ScalingMode::kNone) {
-      scale *= scale_of(param_, s, floats(*weight));
-    }
-    PackedCache::Words kept;
-    if (param_.binarized_weights_only) kept = packed(s, weight);
-    float* data_grad = floats(outputs->at(kData));
-    MXTensor* gradient = &outputs->at(kWeight);
-    float* weight_grad = param_.binarized_weights_only ? nullptr : floats(*gradient);
-    if (param_.binarized_weights_only) clear(gradient);
-
-    if (signs.of_data()) {
-      const uint64_t* bits = kept != nullptr ? kept->get() : signs.pack_weight(floats(*weight), &memory);
-      const std::optional<SignWindow> window = sign_window(param_.window, data);
-      signs.data_gradient(out_grad, bits, scale, window ? &*window : nullptr, data_grad, &memory);
-    }
-    if (signs.of_weight() && weight_grad != nullptr) {
-      signs.weight_gradient(out_grad, data, !(param_.pad_value < 0), param_.gradient_scale(), weight_grad, &memory);
-    }
-    if (!signs.all()) {
-      float* used = memory.take<float>(weight_size(s));
-      if (kept != nullptr) {
-        expand_bits(s, kept->get(), used);
-      } else {
-        quantize_weight(floats(*weight), used, weight_size(s), latent ? 32 : param_.weight_bit);
-      }
-      if (scale != 1) multiply(used, weight_size(s), scale);
-      float* float_data_grad = signs.of_data() ? nullptr : data_grad;
-      float* float_weight_grad = signs.of_weight() ? nullptr : weight_grad;
-      float_.backward(s, out_grad, quantized_data(data), used, float_data_grad, float_weight_grad, param_.gradient_type,
-                      threads, &memory);
-      if (float_data_grad != nullptr) {
-        pass_window(param_.window, data, data_grad, inputs->at(1 + kData).size(), threads);
-      }
-      if (float_weight_grad != nullptr && param_.gradient_scale() != 1) {
-        multiply(weight_grad, weight_size(s), param_.gradient_scale());
-      }
-    }
-    if (!param_.no_bias) bias_backward(out_grad, s.batch, s.filters, s.out_pixels(), floats(outputs->at(kBias)));
+  float weight_scale(const ConvShape& s, const float* weight) const override {
+    return param_.scaling_mode == ScalingMode::kNone ? 1 : scale_of(param_, s, weight);
   }
 
-  // Packed weights always meet binarized data.
+  size_t float_backward_bytes(const ConvShape& s, int threads) override {
+    return quantized_bytes(s) + float_.backward_bytes(s, param_.gradient_type, threads);
+  }
+
+  void float_backward(const ConvShape& s, const FloatPass& pass, int threads, Workspace* memory) override {
+    float* used = memory->take<float>(weight_size(s));
+    if (pass.weight == nullptr) {
+      expand_bits(s, pass.packed, used);
+    } else {
+      quantize_weight(pass.weight, used, weight_size(s), pass.latent ? 32 : param_.weight_bit);
+    }
+    multiply(used, weight_size(s), pass.scale);
+    float_.backward(s, pass.out_grad, quantized_data(pass.data), used, pass.data_grad, pass.weight_grad,
+                    param_.gradient_type, threads, memory);
+  }
+
   QuantizedData quantized_data(const float* data) const {
-    const int bits = param_.binarized_weights_only ? 1 : param_.act_bit;
-    return {data, bits, quantize_activation(param_.pad_value, bits)};
+    return {data, data_bits(), quantize_activation(param_.pad_value, data_bits())};
   }
 
   static size_t quantized_bytes(const ConvShape& s) { return Workspace::bytes<float>(weight_size(s)); }
 
-  PackedCache::Words packed(const ConvShape& s, MXTensor* weight) {
+  PackedCache::Words packed(const ConvShape& s, MXTensor* weight) override {
     return packed_weight(
         weight, packed_weight_words(s), [&](int word_bits) { return interchange_conv_words(s, word_bits); },
         [&](const void* words, int word_bits, uint64_t* target) { unpack_conv_weight(s, words, word_bits, target); });

@@ -21,15 +21,19 @@ struct Sizes {
   DenseShape dense() const {
     return {static_cast<int64_t>(rows), static_cast<int64_t>(units), static_cast<int64_t>(inputs)};
   }
-  // As a convolution of 1x1 images.
-  ConvShape images() const {
-    ConvShape shape;
-    shape.batch = static_cast<int64_t>(rows);
-    shape.channels = static_cast<int64_t>(inputs);
-    shape.filters = static_cast<int64_t>(units);
-    return shape;
-  }
 };
+
+// As a convolution of 1x1 images, and back.
+ConvShape images(const Sizes& s) {
+  ConvShape shape;
+  shape.batch = static_cast<int64_t>(s.rows);
+  shape.channels = static_cast<int64_t>(s.inputs);
+  shape.filters = static_cast<int64_t>(s.units);
+  return shape;
+}
+Sizes sizes_of(const ConvShape& shape) {
+  return {static_cast<size_t>(shape.batch), static_cast<size_t>(shape.channels), static_cast<size_t>(shape.filters)};
+}
 
 Sizes sizes_of(const QFullyConnectedParam& param, const std::vector<int64_t>& data) {
   if (data.size() < 2 && param.flatten) {
@@ -45,7 +49,7 @@ Sizes sizes_of(const QFullyConnectedParam& param, const std::vector<int64_t>& da
 
 class QFullyConnected final : public QLayer {
  public:
-  explicit QFullyConnected(QFullyConnectedParam param) : QLayer("QFullyConnected"), param_(param) {}
+  explicit QFullyConnected(QFullyConnectedParam param) : QLayer("QFullyConnected", param), param_(std::move(param)) {}
 
  private:
   void forward(Tensors* inputs, float* out, const Resource& resource) override {
@@ -71,7 +75,7 @@ class QFullyConnected final : public QLayer {
     const uint64_t* bits;
     PackedCache::Words kept;
     if (param_.binarized_weights_only) {
-      kept = packed(s, weight);
+      kept = packed(images(s), weight);
       bits = kept->get();
     } else {
       uint64_t* own = memory.take<uint64_t>(weight_words);
@@ -99,59 +103,29 @@ class QFullyConnected final : public QLayer {
     }
   }
 
-  void backward(Tensors* inputs, Tensors* outputs, const Resource& resource) override {
-    const int threads = num_threads();
-    const float* out_grad = floats(inputs->at(0));
-    const Sizes s = sizes_of(param_, inputs->at(1 + kData).shape);
-    MXTensor& weight = inputs->at(1 + kWeight);
-    const float* data = floats(inputs->at(1 + kData));
-    const float scale = param_.gradient_scale();
-    const GradientType type = param_.gradient_type;
-    const bool latent = !param_.binarized_weights_only && param_.gradient_mode == GradientMode::kLatent;
-    const SignGradients signs(s.images(), !latent && (param_.binarized_weights_only || param_.weight_bit == 1),
-                              data_bits() == 1, type, threads);
-    Workspace memory = workspace(
-        signs.bytes() + (signs.all() ? 0 : quantized_bytes(s) + float_.backward_bytes(s.dense(), type, threads)),
-        resource);
-    PackedCache::Words kept;
-    if (param_.binarized_weights_only) kept = packed(s, &weight);
-    float* data_grad = floats(outputs->at(kData));
-    MXTensor* gradient = &outputs->at(kWeight);
-    float* weight_grad = param_.binarized_weights_only ? nullptr : floats(*gradient);
-    if (param_.binarized_weights_only) clear(gradient);
+  ConvShape shape_of(const std::vector<int64_t>& data) const override { return images(sizes_of(param_, data)); }
+  bool pad_bit() const override { return true; }
+  float weight_scale(const ConvShape&, const float*) const override { return 1; }
 
-    if (signs.of_data()) {
-      const uint64_t* bits = kept != nullptr ? kept->get() : signs.pack_weight(floats(weight), &memory);
-      const std::optional<SignWindow> window = sign_window(param_.window, data);
-      signs.data_gradient(out_grad, bits, scale, window ? &*window : nullptr, data_grad, &memory);
-    }
-    if (signs.of_weight() && weight_grad != nullptr) {
-      signs.weight_gradient(out_grad, data, true, scale, weight_grad, &memory);
-    }
-    if (!signs.all()) {
-      const float* used = floats(weight);
-      if (kept != nullptr) {
-        float* expanded = memory.take<float>(s.units * s.inputs);
-        expand_bits(s, kept->get(), expanded);
-        used = expanded;
-      } else if (!latent) {
-        used = quantized_weight(s, floats(weight), &memory);
-      }
-      float* float_data_grad = signs.of_data() ? nullptr : data_grad;
-      float* float_weight_grad = signs.of_weight() ? nullptr : weight_grad;
-      float_.backward(s.dense(), out_grad, quantized_data(s, data, &memory), used, float_data_grad, float_weight_grad,
-                      type, threads, &memory);
-      if (float_data_grad != nullptr) {
-        if (scale != 1) multiply(data_grad, s.rows * s.inputs, scale);
-        pass_window(param_.window, data, data_grad, s.rows * s.inputs, threads);
-      }
-      if (float_weight_grad != nullptr && scale != 1) multiply(weight_grad, s.units * s.inputs, scale);
-    }
-    if (!param_.no_bias) bias_backward(out_grad, s.rows, s.units, 1, floats(outputs->at(kBias)));
+  size_t float_backward_bytes(const ConvShape& shape, int threads) override {
+    const Sizes s = sizes_of(shape);
+    return quantized_bytes(s) + float_.backward_bytes(s.dense(), param_.gradient_type, threads);
   }
 
-  // Packed weights always meet binarized data.
-  int data_bits() const { return param_.binarized_weights_only ? 1 : param_.act_bit; }
+  void float_backward(const ConvShape& shape, const FloatPass& pass, int threads, Workspace* memory) override {
+    const Sizes s = sizes_of(shape);
+    const float* used = pass.weight;
+    if (pass.weight == nullptr) {
+      float* expanded = memory->take<float>(s.units * s.inputs);
+      expand_bits(s, pass.packed, expanded);
+      used = expanded;
+    } else if (!pass.latent) {
+      used = quantized_weight(s, pass.weight, memory);
+    }
+    float_.backward(s.dense(), pass.out_grad, quantized_data(s, pass.data, memory), used, pass.data_grad,
+                    pass.weight_grad, param_.gradient_type, threads, memory);
+    if (pass.data_grad != nullptr) multiply(pass.data_grad, s.rows * s.inputs, pass.scale);
+  }
 
   // For quantized_data and quantized_weight.
   static size_t quantized_bytes(const Sizes& s) {
@@ -178,7 +152,8 @@ class QFullyConnected final : public QLayer {
     }
   }
 
-  PackedCache::Words packed(const Sizes& s, MXTensor* weight) {
+  PackedCache::Words packed(const ConvShape& shape, MXTensor* weight) override {
+    const Sizes s = sizes_of(shape);
     return packed_weight(
         weight, s.units * s.depth(),
         [&](int word_bits) { return interchange_dense_words(s.units, s.inputs, word_bits); },

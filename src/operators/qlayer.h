@@ -25,16 +25,37 @@ class QLayer : public mxnet::ext::CustomStatefulOp {
     return guarded(name_, [&] { forward(inputs, floats(outputs->at(0)), resource); });
   }
 
+  // Inputs: the gradient of the output, the inputs of forward, its output.
   mxnet::ext::MXReturnValue Backward(Tensors* inputs, Tensors* outputs, const Resource& resource) final {
     return guarded(name_, [&] { backward(inputs, outputs, resource); });
   }
 
  protected:
-  explicit QLayer(const char* name) : name_(name) {}
+  QLayer(const char* name, const QLayerParam& param) : name_(name), layer_(param) {}
+
+  // The float products of a backward pass. A gradient may be null: not wanted.
+  struct FloatPass {
+    const float *out_grad, *data;
+    const float* weight;     // null: packed
+    const uint64_t* packed;  // in the kernels' layout
+    float *data_grad, *weight_grad;
+    bool latent;  // the data's gradient meets the weights as they are, not quantized
+    float scale;  // of the gradient of the data
+  };
 
   virtual void forward(Tensors* inputs, float* out, const Resource& resource) = 0;
-  // Inputs: the gradient of the output, the inputs of forward, its output.
-  virtual void backward(Tensors* inputs, Tensors* outputs, const Resource& resource) = 0;
+
+  // As a convolution, of 1x1 images where it is none.
+  virtual ConvShape shape_of(const std::vector<int64_t>& data) const = 0;
+  virtual PackedCache::Words packed(const ConvShape& shape, mxnet::ext::MXTensor* weight) = 0;
+  // The factor that binarized weights have in the backward pass.
+  virtual float weight_scale(const ConvShape& shape, const float* weight) const = 0;
+  virtual bool pad_bit() const = 0;
+  virtual size_t float_backward_bytes(const ConvShape& shape, int threads) = 0;
+  virtual void float_backward(const ConvShape& shape, const FloatPass& pass, int threads, Workspace* memory) = 0;
+
+  // Packed weights always meet binarized data.
+  int data_bits() const { return layer_.binarized_weights_only ? 1 : layer_.act_bit; }
 
   static Workspace workspace(size_t bytes, const Resource& resource) {
     return Workspace(bytes, [&](int size) { return resource.alloc_cpu(size); });
@@ -55,29 +76,71 @@ class QLayer : public mxnet::ext::CustomStatefulOp {
                        [&](uint64_t* target) { convert(source, word_bits, target); });
   }
 
+  static void multiply(float* values, size_t size, float factor) {
+    for (size_t i = 0; factor != 1 && i < size; ++i) values[i] *= factor;
+  }
+
+ private:
+  // The gradients of the product of the quantized arrays, straight through both quantizers; by lookup where one of them
+  // has one bit.
+  void backward(Tensors* inputs, Tensors* outputs, const Resource& resource) {
+    const int threads = num_threads();
+    const float* out_grad = floats(inputs->at(0));
+    const ConvShape s = shape_of(inputs->at(1 + kData).shape);
+    const float* data = floats(inputs->at(1 + kData));
+    const bool has_packed = layer_.binarized_weights_only;
+    const bool latent = !has_packed && layer_.gradient_mode == GradientMode::kLatent;
+    const SignGradients signs(s, !latent && (has_packed || layer_.weight_bit == 1), data_bits() == 1,
+                              layer_.gradient_type, threads);
+    Workspace memory = workspace(signs.bytes() + (signs.all() ? 0 : float_backward_bytes(s, threads)), resource);
+
+    const PackedCache::Words kept = has_packed ? packed(s, &inputs->at(1 + kWeight)) : nullptr;
+    const float* weight = has_packed ? nullptr : floats(inputs->at(1 + kWeight));
+    const float scale = layer_.gradient_scale() * (has_packed || latent ? 1 : weight_scale(s, weight));
+    float* data_grad = floats(outputs->at(kData));
+    float* weight_grad = has_packed ? nullptr : floats(outputs->at(kWeight));
+    if (has_packed) clear(&outputs->at(kWeight));
+
+    if (signs.of_data()) {
+      const uint64_t* bits = has_packed ? kept->get() : signs.pack_weight(weight, &memory);
+      const std::optional<SignWindow> window = sign_window(data);
+      signs.data_gradient(out_grad, bits, scale, window ? &*window : nullptr, data_grad, &memory);
+    }
+    if (signs.of_weight() && weight_grad != nullptr) {
+      signs.weight_gradient(out_grad, data, pad_bit(), layer_.gradient_scale(), weight_grad, &memory);
+    }
+    if (!signs.all()) {
+      float* float_data_grad = signs.of_data() ? nullptr : data_grad;
+      float* float_weight_grad = signs.of_weight() ? nullptr : weight_grad;
+      float_backward(s,
+                     {out_grad, data, weight, has_packed ? kept->get() : nullptr, float_data_grad, float_weight_grad,
+                      latent, scale},
+                     threads, &memory);
+      if (float_data_grad != nullptr) pass_window(data, data_grad, inputs->at(1 + kData).size(), threads);
+      if (float_weight_grad != nullptr) multiply(weight_grad, s.filters * s.inputs(), layer_.gradient_scale());
+    }
+    if (!layer_.no_bias) bias_backward(out_grad, s.batch, s.filters, s.out_pixels(), floats(outputs->at(kBias)));
+  }
+
   // Packed bits have no gradient.
   static void clear(mxnet::ext::MXTensor* gradient) {
     const size_t word = gradient->dtype == mxnet::ext::kFloat64 ? sizeof(double) : sizeof(float);
     std::memset(gradient->data_ptr, 0, gradient->size() * word);
   }
 
-  static std::optional<SignWindow> sign_window(const std::optional<GradientWindow>& window, const float* data) {
-    if (!window) return std::nullopt;
-    return SignWindow{data, window->threshold, window->estimator};
+  std::optional<SignWindow> sign_window(const float* data) const {
+    if (!layer_.window) return std::nullopt;
+    return SignWindow{data, layer_.window->threshold, layer_.window->estimator};
   }
 
   // The gradient of the data, in place, through the window of a layer that has one.
-  static void pass_window(const std::optional<GradientWindow>& window, const float* data, float* gradient, size_t size,
-                          int threads) {
+  void pass_window(const float* data, float* gradient, size_t size, int threads) const {
+    const std::optional<GradientWindow>& window = layer_.window;
     if (window) sign_backward(gradient, data, gradient, size, window->threshold, window->estimator, threads);
   }
 
-  static void multiply(float* values, size_t size, float factor) {
-    for (size_t i = 0; i < size; ++i) values[i] *= factor;
-  }
-
- private:
   const char* const name_;
+  const QLayerParam layer_;
   PackedCache packed_;
 };
 
