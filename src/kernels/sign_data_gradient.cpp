@@ -13,7 +13,7 @@
 namespace bmx {
 namespace {
 
-// Tables of one task, to stay in a second-level cache.
+// Tables of one task, to stay in a second-level cache where a row's do.
 constexpr int64_t kTableBytes = 384 << 10;
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -176,14 +176,13 @@ class PixelKind {
   // The channels from `first` on, of `images` images whose tables and sums lie `table_stride` and `sum_stride` apart.
   void multiply(int64_t images, const float* tables, int64_t table_stride, const uint32_t* indices, int64_t first,
                 float* sums, int64_t sum_stride) const {
-    constexpr int kMostRows = 8;
     const int columns = static_cast<int>(std::min<int64_t>(plan_.lookup.columns, plan_.channels - first));
     const auto count = static_cast<int64_t>(pixels_.size());
     const int64_t rows = images * count, tiles = divide_up(rows, plan_.lookup.rows);
     for (int64_t tile = 0; tile < tiles; ++tile) {
       const int64_t begin = rows * tile / tiles, end = rows * (tile + 1) / tiles;
-      const float* row_tables[kMostRows];
-      float* row_sums[kMostRows];
+      const float* row_tables[kMostTileRows];
+      float* row_sums[kMostTileRows];
       for (int64_t row = begin; row < end; ++row) {
         const int64_t image = row / count, i = row % count;
         row_tables[row - begin] = tables + image * table_stride + tables_[i];

@@ -16,6 +16,7 @@ namespace bmx {
 constexpr int kSignsPerLookup = 4;
 constexpr int kSignsPerIndex = 32;
 constexpr int kLookupsPerIndex = kSignsPerIndex / kSignsPerLookup;
+constexpr int kMostTileRows = 8;
 
 // out[r][c] = or += the sum over segments s and lookups l < `lookups` of
 //   table(tables[r] + offsets[s] + l * table size), entry l of column c of the rows of indices from index_rows[s] on.
@@ -35,7 +36,7 @@ struct SignTile {
 struct SignLookup {
   int table;    // floats of a table
   int lanes;    // columns of a vector
-  int rows;     // of the largest tile
+  int rows;     // of the largest tile, up to kMostTileRows
   int columns;  // of the largest tile: 64, or a divisor
 
   // Table t < count, at tables + t * table_stride, is that of the floats values[t * next + i * stride], i < live <= 4;

@@ -126,6 +126,7 @@ void transpose_floats(const float* in, int64_t in_stride, int64_t rows, int64_t 
 
 template <class Isa>
 constexpr SignLookup sign_lookup() {
+  static_assert(Isa::kTileRows <= kMostTileRows);
   return {Isa::kTable,           Isa::kLanes,       Isa::kTileRows,    Isa::kTileVectors * Isa::kLanes,
           make_sign_tables<Isa>, Isa::make_indices, sign_product<Isa>, transpose_floats<Isa>};
 }

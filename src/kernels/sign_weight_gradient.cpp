@@ -132,8 +132,8 @@ void sign_weight_gradient(const Kernels& kernels, const ConvShape& s, const floa
         const int64_t table_stride = kTilePixels / kSignsPerLookup * plan.lookup.table;
         for (int64_t p = 0; p < count; p += kTilePixels) {
           const int64_t live = std::min(kTilePixels, count - p);
-          const float* row_tables[8];
-          float* row_sums[8];
+          const float* row_tables[kMostTileRows];
+          float* row_sums[kMostTileRows];
           for (int64_t r = 0; r < rows; ++r) {
             const float* values = pixels_of(plan, out_grad, f + r, begin + p, live, line);
             make_tables(plan.lookup, values, live, tables + r * table_stride);
