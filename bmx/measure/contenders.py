@@ -21,7 +21,7 @@ from .runners import kind
 __all__ = ["Contender", "Layer", "Result", "measure"]
 
 _ROUND_SECONDS = 0.1  # how long a contender has the machine each time
-_MAX_CALLS = 500
+_MAX_CALLS = 5000
 _PROFILE_CALLS = 20
 
 
