@@ -41,8 +41,16 @@ def verify_program(
 ) -> Verification:
     """Run both on samples, by default random ones, always the same.
 
-    With `exact`, raises bmx.Error if outputs differ by more than roundings can explain.
+    Raises
+    ------
+    bmx.Error
+        If samples hold other things than finite numbers, or with `exact` outputs differ by more than roundings can
+        explain.
     """
+    for name, array in (arrays or {}).items():
+        finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
+        if not finite.all():
+            raise Error(f"samples of {name!r} hold NaN or infinities, the first is sample {int(np.argmin(finite))}")
     if arrays is None:
         random = np.random.RandomState(_SEED)
         arrays = {name: random.standard_normal((_SAMPLES, *shape)) for name, shape in network.inputs.items()}

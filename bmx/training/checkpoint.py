@@ -19,7 +19,7 @@ import numpy as np
 
 from ..compiler.params_file import parse_params, read_bytes
 from ..errors import Error
-from ..files import write_atomically
+from ..files import Write, write_together
 
 FORMAT = 2
 
@@ -95,7 +95,7 @@ class Checkpoint:
                     os.rmdir(folder)
 
     def save(self, net: mx.gluon.HybridBlock, trainer: mx.gluon.Trainer, progress: Dict[str, Any]) -> None:
-        """Write all files.
+        """Write all files, or none.
 
         Parameters
         ----------
@@ -114,12 +114,12 @@ class Checkpoint:
         """
         self._make_folder()
         epoch = progress["epoch"] + (progress["batch"] > 0)
-        self._save_network(net, epoch)
         optimizer = trainer._optimizer
         counters = {place: getattr(owner, name) for place, owner, name in _counters(optimizer)}
         text = json.dumps({**progress, "format": FORMAT, "updates": optimizer.num_update, "counters": counters})
         arrays = {"progress": _bytes_array(text.encode()), **_training_state(net, trainer)}
-        save_arrays(self.resume_file, {**arrays, "digest": _bytes_array(_digest(arrays))})
+        resume = (self.resume_file, _writer({**arrays, "digest": _bytes_array(_digest(arrays))}))
+        write_together([*self._network_files(net, epoch), resume], errors=(mx.MXNetError,))
         stale = {self.params_file(self._newest)} if self._newest is not None else set()
         _remove(stale.union(self._overwritten) - {self.params_file(epoch)})
         self._newest, self._overwritten = epoch, ()
@@ -133,7 +133,7 @@ class Checkpoint:
             If a file cannot be written.
         """
         best = Checkpoint(f"{self.prefix}-best")
-        best._save_network(net, epoch)
+        write_together(best._network_files(net, epoch), errors=(mx.MXNetError,))
         if self._best not in (None, epoch):
             _remove({best.params_file(self._best)})
         self._best = epoch
@@ -149,15 +149,14 @@ class Checkpoint:
         except OSError as error:
             raise Error(f"cannot make the folder {folder} of the checkpoint: {error.strerror}") from None
 
-    def _save_network(self, net: mx.gluon.HybridBlock, epoch: int) -> None:
+    def _network_files(self, net: mx.gluon.HybridBlock, epoch: int) -> List[Tuple[str, Write]]:
         symbol = mx.sym.softmax(net(mx.sym.var("data")), name="softmax")
         auxiliary = set(symbol.list_auxiliary_states())
         arrays = {
             ("aux:" if param.name in auxiliary else "arg:") + param.name: param.list_data()[0].as_in_context(mx.cpu())
             for param in net.collect_params().values()
         }
-        write_atomically(f"{self.prefix}-symbol.json", symbol.save, errors=(mx.MXNetError,))
-        save_arrays(self.params_file(epoch), arrays)
+        return [(f"{self.prefix}-symbol.json", symbol.save), (self.params_file(epoch), _writer(arrays))]
 
     def restore(self, net: mx.gluon.HybridBlock, trainer: mx.gluon.Trainer, settings: Dict[str, Any]) -> Dict[str, Any]:
         """Set the parameters of `net` and the state of `trainer` to those saved; return the progress.
@@ -222,22 +221,6 @@ def best_epoch(history: List[Dict[str, Any]]) -> Dict[str, Any]:
     return max(history, key=lambda row: row["accuracy"])
 
 
-def save_arrays(path: str, arrays: Dict[str, mx.nd.NDArray]) -> None:
-    """Write `arrays` to an MXNet params file, whole or not at all.
-
-    Raises
-    ------
-    bmx.Error
-        If the file cannot be written.
-    """
-
-    def write(temporary: str) -> None:
-        mx.nd.save(temporary, arrays)
-        mx.nd.load(temporary)  # MXNet does not notice a disk that fills up when it closes the file
-
-    write_atomically(path, write, errors=(mx.MXNetError,))
-
-
 def load_arrays(path: str) -> Dict[str, mx.nd.NDArray]:
     """Return the arrays of an MXNet params file.
 
@@ -249,6 +232,16 @@ def load_arrays(path: str) -> Dict[str, mx.nd.NDArray]:
     data = read_bytes(path)
     parse_params(data, path)
     return mx.nd.load_frombuffer(data)
+
+
+def _writer(arrays: Dict[str, mx.nd.NDArray]) -> Write:
+    """What writes arrays to an MXNet params file of a given name."""
+
+    def write(path: str) -> None:
+        mx.nd.save(path, arrays)
+        mx.nd.load(path)  # MXNet does not notice a disk that fills up when it closes the file
+
+    return write
 
 
 def _training_state(net: mx.gluon.HybridBlock, trainer: mx.gluon.Trainer) -> Dict[str, mx.nd.NDArray]:

@@ -201,6 +201,14 @@ def test_outputs_that_are_no_numbers_are_not_verified(network):
     assert "verified on 3 samples of shape 7 (4 of 21 outputs of the original are infinite or NaN, and" in str(report)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_samples_to_compare_on_must_be_finite(network, bad):
+    data = samples_for(network)
+    data["data"][1, 0, 2, 3] = bad
+    with pytest.raises(Error, match="samples of 'data' hold NaN or infinities, the first is sample 1"):
+        compile_network(network, data=data)
+
+
 def test_a_long_chain_of_operations_is_compiled():
     y = mx.sym.FullyConnected(x, num_hidden=8)
     terms = mx.sym.add_n(*(y * (0.01 * i) for i in range(80)))

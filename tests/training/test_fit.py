@@ -364,17 +364,21 @@ def test_settings_may_be_tuples(tmp_path):
         run(network(), epochs, prefix=str(tmp_path / "net"), settings={"shape": (1, 4, 4)}, resume=epochs == 2)
 
 
-def test_full_disk_keeps_the_old_checkpoint(tmp_path):
-    """A limit on the size of files stands for the full disk: writing fails in the middle in the same way."""
+@pytest.mark.parametrize("how, units, limit", [("resume", 8, 1000), ("overwrite", 900, 9000)])
+def test_full_disk_keeps_the_old_checkpoint(tmp_path, how, units, limit):
+    """A limit on the size of files stands for the full disk: writing fails in the middle in the same way.
+
+    The second is enough for the symbol of another network, not for its parameters.
+    """
     prefix = str(tmp_path / "net")
     run(network(), 1, prefix=prefix)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
         with pytest.raises(bmx.Error, match="net.*: cannot be written"):
-            run(network(), 2, prefix=prefix, resume=True)
+            run(network(units), 2, prefix=prefix, **{how: True})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, handler)
