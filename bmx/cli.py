@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
+import os
 import sys
-from typing import List, Optional
+from typing import List, Optional, TextIO
 
 from .commands import bench, compile, export_c, inspect, launch, run, summary, version
 from .errors import Error
@@ -24,32 +27,67 @@ bmx COMMAND --help says more.
 exit status: 0 if all went well, 1 if not (one line on stderr says why), 2 for wrong arguments
 """
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+
 
 def main(arguments: Optional[List[str]] = None) -> int:
     """Run ``bmx`` with these arguments (default: the command line's); return the exit status."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if arguments[:1] == ["convert"]:  # it has a parser of its own
-        from .compiler.command import main as convert
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            if sys.stdout is not None:  # it is None where a shell's >&- has closed it
+                sys.stdout.flush()  # now, when errors can be told
+    except BrokenPipeError:  # into `head`
+        _drop_output()
+        return 1
+    except OSError as error:
+        if error.filename is not None or error.errno not in _FULL:
+            raise
+        _drop_output()
+        command = " ".join(["bmx", *(word for word in arguments[:1] if not word.startswith("-"))])
+        print(f"{command}: the standard output cannot be written: {error.strerror}", file=sys.stderr)
+        return 1
 
-        return convert(arguments[1:])
+
+def _drop_output() -> None:
+    """Leave nothing that Python would try to write, and complain about, at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def _run(arguments: List[str]) -> int:
     program: List[str] = []
     if arguments[:1] == ["launch"] and "--" in arguments:
         place = arguments.index("--")
         arguments, program = arguments[:place], arguments[place + 1 :]
-    args = _parser().parse_args(arguments, argparse.Namespace(program=program))
     try:
+        if arguments[:1] == ["convert"]:  # it has a parser of its own
+            from .compiler.command import main as convert
+
+            return convert(arguments[1:])
+        args = _parser().parse_args(arguments, argparse.Namespace(program=program))
         return args.run(args)
     except Error as error:
-        print(f"bmx {args.command}: {error}", file=sys.stderr)
+        print(f"bmx {arguments[0]}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # into `head`
-        return 1
+
+
+class _Parser(argparse.ArgumentParser):
+    """Its own, and those of the commands, which are of the same class."""
+
+    def print_help(self, file: Optional[TextIO] = None) -> None:
+        """As argparse's, which keeps errors to itself."""
+        print(self.format_help(), end="", file=file)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="bmx",
         description="Binary and low-bit neural networks for Apache MXNet.",
         epilog=_EXAMPLES,

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import tempfile
 import zipfile
-from typing import Any, Callable, Dict, Sequence, Tuple, Type, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Type, Union
 
 import numpy as np
 
 from .errors import Error
 
 __all__ = [
-    *("check_classes", "check_target", "load_named_samples", "load_samples", "write_atomically", "write_together"),
+    *("check_apart", "check_classes", "check_target", "load_named_samples", "load_samples", "model_files"),
+    *("write_atomically", "write_together"),
 ]
 
 Write = Callable[[str], Any]
@@ -94,6 +96,40 @@ def check_target(path: str) -> None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise Error(f"{path}: cannot be written: {folder}: {error.strerror or error}") from None
+
+
+def model_files(path: str) -> List[str]:
+    """The files of the model with this name: of a checkpoint, PREFIX-NNNN.params, PREFIX-symbol.json too."""
+    checkpoint = re.fullmatch(r"(.*)-\d+\.params", path, re.DOTALL)
+    return [path, f"{checkpoint.group(1)}-symbol.json"] if checkpoint else [path]
+
+
+def check_apart(outputs: Sequence[Optional[str]], inputs: Sequence[Optional[str]]) -> None:
+    """Check that files to write are none of those that are read, nor each other, by whatever names; None is no file.
+
+    Raises
+    ------
+    bmx.Error
+        If two are the same file.
+    """
+    written: List[str] = []
+    for path in filter(None, outputs):
+        source = next((source for source in filter(None, inputs) if _same_file(path, source)), None)
+        if source is not None:
+            name = "" if source == path else f" {source}"
+            raise Error(f"{path}: the output would overwrite the input{name}; choose another one")
+        if any(_same_file(path, other) for other in written):
+            raise Error(f"{path}: two outputs would be written to this file; choose another one for one of them")
+        written.append(path)
+
+
+def _same_file(one: str, other: str) -> bool:
+    if os.path.realpath(one) == os.path.realpath(other):
+        return True
+    try:
+        return os.path.samefile(one, other)  # where names that differ in case only are the same
+    except OSError:
+        return False
 
 
 def write_atomically(path: str, write: Write, errors: Tuple[Type[Exception], ...] = ()) -> None:

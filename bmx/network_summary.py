@@ -7,15 +7,19 @@ parameter is needed and nothing is computed. Gluon networks are traced, with a n
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
+import io
 import json
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 import mxnet as mx
 
-from .compiler.symbol_file import mxnet_message
+from .compiler.layers import find_layers
+from .compiler.symbol_file import mxnet_message, parse_graph, to_symbol
 from .errors import Error
 from .gluon.nn import path
 
@@ -180,7 +184,8 @@ def summary(
     Raises
     ------
     bmx.Error
-        If the network is neither of both, or MXNet cannot infer its shapes from the input's.
+        If the network is neither of both, a node of the symbol has too few inputs or reads an output that does not
+        exist, or MXNet cannot infer the shapes from the input's.
 
     Examples
     --------
@@ -198,12 +203,20 @@ def summary(
 
 def _trace(network: Any) -> mx.sym.Symbol:
     if isinstance(network, mx.sym.Symbol):
-        return network
+        return _check_symbol(network)
     if not isinstance(network, mx.gluon.HybridBlock):
         raise Error(f"summary of {type(network).__name__}: needs a HybridBlock of Gluon or a Symbol")
     with path("operators", fused=False):
         traced = network(mx.sym.var("data"))
     return traced if isinstance(traced, mx.sym.Symbol) else mx.sym.Group(traced)
+
+
+def _check_symbol(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
+    """The same symbol, if its nodes have their inputs: it may be of a file, which MXNet loads unchecked."""
+    where = "summary of a Symbol"
+    graph = parse_graph(json.loads(symbol.tojson()), where)
+    find_layers(graph, where)
+    return to_symbol(graph, where)
 
 
 def _check_shapes(symbol: mx.sym.Symbol, shape: Any) -> Dict[str, Tuple[int, ...]]:
@@ -212,7 +225,8 @@ def _check_shapes(symbol: mx.sym.Symbol, shape: Any) -> Dict[str, Tuple[int, ...
     inputs = symbol.list_inputs()
     for name, sizes in shapes.items():
         if name not in inputs:
-            raise Error(f"input_shape: the network has no input {name!r}; its first ones are {', '.join(inputs[:3])}")
+            others = f"input {name!r}; its first ones are {', '.join(inputs[:3])}" if inputs else "inputs"
+            raise Error(f"input_shape: the network has no {others}")
         if not isinstance(sizes, Sequence) or not all(isinstance(n, int) and n > 0 for n in sizes):
             raise Error(
                 f"input_shape of {name!r} is {sizes!r}; it must be the sizes of one sample, such as (3, 32, 32)"
@@ -227,7 +241,10 @@ class _Graph:
         self.nodes = json.loads(symbol.tojson())["nodes"]
         internals = symbol.get_internals()
         try:
-            arguments, outputs, auxiliary = internals.infer_shape(**shapes)
+            # MXNet prints before it raises, and warns of what it could not infer
+            with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                arguments, outputs, auxiliary = internals.infer_shape(**shapes)
         except mx.base.MXNetError as error:
             raise Error(f"input_shape does not fit the network: {mxnet_message(error)}") from None
         if outputs is None:

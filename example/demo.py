@@ -11,12 +11,17 @@ import sys
 import time
 from pathlib import Path
 
-import mxnet as mx
 import numpy as np
-from train_lenet_mnist import parse_arguments, train
 
 import bmx
-from bmx.training import Batches, Checkpoint, accuracy, load_mnist
+
+try:
+    import mxnet as mx
+    from train_lenet_mnist import parse_arguments, train
+
+    from bmx.training import Batches, Checkpoint, accuracy, load_mnist
+except bmx.Error as error:  # libbmx is missing, or BMX_ISA wrong
+    sys.exit(f"error: {error}")
 
 IMAGES_TO_TRAIN_ON = 60000  # one epoch of MNIST, or many of a smaller data set
 PREFIX = "runs/demo-{bits}bit"

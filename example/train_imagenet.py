@@ -16,7 +16,12 @@ brightness, contrast and saturation too.
 
 import sys
 
-from bmx.training.command import main
+import bmx
+
+try:
+    from bmx.training.command import main
+except bmx.Error as error:  # libbmx is missing, or BMX_ISA wrong
+    sys.exit(f"error: {error}")
 
 if __name__ == "__main__":
     sys.exit(

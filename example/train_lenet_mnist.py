@@ -17,12 +17,16 @@ import os
 import shlex
 import sys
 
-import mxnet as mx
-
 import bmx
-from bmx.models import LeNet
-from bmx.training import Batches, Checkpoint, affine_jitter, fit, load_mnist, plot_curves
-from bmx.training.fit import say
+
+try:
+    import mxnet as mx
+
+    from bmx.models import LeNet
+    from bmx.training import Batches, Checkpoint, affine_jitter, fit, load_mnist, plot_curves
+    from bmx.training.fit import say
+except bmx.Error as error:  # libbmx is missing, or BMX_ISA wrong
+    sys.exit(f"error: {error}")
 
 
 def parse_arguments(arguments=None):
@@ -45,6 +49,8 @@ def parse_arguments(arguments=None):
     for name in ("epochs", "batch_size", "limit"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f"--{name.replace('_', '-')} is {getattr(args, name)}; allowed: 1 or more")
+    if not 1 <= args.bits <= 32:
+        parser.error(f"--bits is {args.bits}; allowed: 1 to 32")
     if not args.lr > 0:
         parser.error(f"--lr is {args.lr}; allowed: more than 0")
     if not 0 <= args.seed < 2**32:

@@ -18,7 +18,12 @@ epoch has -best; curves are in .png.
 
 import sys
 
-from bmx.training.command import main
+import bmx
+
+try:
+    from bmx.training.command import main
+except bmx.Error as error:  # libbmx is missing, or BMX_ISA wrong
+    sys.exit(f"error: {error}")
 
 if __name__ == "__main__":
     sys.exit(main(__doc__, model="resnet18_e1", dataset="cifar10"))

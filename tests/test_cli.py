@@ -1,5 +1,7 @@
 """The command `bmx`."""
 
+import json
+import os
 import subprocess
 import sys
 
@@ -25,6 +27,41 @@ def test_summary_of_a_network_of_the_zoo_and_of_a_file(capsys, tmp_path):
     assert "size in float32" in zoo and capsys.readouterr().out == zoo
 
 
+def test_summary_of_a_file_of_bmxnet_v2(capsys, tmp_path):
+    """As `bmx.load_checkpoint`, with operators that MXNet does not know."""
+    import mxnet as mx
+
+    mx.sym.QActivation(mx.sym.var("data")).save(str(tmp_path / "net-symbol.json"))
+    text = (tmp_path / "net-symbol.json").read_text()
+    (tmp_path / "net-symbol.json").write_text(text.replace('"QActivation"', '"det_sign"'))
+    assert cli.main(["summary", str(tmp_path / "net-symbol.json"), "--shape", "3"]) == 0
+    assert "QActivation" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "node, inputs, message",
+    [
+        ("conv", [[1, 0, 0]], "layer 'conv': it has 1 inputs; it must have data, weight"),
+        ("norm", [[4, 0, 0]], "not a symbol file of MXNet: 'norm' (BatchNorm) takes 5 inputs, and has 1"),
+        ("data_guard", [[99, 0, 0]], "not a symbol file of MXNet: node 1 ('data_guard'): input from node 99, which is"),
+        ("data_guard", [[0, 7, 0]], "not a symbol file of MXNet: 'data' has no output 7"),
+    ],
+)
+def test_summary_of_a_damaged_file_says_what_is_wrong(capfd, tmp_path, node, inputs, message):
+    import mxnet as mx
+
+    path = tmp_path / "net-symbol.json"
+    layer = mx.sym.QConvolution(mx.sym.var("data"), kernel=(3, 3), num_filter=2, name="conv")
+    mx.sym.BatchNorm(layer, name="norm").save(str(path))
+    content = json.loads(path.read_text())
+    next(item for item in content["nodes"] if item["name"] == node)["inputs"] = inputs
+    path.write_text(json.dumps(content))
+    assert cli.main(["summary", str(path), "--shape", "3,8,8"]) == 1
+    output = capfd.readouterr()
+    assert output.out == "" and output.err.startswith(f"bmx summary: {path}: {message}")
+    assert len(output.err.splitlines()) == 1
+
+
 def test_convert_is_the_model_converter(capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(["convert", "--help"])
@@ -33,12 +70,31 @@ def test_convert_is_the_model_converter(capsys):
     assert "none" in capsys.readouterr().err
 
 
+def test_convert_says_what_keeps_bmx_from_being_imported(root):
+    result = subprocess.run(
+        [sys.executable, "-m", "bmx.cli", "convert", "x-0001.params"],
+        cwd=root,
+        env={**os.environ, "BMX_ISA": "sse9"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert (result.returncode, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("bmx convert: BMX_ISA is 'sse9'; this machine runs ")
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
         (["summary", "resnet19"], "bmx summary: no model 'resnet19'; there are alexnet"),
         (["summary", "lenet", "--bits", "33"], "bmx summary: bits=33: a bit width is an integer from 1 to 32"),
-        (["summary", "none-symbol.json"], "bmx summary: none-symbol.json: cannot be read"),
+        (["summary", "none-symbol.json"], "bmx summary: none-symbol.json: "),
+        (
+            ["summary", "x-0001.params"],
+            "bmx summary: x-0001.params: a summary takes the name of a network, such as resnet18_e1, or a -symbol.json",
+        ),
+        (["summary", "runs/d"], "bmx summary: runs/d: a summary takes the name of a network"),
         (["launch", "-n", "0", "--", "true"], "bmx launch: 0 workers; allowed: 1 or more"),
         (["launch", "-n", "2"], "bmx launch: no program to start: bmx launch -n 2 -s 1 -- python train.py"),
         (
@@ -51,6 +107,19 @@ def test_errors_are_one_line(capsys, arguments, message):
     assert cli.main(arguments) == 1
     lines = capsys.readouterr().err.splitlines()
     assert len([line for line in lines if line.startswith("bmx")]) == 1 and lines[-1].startswith(message)
+
+
+def test_summary_of_a_compiled_network_is_inspect(capsys):
+    assert cli.main(["summary", "d.bmx"]) == 1
+    assert capsys.readouterr().err.endswith(" file; of a compiled network: bmx inspect d.bmx\n")
+
+
+@pytest.mark.parametrize("shape", ["3,2,2", "1"])
+def test_summary_of_a_shape_that_does_not_fit_is_one_line(capfd, shape):
+    assert cli.main(["summary", "resnet18_e1", "--shape", shape]) == 1
+    output = capfd.readouterr()
+    assert output.out == "" and output.err.startswith("bmx summary: input_shape does not fit the network: ")
+    assert len(output.err.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -320,6 +320,11 @@ def test_bad_estimator():
 # compose()
 
 
+def test_compose_takes_symbols():
+    with pytest.raises(Error, match="^compose of int: needs a Symbol$"):
+        composed.compose(3)
+
+
 def lenet_like():
     """A network with each operator, a bias, a BatchNorm with its auxiliary states, and an output used twice."""
     x = mx.sym.var("data")

@@ -178,13 +178,14 @@ def test_inputs_by_name():
     assert summary(symbol, {"left": (5,), "right": (3,)}).macs == {32: 15}
 
 
-@pytest.mark.filterwarnings("ignore:Cannot decide shape:UserWarning")  # MXNet's, beside our error
+@pytest.mark.filterwarnings("error::UserWarning")
 @pytest.mark.parametrize(
     "network, shape, message",
     [
         ("net.json", (3, 8, 8), "summary of str: needs a HybridBlock of Gluon or a Symbol"),
         (mx.gluon.nn.Sequential(), (3, 8, 8), "summary of Sequential"),
         (mx.sym.var("x") + 1, (3,), "the network has no input 'data'; its first ones are x"),
+        (mx.sym.zeros((1, 3)), (3,), "input_shape: the network has no inputs"),
         (mx.sym.var("data") + 1, 3, "input_shape of 'data' is 3; it must be the sizes of one sample"),
         (mx.sym.var("data") + 1, (0, 8), "input_shape of 'data' is (0, 8)"),
         (mx.sym.var("data") + mx.sym.var("x"), {}, "MXNet cannot infer all shapes"),
@@ -192,6 +193,18 @@ def test_inputs_by_name():
         (mx.sym.Convolution(mx.sym.var("data"), kernel=(9, 9), num_filter=1), (1, 4, 4), "does not fit the network"),
     ],
 )
-def test_bad_input_is_named(network, shape, message):
+def test_bad_input_is_named(capfd, network, shape, message):
     with pytest.raises(bmx.Error, match=re.escape(message)):
         summary(network, shape)
+    assert capfd.readouterr() == ("", "")  # MXNet prints and warns
+
+
+def test_a_damaged_symbol_is_named(tmp_path):
+    """MXNet loads it, and would say vector::_M_range_check."""
+    path = tmp_path / "net-symbol.json"
+    mx.sym.QConvolution(data(), kernel=(3, 3), num_filter=2, name="conv").save(str(path))
+    content = json.loads(path.read_text())
+    content["nodes"][-1]["inputs"].pop()
+    path.write_text(json.dumps(content))
+    with pytest.raises(bmx.Error, match="^summary of a Symbol: layer 'conv': it has 1 inputs; it must"):
+        summary(mx.sym.load(str(path)), (3, 8, 8))

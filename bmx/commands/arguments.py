@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import re
 import textwrap
-from typing import Any, Dict, Tuple, Union
+from typing import Any, Callable, Dict, Tuple, TypeVar, Union
 
-__all__ = ["add_command", "address", "numbers", "shape", "shapes", "sizes"]
+__all__ = ["add_command", "address", "allowed", "numbers", "shape", "shapes", "sizes"]
+
+_Value = TypeVar("_Value")
 
 
 def add_command(
@@ -25,44 +28,67 @@ def add_command(
     )
 
 
-def shape(text: str) -> Tuple[int, ...]:
-    """Positive sizes such as 3,224,224 or 3x224x224."""
-    return sizes(text.replace("x", ","))
+def allowed(what: str) -> Callable[[Callable[[str], _Value]], Callable[[str], _Value]]:
+    """Have a kind of argument, a function that raises ValueError for others, say what is allowed."""
+
+    def decorate(convert: Callable[[str], _Value]) -> Callable[[str], _Value]:
+        @functools.wraps(convert)
+        def converted(text: str) -> _Value:
+            try:
+                return convert(text)
+            except ValueError:
+                raise argparse.ArgumentTypeError(f"invalid value {text!r}; allowed: {what}") from None
+
+        return converted
+
+    return decorate
 
 
-def shapes(text: str) -> Union[Tuple[int, ...], Dict[str, Tuple[int, ...]]]:
-    """A shape, or those of several inputs by name, such as a=3,32,32,b=10."""
-    if "=" not in text:
-        return shape(text)
-    pairs = [part.split("=") for part in re.split(",(?=[^,=]+=)", text)]
-    found = {name: shape(numbers) for name, numbers in pairs}
-    if len(found) < len(pairs) or "" in found:
-        raise ValueError
-    return found
-
-
-shapes.__name__ = "shape"  # argparse: "invalid shape value"
-
-
-def sizes(text: str) -> Tuple[int, ...]:
-    """One or more positive integers with commas between them."""
+def _sizes(text: str) -> Tuple[int, ...]:
     found = tuple(int(size) for size in text.split(","))
     if min(found) < 1:
         raise ValueError
     return found
 
 
+def _shape(text: str) -> Tuple[int, ...]:
+    return _sizes(text.replace("x", ","))
+
+
+@allowed("sizes of 1 or more, such as 3,224,224")
+def shape(text: str) -> Tuple[int, ...]:
+    """Positive sizes such as 3,224,224 or 3x224x224."""
+    return _shape(text)
+
+
+@allowed("sizes of 1 or more, such as 3,224,224, or of several inputs by name, such as a=3,32,32,b=10")
+def shapes(text: str) -> Union[Tuple[int, ...], Dict[str, Tuple[int, ...]]]:
+    """A shape, or those of several inputs by name, such as a=3,32,32,b=10."""
+    if "=" not in text:
+        return _shape(text)
+    pairs = [part.split("=") for part in re.split(",(?=[^,=]+=)", text)]
+    found = {name: _shape(numbers) for name, numbers in pairs}
+    if len(found) < len(pairs) or "" in found:
+        raise ValueError
+    return found
+
+
+@allowed("integers of 1 or more, such as 1 or 1,2")
+def sizes(text: str) -> Tuple[int, ...]:
+    """One or more positive integers with commas between them."""
+    return _sizes(text)
+
+
+@allowed("numbers, such as .5 or .485,.456,.406")
 def numbers(text: str) -> Tuple[float, ...]:
     """One or more numbers with commas between them."""
     return tuple(float(number) for number in text.split(","))
 
 
+@allowed("HOST:PORT, such as node7:9000")
 def address(text: str) -> Tuple[str, int]:
     """A host's name and a port's number."""
     host, _, port = text.rpartition(":")
     if not host or not 0 < int(port) < 65536:
         raise ValueError
     return host, int(port)
-
-
-address.__name__ = "HOST:PORT"  # argparse: "invalid HOST:PORT value"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 from typing import Any, Dict, List, Sequence
 
 from ..errors import Error
-from ..files import check_target, write_atomically
+from ..files import check_apart, check_target, model_files, write_atomically
 from . import bench_layers
 from .arguments import add_command, shape, sizes
 
@@ -68,13 +69,13 @@ def run(args: argparse.Namespace) -> int:
 
     if args.rounds < 1:
         raise Error(f"--rounds is {args.rounds}; it must be 1 or more")
-    for path in (args.json, args.plot):
-        if path is not None:
-            check_target(path)
+    _check_outputs(args)
     if args.plot is not None:
         charts.require_matplotlib()
     if bench_layers.wanted(args):
         return bench_layers.run(args)
+    if args.data_shape and all(kind(path) == "bmx" for path in args.models):
+        raise Error(f"{args.models[0]}: has the shape of its input; --data-shape is for checkpoints and .onnx files")
     if bool(args.data) != bool(args.labels):
         raise Error("--data and --labels go together")
     if args.plot is not None and not args.data and not any(kind(path) == "bmx" for path in args.models):
@@ -97,6 +98,29 @@ def run(args: argparse.Namespace) -> int:
     if args.plot is not None:
         charts.plot(args.plot, results)
     return 0
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    """What would be lost, or fail only after the work is done; reports and charts of before are overwritten."""
+    inputs = [file for path in args.models for file in model_files(path)]
+    check_apart([args.json, args.plot], [*inputs, args.data, args.labels])
+    for path, what, begin in (
+        (args.json, "report of bmx bench", b'{\n "machine"'),
+        (args.plot, "PNG picture", b"\x89PNG"),
+    ):
+        if path is None:
+            continue
+        check_target(path)
+        if os.path.isfile(path) and os.path.getsize(path) and _first_bytes(path, len(begin)) != begin:
+            raise Error(f"{path}: exists already, and is no {what}; choose another name")
+
+
+def _first_bytes(path: str, count: int) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(count)
+    except OSError as error:
+        raise Error(f"{path}: exists already, and cannot be read: {error.strerror}") from None
 
 
 def table(results: Sequence[Any]) -> str:

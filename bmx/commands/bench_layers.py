@@ -6,6 +6,7 @@ import argparse
 from typing import Any, Tuple
 
 from ..errors import Error
+from .arguments import allowed
 
 FOOT = """\
 warm: called again and again, the weights stay in the caches as far as they fit. cold: with other data in the caches.
@@ -29,15 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+@allowed("N or CxHxW of 1 or more, such as 4096,64x56x56")
 def shapes(text: str) -> Any:
     """Sizes such as 4096,64x56x56: each one number, or three."""
     found = [tuple(int(size) for size in shape.split("x")) for shape in text.split(",")]
     if any(len(shape) not in (1, 3) or min(shape) < 1 for shape in found):
         raise ValueError
     return found
-
-
-shapes.__name__ = "N or CxHxW"  # argparse: "invalid N or CxHxW value"
 
 
 def wanted(args: argparse.Namespace) -> bool:

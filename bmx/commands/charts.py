@@ -113,7 +113,9 @@ def _large(result: Any) -> List[Layer]:
     large = [layer for layer in result.layers if layer.seconds >= _SMALL * whole]
     rest = whole - sum(layer.seconds for layer in large)
     small = len(result.layers) - len(large)
-    return large + [Layer(f"{small} small steps", _REST, rest, 0)] * (small > 0)
+    if small <= 1:  # which takes no more place by its own name
+        return list(result.layers)
+    return [*large, Layer(f"{small} small steps", _REST, rest, 0)]
 
 
 def _colour(kind: str) -> str:

@@ -6,10 +6,10 @@ import argparse
 import os
 import re
 from pathlib import Path
-from typing import Any, List, Optional
+from typing import Any, List
 
 from ..errors import Error
-from ..files import check_target, load_named_samples, load_samples, write_together
+from ..files import check_apart, check_target, load_named_samples, load_samples, model_files, write_together
 from .arguments import add_command, shapes
 
 
@@ -72,8 +72,8 @@ def run(args: argparse.Namespace) -> int:
     from ..program import encode
 
     outputs = [] if args.output is None else [args.output]
-    outputs += [] if args.mxnet is None else checkpoint_paths(args.mxnet, args.force)
-    _check_outputs(outputs, args.output, args.params, args.force)
+    outputs += [] if args.mxnet is None else checkpoint_paths(args.mxnet, True)
+    _check_outputs(outputs, args)
     options = {"int8": args.int8, "data_shape": args.data_shape, "verify": not args.no_verify}
     data = load_named_samples(args.verify_data) if args.verify_data else None
     labels = load_samples(args.labels, ndim=1) if args.labels else None
@@ -95,16 +95,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check_outputs(outputs: List[str], output: Optional[str], params: str, force: bool) -> None:
-    """What would fail only after the work is done: existing and impossible files."""
-    inputs = [params, re.sub(r"-\d+\.params$", "-symbol.json", params)]
+def _check_outputs(outputs: List[str], args: argparse.Namespace) -> None:
+    """What would be lost, or fail only after the work is done: existing and impossible files."""
+    check_apart(outputs, [*model_files(args.params), args.verify_data, args.labels])
     for path in outputs:
-        if any(os.path.realpath(path) == os.path.realpath(source) for source in inputs):
-            raise Error(f"{path}: the output would overwrite the input; choose another one")
         check_target(path)
-        if path == output and not path.endswith(".bmx"):
+        if path == args.output and not path.endswith(".bmx"):
             raise Error(f"{path}: the name must end with .bmx, by which bmx run and bmx bench know such a file")
-        if os.path.lexists(path) and not force:
+        if os.path.lexists(path) and not args.force:
             raise Error(f"{path}: exists already; use --force to overwrite it")
 
 

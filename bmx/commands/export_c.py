@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
 from ..errors import Error
-from ..files import load_named_samples, load_samples
+from ..files import check_apart, load_named_samples, load_samples, model_files
 from .arguments import add_command, shapes
 
 
@@ -49,6 +50,9 @@ def run(args: argparse.Namespace) -> int:
 
     if not args.output:
         raise Error("the name of the folder to write is empty")
+    names = (check_output(args.output, args.name, weights, samples=True, force=True) for weights in ("file", "array"))
+    replaced = {os.path.join(args.output, name): None for both in names for name in both}  # or removed
+    check_apart(list(replaced), [*model_files(args.model), args.samples, args.verify_data])
     check_output(args.output, args.name, args.weights, args.samples is not None, args.force)
     samples = [load_samples(args.samples)] if args.samples else None
     options = {"name": args.name, "weights": args.weights, "force": args.force, "samples": samples}

@@ -58,8 +58,9 @@ def run(args: argparse.Namespace) -> int:
     """Print a line for each picture, and one for each of its likeliest classes."""
     from ..measure.runners import kind, open_model
 
-    if args.top < 1 or args.threads < 1:
-        raise Error("--top and --threads must be 1 or more")
+    for option in ("top", "threads"):
+        if getattr(args, option) < 1:
+            raise Error(f"--{option} is {getattr(args, option)}; it must be 1 or more")
     which = kind(args.model)
     if which == "bmx" and args.data_shape:
         raise Error(f"{args.model}: has the shape of its input; --data-shape is for checkpoints and .onnx files")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
 from ..errors import Error
@@ -32,17 +33,34 @@ def run(args: argparse.Namespace) -> int:
     from .._lazy import require_mxnet
 
     require_mxnet("a summary")
-    import mxnet as mx
-
     from ..models import get_model
     from ..network_summary import summary
 
     if args.network.endswith(".json"):
-        try:
-            network = mx.sym.load(args.network)
-        except mx.MXNetError as error:
-            raise Error(f"{args.network}: cannot be read: {str(error).strip().splitlines()[-1]}") from None
+        network = _read(args.network)
     else:
+        _refuse_other_files(args.network)
         network = get_model(args.network, args.bits, args.bits if args.bits_a is None else args.bits_a)
     print(summary(network, args.shape))
     return 0
+
+
+def _read(path: str) -> Any:
+    """The symbol of a file, checked as `bmx.load_checkpoint` does."""
+    from ..compiler.layers import find_layers, normalize_attributes
+    from ..compiler.symbol_file import read_graph, to_symbol
+    from ..compiler.v2 import translate
+
+    graph = read_graph(path)
+    translate(graph)
+    for layer in find_layers(graph, path):
+        normalize_attributes(layer.node)
+    return to_symbol(graph, path)
+
+
+def _refuse_other_files(name: str) -> None:
+    """Say what is taken where a file of another kind is given; networks' names have neither dots nor folders."""
+    if "." not in name and os.sep not in name:
+        return
+    hint = f"; of a compiled network: bmx inspect {name}" if name.endswith(".bmx") else ""
+    raise Error(f"{name}: a summary takes the name of a network, such as resnet18_e1, or a -symbol.json file{hint}")

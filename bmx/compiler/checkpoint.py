@@ -53,8 +53,11 @@ def load_checkpoint(prefix: str, epoch: int) -> Tuple[mx.sym.Symbol, Arrays, Arr
     Raises
     ------
     bmx.Error
-        If a file is missing, damaged or not such a file, or a packed weight is missing or does not fit its layer.
+        If `epoch` is not such a number, a file is missing, damaged or not such a file, or a packed weight is missing
+        or does not fit its layer.
     """
+    if not isinstance(epoch, (int, np.integer)) or epoch < 0:
+        raise Error(f"{prefix}: epoch is {epoch!r}; allowed: an integer of 0 or more")
     symbol_path, params_path = f"{prefix}-symbol.json", f"{prefix}-{epoch:04d}.params"
     graph = read_graph(symbol_path)
     translate(graph)

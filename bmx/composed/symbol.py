@@ -32,8 +32,11 @@ def compose(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
     Raises
     ------
     bmx.Error
-        If a layer has packed weights or an attribute with a value that is not allowed; the message names the layer.
+        If it is no symbol, or a layer has packed weights or an attribute with a value that is not allowed; the message
+        names the layer.
     """
+    if not isinstance(symbol, mx.sym.Symbol):
+        raise Error(f"compose of {type(symbol).__name__}: needs a Symbol")
     graph = json.loads(symbol.tojson(remove_amp_cast=False))
     return mx.sym.load_json(json.dumps(_compose_graph(graph)))
 

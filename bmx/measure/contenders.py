@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..errors import Error
-from ..files import load_samples
+from ..files import load_samples, model_files
 from .runners import kind
 
 __all__ = ["Contender", "Layer", "Result", "measure"]
@@ -37,8 +37,8 @@ class Contender:
     name : str
         In tables; default: the file's name.
     shape : tuple of int, optional
-        Of one sample, for checkpoints and .onnx files that do not tell. A checkpoint takes that of the models beside it
-        if it can.
+        Of one sample, for checkpoints and .onnx files that do not tell; others must have it. A checkpoint takes that of
+        the models beside it if it can.
     backend : str, optional
         For checkpoints: MXNet's subgraph backend.
     """
@@ -258,7 +258,7 @@ def _result(
         memory,
         max(0, memory - process.loaded["memory_before"]),
         process.loaded["load_seconds"],
-        sum(os.path.getsize(path) for path in _files(contender.path)),
+        sum(os.path.getsize(path) for path in model_files(contender.path)),
         process.ask("accuracy", data=data, labels=labels) if data and labels else None,
         [Layer(*step) for step in process.ask("profile", calls=_PROFILE_CALLS) or []] if layers else None,
     )
@@ -268,9 +268,3 @@ def _check_samples(data: str, labels: str) -> None:
     samples, wanted = load_samples(data, mapped=True), load_samples(labels, ndim=1)
     if wanted.shape != samples.shape[:1]:
         raise Error(f"{labels}: has the shape {wanted.shape}; {data} has {len(samples)} samples, of a class each")
-
-
-def _files(path: str) -> List[str]:
-    if kind(path) != "mxnet":
-        return [path]
-    return [path, path.rpartition("-")[0] + "-symbol.json"]

@@ -162,7 +162,8 @@ def open_model(
     batch : int
         The batch that it will be run with.
     shape : tuple of int, optional
-        Of one sample, for checkpoints (derived from the network by default) and .onnx files that do not say it.
+        Of one sample, for checkpoints (derived from the network by default) and .onnx files that do not say it. Other
+        models must have an input of this shape.
     hint : tuple of int, optional
         For checkpoints: the shape to take where it fits and `shape` is not given.
     backend : str, optional
@@ -171,14 +172,16 @@ def open_model(
     Raises
     ------
     bmx.Error
-        If the file is missing or damaged, or what runs it is not installed.
+        If the file is missing or damaged, what runs it is not installed, or it takes samples of another shape.
     """
     which = kind(path)
-    if which == "bmx":
-        return _BmxRunner(path, threads)
-    return (
-        _OnnxRunner(path, threads, batch, shape) if which == "onnx" else _MXNetRunner(path, batch, shape, hint, backend)
-    )
+    if which == "mxnet":
+        return _MXNetRunner(path, batch, shape, hint, backend)
+    runner = _BmxRunner(path, threads) if which == "bmx" else _OnnxRunner(path, threads, batch, shape)
+    if shape is not None and tuple(shape) not in runner.inputs.values():
+        given, known = ("x".join(map(str, sizes)) for sizes in (shape, next(iter(runner.inputs.values()))))
+        raise Error(f"{path}: its input has the shape {known}, but --data-shape is {given}")
+    return runner
 
 
 def random_inputs(runner: Runner, batch: int) -> List[np.ndarray]:

@@ -103,10 +103,10 @@ def get_model(name: str, bits: int = 1, bits_a: int = 1, classes: Optional[int] 
         raise Error(f"no model {name!r}; there are {', '.join(model_names())}")
     if classes is not None:
         options["classes"] = classes
-    known = [key for key in inspect.signature(make).parameters if key not in ("bits", "bits_a")]
-    unknown = [key for key in options if key not in known]
+    parameters = list(inspect.signature(make).parameters)
+    unknown = [key for key in options if key not in parameters]
     if unknown:
-        raise Error(f"{name}: no option {unknown[0]!r}; there are {', '.join(known)}")
+        raise Error(f"{name}: no option {unknown[0]!r}; there are {', '.join(parameters)}")
     return make(bits=bits, bits_a=bits_a, **options)
 
 

@@ -39,6 +39,12 @@ def test_layer_table():
     ]
 
 
+def test_small_steps_are_one_bar_and_a_single_one_has_its_name():
+    steps = [Layer("conv", "CONV", 1.0, 9), Layer("load", "LOAD", 1e-4, 0), Layer("store", "STORE", 1e-4, 0)]
+    assert charts._large(result("a", 1, layers=steps[:2])) == steps[:2]
+    assert [step.name for step in charts._large(result("a", 1, layers=steps))] == ["conv", "2 small steps"]
+
+
 def test_measures_a_compiled_file_beside_its_checkpoint(capsys, bmx_file, checkpoint, samples, tmp_path):
     images, classes = samples
     report, chart = tmp_path / "bench.json", tmp_path / "bench.png"
@@ -78,6 +84,11 @@ def test_the_chart_of_accuracies_names_every_model_inside_of_the_picture(largest
     assert len(places) >= 2
     for box in (axes.get_legend().get_window_extent(), axes.get_tightbbox()):
         assert 0 <= box.x0 and box.x1 <= figure.bbox.x1 and 0 <= box.y0
+
+
+def test_the_shape_for_a_checkpoint_may_be_that_of_a_compiled_file(capsys, bmx_file, checkpoint):
+    assert cli.main(["bench", bmx_file, checkpoint, "--data-shape", "3,12,10", "--rounds", "1"]) == 0
+    assert capsys.readouterr().out.count("3x12x10") == 2
 
 
 def test_threads_and_batches_are_all_measured(capsys, bmx_file):
@@ -130,6 +141,11 @@ TARGETS = [  # checked before anything is measured
         (["{model}", "--batch", "1000000000"], "net.bmx: there is not enough memory: "),
         *(([model, option, name], message) for model in ("{model}", "none.bmx") for option, name, message in TARGETS),
         (["{checkpoint}", "--plot", "{folder}/x.png"], "--plot has nothing to draw"),
+        (["{model}", "--data-shape", "3,12,10"], "net.bmx: has the shape of its input; --data-shape is for"),
+        (
+            ["{model}", "{checkpoint}", "--data-shape", "3,9,9"],
+            "net.bmx: its input has the shape 3x12x10, but --data-shape is 3x9x9",
+        ),
     ],
 )
 def test_mistakes_are_one_line(capsys, bmx_file, checkpoint, samples, tmp_path, arguments, message):

@@ -91,6 +91,8 @@ def test_mistakes_are_one_line(capsys, tmp_path, arguments, message):
 
 @pytest.mark.parametrize("arguments", ["--threads 0", "--shapes 0", "--shapes 3x4", "--shapes 1x2x0", "--shapes wide"])
 def test_sizes_that_are_none_are_wrong_arguments(capsys, arguments):
+    option, value = arguments.split()
+    what = {"--threads": "integers of 1 or more, such as", "--shapes": "N or CxHxW of 1 or more, such as"}[option]
     with pytest.raises(SystemExit, match="2"):
-        cli.main(["bench", "--layers", *arguments.split()])
-    assert f"argument {arguments.split()[0]}: invalid" in capsys.readouterr().err
+        cli.main(["bench", "--layers", option, value])
+    assert f"argument {option}: invalid value '{value}'; allowed: {what} " in capsys.readouterr().err

@@ -92,6 +92,10 @@ def test_an_existing_file_stays_unless_forced(capsys, checkpoint, tmp_path):
     command = ["compile", checkpoint, "-o", path, "--data-shape", SHAPE, "--no-verify"]
     status, _, err = bmx(capsys, *command)
     assert status == 1 and err == f"bmx compile: {path}: exists already; use --force to overwrite it\n"
+    status, _, err = bmx(capsys, *command[:2], "--mxnet", tmp_path / "net", *command[4:])
+    assert status == 0 and "exists already" not in err
+    status, _, err = bmx(capsys, *command[:2], "--mxnet", tmp_path / "net", *command[4:])
+    assert status == 1 and err.endswith("net-symbol.json: exists already; use --force to overwrite it\n")
     assert path.read_text() == "mine"
     assert bmx(capsys, *command, "--force")[0] == 0 and path.read_bytes()[1:4] == b"BMX"
 
@@ -105,6 +109,7 @@ def test_an_existing_file_stays_unless_forced(capsys, checkpoint, tmp_path):
         (["{checkpoint}", "-o", "{folder}/x.bmx"], "does not follow from the network; give it"),
         (["{checkpoint}"], "nothing to write: give -o FILE.bmx or --mxnet PREFIX"),
         (["{checkpoint}", "-o", "{checkpoint}"], "the output would overwrite the input"),
+        (["{checkpoint}", "-o", "{folder}/x.bmx", "--verify-data", "{folder}/x.bmx"], "would overwrite the input"),
         (["{checkpoint}", "-o", "{folder}"], "is a folder; give the name of a file"),
         (["{checkpoint}", "-o", "{folder}/none/x.bmx"], "there is no folder"),
         (

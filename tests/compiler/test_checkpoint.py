@@ -28,6 +28,12 @@ def rewrite(path, change):
     path.write_bytes(encode_params(records))
 
 
+@pytest.mark.parametrize("epoch", ["a", -1, 1.0, None])
+def test_an_epoch_is_a_number(epoch):
+    with pytest.raises(bmx.Error, match=f"^net: epoch is {epoch!r}; allowed: an integer of 0 or more$"):
+        load_checkpoint("net", epoch)
+
+
 def test_published_models_hold_the_same_weights(shared):
     words = {}
     for bits in (32, 64):

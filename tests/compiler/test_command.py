@@ -63,6 +63,14 @@ def test_mistake_in_a_process_of_its_own(root, path, tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_kernels_that_the_machine_does_not_run(root, path, monkeypatch):
+    monkeypatch.setenv("BMX_ISA", "sse9")
+    result = converter(root, path)
+    assert (result.returncode, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("model_converter: BMX_ISA is 'sse9'; this machine runs ")
+
+
 MISTAKES = {
     "no symbol": lambda folder: (folder / "net-symbol.json").unlink(),
     "no params": lambda folder: (folder / "net-0003.params").unlink(),

@@ -64,6 +64,17 @@ def test_help(start, program):
     assert "GPU build of MXNet" in " ".join(output.split())
 
 
+@pytest.mark.parametrize(
+    "program", ["train_resnet18_cifar10.py", "train_imagenet.py", "train_lenet_mnist.py", "demo.py"]
+)
+def test_what_keeps_bmx_from_being_imported_is_one_line(start, monkeypatch, program):
+    monkeypatch.setenv("BMX_ISA", "sse9")
+    process = start(program)
+    output, errors = process.communicate()
+    assert (process.returncode, output) == (1, "")
+    assert errors.startswith("error: BMX_ISA is 'sse9'; this machine runs ") and len(errors.splitlines()) == 1
+
+
 def test_cifar10_program_writes_checkpoint_best_and_curves(start, tmp_path):
     process = start("train_resnet18_cifar10.py", *TINY, "--prefix", "runs/net")
     output, errors = process.communicate()

@@ -99,7 +99,6 @@ def test_ctrl_c_says_how_to_go_on(root, train, data_dir, tmp_path):
             ["--data-dir", "nowhere"],
             "error: no MNIST in nowhere: put into nowhere: train-images-idx3-ubyte.gz (SHA-1 6c95",
         ),
-        (["--bits", 33], "error: bits=33: a bit width is an integer from 1 to 32"),
         (["--batch-size", 401], "error: batch size 401; allowed with these data: 1 to 400"),
         (["--resume"], "error: runs/lenet-1bit.resume: not found; there is no run with this prefix to resume"),
         (["--prefix", "/dev/null/net"], "error: cannot make the folder /dev/null of the checkpoint"),
@@ -123,6 +122,8 @@ def test_bad_input_is_one_line_and_status_1(train, data_dir, tmp_path, arguments
         (["--lr", "nan"], "--lr is nan; allowed: more than 0"),
         (["--seed", -1], "--seed is -1; allowed: 0 to 4294967295"),
         (["--bits", "one"], "invalid int value: 'one'"),
+        (["--bits", 0], "--bits is 0; allowed: 1 to 32"),
+        (["--bits", 33], "--bits is 33; allowed: 1 to 32"),
     ],
 )
 def test_impossible_options_are_refused_with_the_usage(train, arguments, message):

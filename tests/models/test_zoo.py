@@ -264,7 +264,11 @@ def test_names_of_bmxnet_v2():
     [
         (("resnet19",), {}, "no model 'resnet19'; there are alexnet, binarynet_cifar"),
         ((None,), {}, "no model None"),
-        (("resnet18_v1",), {"thumbnails": True}, "resnet18_v1: no option 'thumbnails'; there are classes, thumbnail"),
+        (
+            ("resnet18_v1",),
+            {"thumbnails": True},
+            "resnet18_v1: no option 'thumbnails'; there are bits, bits_a, classes",
+        ),
         (("resnet18_v1",), {"depth": 34}, "no option 'depth'"),
         (("alexnet",), {"thumbnail": True}, "alexnet: no option 'thumbnail'"),
         (("alexnet", 0), {}, "bits=0: a bit width is an integer from 1 to 32"),

@@ -76,9 +76,10 @@ def _refuse(use_bias, activation):
 
 def _sizes(name, value, dims, least=1):
     """Return a size for each dimension; one number stands for all."""
-    sizes = (value,) * dims if isinstance(value, int) else tuple(value)
+    sizes = tuple(value) if isinstance(value, (tuple, list)) else (value,) * dims
     if len(sizes) != dims or not all(isinstance(size, int) and size >= least for size in sizes):
-        raise Error(f"{name}={value!r}: allowed is {dims}x an integer of at least {least}")
+        several = f", or {dims} of them" if dims > 1 else ""
+        raise Error(f"{name}={value!r}: allowed is an integer of at least {least}{several}")
     return sizes
 
 
