@@ -18,6 +18,8 @@ from typing import Any, Mapping, Sequence
 
 import mxnet as mx
 
+from .packed_words import is_packed
+
 _SUFFIX = "_guard"
 
 
@@ -28,12 +30,10 @@ def is_variable(symbol: mx.sym.Symbol) -> bool:
 
 def needed(key: str, symbol: mx.sym.Symbol, attributes: Mapping[str, Any]) -> bool:
     """Whether an input of an operator needs a guard: a variable with a gradient, which packed words have not."""
-    has_gradient = key in ("data", "weight", "bias", "gamma", "beta") and not (key == "weight" and _packed(attributes))
+    has_gradient = key in ("data", "weight", "bias", "gamma", "beta") and not (
+        key == "weight" and is_packed(attributes)
+    )
     return has_gradient and is_variable(symbol)
-
-
-def _packed(attributes: Mapping[str, Any]) -> bool:
-    return str(attributes.get("binarized_weights_only", False)) in ("True", "true", "1")
 
 
 def guarded(variable: mx.sym.Symbol) -> mx.sym.Symbol:
@@ -52,7 +52,7 @@ def give_shape(key: str, variable: mx.sym.Symbol, attributes: Mapping[str, Any])
     """
     if key in ("data", "mode") or not is_variable(variable) or variable.attr("__shape__") is not None:
         return
-    if key == "weight" and _packed(attributes):
+    if key == "weight" and is_packed(attributes):
         return
     shape: tuple = (-1,)
     if key in ("weight", "bias"):

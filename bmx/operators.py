@@ -14,7 +14,7 @@ from typing import Any, Callable, Mapping, Sequence
 
 import mxnet as mx
 
-from . import guards, library
+from . import guards, library, packed_words
 from .errors import Error
 
 _CONVOLUTION_ATTRIBUTES = """    kernel : tuple of 1, 2 or 3 ints
@@ -229,6 +229,8 @@ def _array_function(operator: str, generated: Callable) -> Callable:
             raise Error(f"{operator}: takes the arrays {', '.join(inputs)}; missing: {', '.join(missing)}")
         ordered = list(inputs.values())
         if mx.autograd.is_recording():
+            if packed_words.is_packed(attributes) and inputs["weight"].grad is not None:
+                raise packed_words.refuse_gradient(f"{operator}: weight")
             ordered = [mx.nd.identity(x) if x.grad is not None else x for x in ordered]
         return _call(generated, *ordered, out=out, **attributes)
 
@@ -278,6 +280,7 @@ def register() -> None:
     library.load_into_mxnet()
     _install_functions()
     guards.install({name: _inputs(name, {"no_bias": False}) for name in _DOCUMENTATION})
+    packed_words.install()
     _install_backend()
     library.check_sums_of_gradients()
     load = mx.library.load
