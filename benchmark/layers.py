@@ -72,6 +72,7 @@ def main():
     sys.path.insert(0, str(HERE.parent))  # where bmx is not installed
     from bmx.commands import bench, bench_layers, charts
     from bmx.measure.layers import measure_layers
+    from bmx.writing import write_atomically
 
     with tempfile.TemporaryDirectory() as folder:
         program = compile_roof(folder)
@@ -91,9 +92,9 @@ def main():
         rows.append([str(shape), kind, state, times[0], reference, times[1], f"{reached:.2f}", f"{share}", verdict])
     print("\n".join(bench.columns(rows, left=3)))
     if arguments.plot:
-        charts.plot_layers(arguments.plot, [report])
+        write_atomically(arguments.plot, charts.plot_layers([report]))
     if arguments.json:
-        bench.write_report(arguments.json, [{**report.as_json(), "roofs": roof}])
+        write_atomically(arguments.json, bench.report([{**report.as_json(), "roofs": roof}]))
 
 
 if __name__ == "__main__":

@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 import re
 from types import MappingProxyType
-from typing import Any, Callable, Container, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Container, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy as np
 
 from .compiler.compile import Compiled, compile_block, compile_symbol
+from .compiler.params_file import write_params
 from .errors import Error
-from .files import write_together
 from .program import Program, encode
+from .writing import Write, content, write_together
 
 __all__ = [
     *("checkpoint_files", "checkpoint_paths", "compile", "find_labels", "optimize", "save_checkpoint", "to_symbol"),
@@ -104,17 +105,15 @@ def save_checkpoint(
         If a file exists and `force` is False, or cannot be written.
     """
     paths = checkpoint_paths(prefix, force)
-    write_together(list(checkpoint_files(program, prefix, labels).items()), errors=(mx.MXNetError,))
+    write_together(list(checkpoint_files(program, prefix, labels).items()))
     return paths
 
 
-def checkpoint_files(
-    program: Program, prefix: str, labels: Labels = MappingProxyType({})
-) -> Dict[str, Callable[[str], None]]:
+def checkpoint_files(program: Program, prefix: str, labels: Labels = MappingProxyType({})) -> Dict[str, Write]:
     """The files of `save_checkpoint`, and what writes each."""
     symbol, states = to_symbol(program, labels)
     states = {f"aux:{name}": array for name, array in states.items()}
-    writers = (symbol.save, lambda temporary: mx.nd.save(temporary, states))
+    writers = (content(symbol.tojson().encode()), lambda temporary: write_params(temporary, states))
     return dict(zip(checkpoint_paths(prefix, True), writers))
 
 

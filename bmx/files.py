@@ -1,24 +1,18 @@
-"""Files that several parts read or write: samples, and whatever must be written whole or not at all."""
+"""Files that several parts read, and what is checked of their names before the work begins."""
 
 from __future__ import annotations
 
-import errno
 import os
-import re
 import tempfile
 import zipfile
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Type, Union
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 import numpy as np
 
+from . import checkpoint_names
 from .errors import Error
 
-__all__ = [
-    *("check_apart", "check_classes", "check_target", "load_named_samples", "load_samples", "model_files"),
-    *("write_atomically", "write_together"),
-]
-
-Write = Callable[[str], Any]
+__all__ = ["check_apart", "check_classes", "check_target", "load_named_samples", "load_samples", "model_files"]
 
 
 def load_samples(path: str, ndim: int = 2, mapped: bool = False) -> np.ndarray:
@@ -100,8 +94,8 @@ def check_target(path: str) -> None:
 
 def model_files(path: str) -> List[str]:
     """The files of the model with this name: of a checkpoint, PREFIX-NNNN.params, PREFIX-symbol.json too."""
-    checkpoint = re.fullmatch(r"(.*)-\d+\.params", path, re.DOTALL)
-    return [path, f"{checkpoint.group(1)}-symbol.json"] if checkpoint else [path]
+    checkpoint = checkpoint_names.parse(path)
+    return [path, checkpoint_names.files(*checkpoint)[0]] if checkpoint else [path]
 
 
 def check_apart(outputs: Sequence[Optional[str]], inputs: Sequence[Optional[str]]) -> None:
@@ -130,49 +124,3 @@ def _same_file(one: str, other: str) -> bool:
         return os.path.samefile(one, other)  # where names that differ in case only are the same
     except OSError:
         return False
-
-
-def write_atomically(path: str, write: Write, errors: Tuple[Type[Exception], ...] = ()) -> None:
-    """Call ``write(temporary name)`` and give the result the name `path`; a failure leaves what was there before.
-
-    Parameters
-    ----------
-    path : str
-    write : callable
-    errors : tuple of exception types, optional
-        What `write` raises, besides OSError, when a file cannot be written.
-
-    Raises
-    ------
-    bmx.Error
-        If the file cannot be written.
-    """
-    write_together([(path, write)], errors)
-
-
-def write_together(files: Sequence[Tuple[str, Write]], errors: Tuple[Type[Exception], ...] = ()) -> None:
-    """Write several files as `write_atomically` does one: none gets its name before all are written.
-
-    Raises
-    ------
-    bmx.Error
-        If one cannot be written.
-    """
-    temporaries = [f"{path}.{os.getpid()}.tmp" for path, _ in files]
-    path = ""
-    try:
-        for (path, write), temporary in zip(files, temporaries):
-            if os.path.isdir(path):
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            write(temporary)
-            with open(temporary, "rb") as file:
-                os.fsync(file.fileno())
-        for (path, _), temporary in zip(files, temporaries):
-            os.replace(temporary, path)
-    except (OSError, *errors) as error:
-        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[-1]
-        raise Error(f"{path}: cannot be written ({reason}); the files of before are left as they were") from None
-    finally:
-        for temporary in temporaries:
-            if os.path.exists(temporary):
-                os.remove(temporary)

@@ -23,6 +23,7 @@ import numpy as np
 # An installed bmx comes first; without one, this checkout's is used.
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
+from bmx import checkpoint_names  # noqa: E402
 from bmx.commands.bench import columns  # noqa: E402
 from bmx.errors import Error  # noqa: E402
 from bmx.files import load_samples  # noqa: E402
@@ -73,8 +74,7 @@ def mxnet_outputs(path, images):
     """What the checkpoint gives in MXNet, a row for each image."""
     from bmx.compiler.verify import Network
 
-    prefix, _, number = path[: -len(".params")].rpartition("-")
-    network = Network(prefix, int(number))
+    network = Network(*checkpoint_names.files(*checkpoint_names.split_path(path)))
     outputs = [network.run(images[first : first + BATCH]) for first in range(0, len(images), BATCH)]
     if len(outputs[0]) != 1:
         raise Error(f"{path}: has {len(outputs[0])} outputs; a classifier, which has one, can be checked")

@@ -6,10 +6,11 @@ import argparse
 import json
 import os
 import platform
-from typing import Any, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Sequence
 
 from ..errors import Error
-from ..files import check_apart, check_target, model_files, write_atomically
+from ..files import check_apart, check_target, model_files
+from ..writing import Write, content, write_together
 from . import bench_layers
 from .arguments import add_command, shape, sizes
 
@@ -93,10 +94,7 @@ def run(args: argparse.Namespace) -> int:
             if result.layers:
                 print(layer_table(result))
                 print()
-    if args.json is not None:
-        write_report(args.json, [result.as_json() for result in results])
-    if args.plot is not None:
-        charts.plot(args.plot, results)
+    write_results(args, [result.as_json() for result in results], lambda: charts.plot(results))
     return 0
 
 
@@ -169,12 +167,13 @@ def columns(rows: List[List[str]], left: int) -> List[str]:
     ]
 
 
-def write_report(path: str, results: List[Any]) -> None:
-    """Write what was measured, and where, as JSON."""
+def write_results(args: argparse.Namespace, results: List[Any], draw: Callable[[], Write]) -> None:
+    """Write what was measured to the files of --json and --plot, to both or to neither."""
+    files = [] if args.json is None else [(args.json, report(results))]
+    files += [] if args.plot is None else [(args.plot, draw())]
+    write_together(files)
 
-    def write(temporary: str) -> None:
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump({"machine": machine(), "results": results}, file, indent=1)
-            file.write("\n")
 
-    write_atomically(path, write)
+def report(results: List[Any]) -> Write:
+    """What was measured, and where, as a file of JSON."""
+    return content((json.dumps({"machine": machine(), "results": results}, indent=1) + "\n").encode())

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     """Measure, print tables, write files."""
     from ..measure.layers import KINDS, SHAPES, Shape, measure_layers
     from . import charts
-    from .bench import write_report
+    from .bench import write_results
 
     wanted = [Shape(*shape) for shape in args.shapes] if args.shapes else SHAPES
     reports = []
@@ -71,10 +71,7 @@ def run(args: argparse.Namespace) -> int:
         print(table(reports[-1]), flush=True)
         print()
     print(FOOT)
-    if args.json is not None:
-        write_report(args.json, [report.as_json() for report in reports])
-    if args.plot is not None:
-        charts.plot_layers(args.plot, reports)
+    write_results(args, [report.as_json() for report in reports], lambda: charts.plot_layers(reports))
     return 0
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, List, Sequence, Tuple
 
 from ..errors import Error
-from ..files import write_atomically
 from ..measure import Layer
 from ..measure.layers import KINDS
+from ..writing import Write
 
 __all__ = ["plot", "plot_layers", "require_matplotlib"]
 
@@ -24,19 +24,22 @@ def require_matplotlib() -> None:
         raise Error("--plot needs matplotlib: pip install 'bmx-mxnet[examples]'") from None
 
 
-def plot(path: str, results: Sequence[Any]) -> None:
+def plot(results: Sequence[Any]) -> Write:
     """Draw a chart of the layers of each .bmx file, and one of accuracy against time where there are accuracies.
 
     Parameters
     ----------
-    path : str
-        Name of the PNG file.
     results : sequence of bmx.measure.Result
+
+    Returns
+    -------
+    callable
+        Writes the PNG file of the name that it is given.
 
     Raises
     ------
     bmx.Error
-        If matplotlib is not installed, there is nothing to draw, or the file cannot be written.
+        If matplotlib is not installed, or there is nothing to draw.
     """
     require_matplotlib()
     layered = [result for result in results if result.layers]
@@ -44,30 +47,33 @@ def plot(path: str, results: Sequence[Any]) -> None:
     charts = [(_draw_layers, result) for result in layered] + ([(_draw_accuracy, rated)] if rated else [])
     if not charts:
         raise Error("there is nothing to draw: no result has layers or an accuracy")
-    _write(path, charts, [_height(draw, what) for draw, what in charts])
+    return _png(charts, [_height(draw, what) for draw, what in charts])
 
 
-def plot_layers(path: str, reports: Sequence[Any]) -> None:
+def plot_layers(reports: Sequence[Any]) -> Write:
     """Draw the speed of single layers, a chart for each report.
 
     Parameters
     ----------
-    path : str
-        Name of the PNG file.
     reports : sequence of bmx.measure.layers.LayersReport
+
+    Returns
+    -------
+    callable
+        Writes the PNG file of the name that it is given.
 
     Raises
     ------
     bmx.Error
-        If matplotlib is not installed, or the file cannot be written.
+        If matplotlib is not installed.
     """
     require_matplotlib()
-    _write(path, [(_draw_speeds, report) for report in reports], [4.5] * len(reports))
+    return _png([(_draw_speeds, report) for report in reports], [4.5] * len(reports))
 
 
-def _write(path: str, charts: Sequence[Tuple[Any, Any]], heights: Sequence[float]) -> None:
+def _png(charts: Sequence[Tuple[Any, Any]], heights: Sequence[float]) -> Write:
     figure = _figure(charts, heights)
-    write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=110))
+    return lambda path: figure.savefig(path, format="png", dpi=110)
 
 
 def _figure(charts: Sequence[Tuple[Any, Any]], heights: Sequence[float]) -> Any:

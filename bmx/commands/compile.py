@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from pathlib import Path
 from typing import Any, List
 
+from ..checkpoint_names import split_path
 from ..errors import Error
-from ..files import check_apart, check_target, load_named_samples, load_samples, model_files, write_together
+from ..files import check_apart, check_target, load_named_samples, load_samples, model_files
+from ..writing import content, write_together
 from .arguments import add_command, shapes
 
 
@@ -65,8 +66,6 @@ def run(args: argparse.Namespace) -> int:
     if args.labels and not args.verify_data:
         raise Error("--labels are the classes of --verify-data, which is missing")
     require_mxnet("the compiler")
-    import mxnet
-
     from ..compiled import checkpoint_files, checkpoint_paths
     from ..compiler.compile import compile_checkpoint
     from ..program import encode
@@ -86,11 +85,10 @@ def run(args: argparse.Namespace) -> int:
     print(compiled.report)
     files = {}
     if args.output is not None:
-        content = encode(compiled.program)
-        files[args.output] = lambda name: Path(name).write_bytes(content)
+        files[args.output] = content(encode(compiled.program))
     if args.mxnet is not None:
         files.update(checkpoint_files(compiled.program, args.mxnet, _labels_of(args.params, compiled.program)))
-    write_together(list(files.items()), errors=(mxnet.base.MXNetError,))
+    write_together(list(files.items()))
     print(f"written: {', '.join(outputs)}")
     return 0
 
@@ -109,8 +107,7 @@ def _check_outputs(outputs: List[str], args: argparse.Namespace) -> None:
 def _labels_of(params: str, program: Any) -> Any:
     from ..compiled import find_labels
     from ..compiler.checkpoint import load_checkpoint
-    from ..compiler.convert import split_path
 
     prefix, epoch = split_path(params)
-    symbol, args, _ = load_checkpoint(prefix, int(epoch))
+    symbol, args, _ = load_checkpoint(prefix, epoch)
     return find_labels(symbol, program, args)

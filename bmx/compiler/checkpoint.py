@@ -11,6 +11,7 @@ from typing import Dict, Sequence, Tuple
 import mxnet as mx
 import numpy as np
 
+from .. import checkpoint_names
 from ..errors import Error
 from . import interchange
 from .layers import QLayer, find_layers, normalize_attributes
@@ -18,7 +19,7 @@ from .params_file import StoredArray, parse_params, read_bytes
 from .symbol_file import Entry, mxnet_message, read_graph, to_symbol
 from .v2 import translate
 
-__all__ = ["checkpoint_arrays", "declared", "load_checkpoint", "packed_weight_shape", "to_ndarray"]
+__all__ = ["checkpoint_arrays", "declared", "load_checkpoint", "load_files", "packed_weight_shape", "to_ndarray"]
 
 Arrays = Dict[str, mx.nd.NDArray]
 
@@ -58,7 +59,11 @@ def load_checkpoint(prefix: str, epoch: int) -> Tuple[mx.sym.Symbol, Arrays, Arr
     """
     if not isinstance(epoch, (int, np.integer)) or epoch < 0:
         raise Error(f"{prefix}: epoch is {epoch!r}; allowed: an integer of 0 or more")
-    symbol_path, params_path = f"{prefix}-symbol.json", f"{prefix}-{epoch:04d}.params"
+    return load_files(*checkpoint_names.files(prefix, epoch))
+
+
+def load_files(symbol_path: str, params_path: str) -> Tuple[mx.sym.Symbol, Arrays, Arrays]:
+    """As `load_checkpoint`, from files of any names."""
     graph = read_graph(symbol_path)
     translate(graph)
     data = read_bytes(params_path)

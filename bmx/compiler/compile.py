@@ -9,13 +9,13 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 import mxnet as mx
 import numpy as np
 
+from ..checkpoint_names import split_path
 from ..errors import Error
 from ..files import check_target
 from . import int8 as quantization
 from .checkpoint import load_checkpoint
 from .compare import verify_program
 from .compile_report import CompileReport, report_layers
-from .convert import split_path
 from .ir import Graph
 from .passes import finish, optimize
 from .reader import Network, open_block, open_checkpoint
@@ -121,7 +121,7 @@ def _open_for(params_path: str, shape: Any) -> Network:
         return open_checkpoint(params_path, shape)
     except Error as error:
         prefix, epoch = split_path(params_path)
-        load_checkpoint(prefix, int(epoch))  # which raises the same if its files are to blame
+        load_checkpoint(prefix, epoch)  # which raises the same if its files are to blame
         try:
             wanted = f"the network needs {', '.join(map(str, open_checkpoint(params_path).inputs.values()))}"
         except Error:

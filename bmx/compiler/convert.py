@@ -11,15 +11,14 @@ both are written beside their destination, verified there and renamed.
 from __future__ import annotations
 
 import os
-import re
-import shutil
-import tempfile
-from typing import List, Optional, Sequence, Tuple
+from typing import List, Optional, Sequence
 
 import numpy as np
 
-from .. import library
+from .. import checkpoint_names, library
+from ..checkpoint_names import split_path
 from ..errors import Error
+from ..writing import check_writable, content, write_together
 from .checkpoint import checkpoint_arrays
 from .packing import pack_network
 from .params_file import encode_params, read_bytes
@@ -27,7 +26,7 @@ from .report import ConversionReport
 from .symbol_file import dump_graph, read_graph
 from .verify import verify_conversion
 
-__all__ = ["convert_checkpoint", "split_path"]
+__all__ = ["convert_checkpoint"]
 
 
 def convert_checkpoint(
@@ -79,7 +78,7 @@ def convert_checkpoint(
         raise Error(f"word width is {word_bits!r}; it must be 32 or 64 bits")
     prefix, epoch = split_path(params_path)
     target = _target_prefix(prefix, output)
-    finals = [f"{target}-symbol.json", f"{target}-{epoch}.params"]
+    finals = list(checkpoint_names.files(target, epoch))
     _check_targets(finals, [f"{prefix}-symbol.json", params_path], force)
 
     graph = read_graph(f"{prefix}-symbol.json")
@@ -90,33 +89,12 @@ def convert_checkpoint(
     new_symbol = dump_graph(graph).encode("utf-8")
     report = ConversionReport(finals[0], finals[1], word_bits, layers, len(params), len(new_params), remarks)
 
-    folder = os.path.dirname(target) or "."
-    try:
-        temporary = tempfile.mkdtemp(prefix=".bmx-convert-", dir=folder)
-    except OSError as error:
-        raise Error(f"{folder}: cannot be written to: {error.strerror or error}") from None
-    try:
-        drafts = [os.path.join(temporary, os.path.basename(path)) for path in finals]
-        for path, content in zip(drafts, (new_symbol, new_params)):
-            with open(path, "wb") as file:
-                file.write(content)
-        if verify:
-            draft = os.path.join(temporary, os.path.basename(target))
-            report.verification = verify_conversion(prefix, draft, int(epoch), data_shape, data)
-        _rename(drafts, finals)
-    except OSError as error:
-        raise Error(f"{target}: cannot be written: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    def check(drafts: List[str]) -> None:
+        report.verification = verify_conversion(prefix, epoch, (drafts[0], drafts[1]), data_shape, data)
+
+    contents = zip(finals, (new_symbol, new_params))
+    write_together([(path, content(data)) for path, data in contents], check if verify else None)
     return report
-
-
-def split_path(params_path: str) -> Tuple[str, str]:
-    """Prefix and number of ``<prefix>-NNNN.params``; bmx.Error if the file is not named so."""
-    match = re.fullmatch(r"(.*[^/\\])-(\d{4}|[1-9]\d{4,8})\.params", os.fspath(params_path))
-    if not match:
-        raise Error(f"{params_path}: the file must be named <prefix>-NNNN.params, as MXNet's save_checkpoint names it")
-    return match.group(1), match.group(2)
 
 
 def _target_prefix(prefix: str, output: Optional[str]) -> str:
@@ -139,15 +117,7 @@ def _check_targets(finals: List[str], sources: List[str], force: bool) -> None:
             raise Error(f"{path}: is a folder; choose another output")
         if os.path.lexists(path) and not force:
             raise Error(f"{path}: exists already; use --force (force=True) to overwrite it")
-
-
-def _rename(temporaries: List[str], finals: List[str]) -> None:
-    new = [not os.path.lexists(path) for path in finals]
-    for i, (temporary, final) in enumerate(zip(temporaries, finals)):
         try:
-            os.replace(temporary, final)
-        except OSError:
-            for path, was_new in list(zip(finals, new))[:i]:
-                if was_new:
-                    os.unlink(path)
-            raise
+            check_writable(path)
+        except OSError as error:
+            raise Error(f"{os.path.dirname(path) or '.'}: cannot be written to: {error.strerror or error}") from None

@@ -23,13 +23,13 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
 from ..errors import Error
 
-__all__ = ["StoredArray", "encode_array", "encode_params", "parse_params", "read_bytes"]
+__all__ = ["StoredArray", "encode_array", "encode_params", "parse_params", "read_bytes", "write_params"]
 
 _LIST_MAGIC = 0x112
 _VERSIONS = {0xF993FAC8: 1, 0xF993FAC9: 2, 0xF993FACA: 3}
@@ -222,10 +222,25 @@ def encode_array(array: np.ndarray, version: int) -> bytes:
 
 def encode_params(records: List[Tuple[str, bytes]]) -> bytes:
     """The bytes of a .params file with these names and records."""
-    parts = [struct.pack("<QQQ", _LIST_MAGIC, 0, len(records))]
-    parts += [bytes(record) for _, record in records]
-    parts.append(struct.pack("<Q", len(records)))
-    for name, _ in records:
-        encoded = name.encode("utf-8")
-        parts += [struct.pack("<Q", len(encoded)), encoded]
-    return b"".join(parts)
+    return b"".join([_head(len(records)), *(bytes(record) for _, record in records), _tail([n for n, _ in records])])
+
+
+def write_params(path: str, arrays: Mapping[str, Any]) -> None:
+    """Write dense arrays of MXNet or NumPy as a .params file, one after the other.
+
+    `mx.nd.save` does not notice that the disk is full when it closes the file.
+    """
+    with open(path, "wb") as file:
+        file.write(_head(len(arrays)))
+        for array in arrays.values():
+            file.write(encode_array(array if isinstance(array, np.ndarray) else array.asnumpy(), 2))
+        file.write(_tail(list(arrays)))
+
+
+def _head(count: int) -> bytes:
+    return struct.pack("<QQQ", _LIST_MAGIC, 0, count)
+
+
+def _tail(names: List[str]) -> bytes:
+    encoded = [name.encode("utf-8") for name in names]
+    return struct.pack("<Q", len(names)) + b"".join(struct.pack("<Q", len(name)) + name for name in encoded)

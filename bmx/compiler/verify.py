@@ -12,8 +12,9 @@ from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 import mxnet as mx
 import numpy as np
 
+from .. import checkpoint_names
 from ..errors import Error
-from .checkpoint import load_checkpoint
+from .checkpoint import load_files
 from .report import Verification
 from .symbol_file import Graph, Node, mxnet_message, parse_graph
 
@@ -39,13 +40,13 @@ _KEEP_CHANNELS = (
 class Network:
     """A loaded checkpoint; `data_names` are its inputs without a stored value, labels left out."""
 
-    def __init__(self, prefix: str, epoch: int):
-        self.symbol, self.args, self.aux = load_checkpoint(prefix, epoch)
+    def __init__(self, symbol_path: str, params_path: str):
+        self.symbol, self.args, self.aux = load_files(symbol_path, params_path)
         inputs = [name for name in self.symbol.list_arguments() if name not in self.args]
         self.data_names = [name for name in inputs if not name.endswith("label")]
         for name in self.symbol.list_auxiliary_states():
             if name not in self.aux:
-                raise Error(f"{prefix}-{epoch:04d}.params: the array 'aux:{name}' is missing")
+                raise Error(f"{params_path}: the array 'aux:{name}' is missing")
 
     def infer(self, shape: Shape) -> Optional[Dict[str, Shape]]:
         """Shapes of all arguments and auxiliary states for a shape of the data; None if it does not suit."""
@@ -81,8 +82,8 @@ class Network:
 
 def verify_conversion(
     original: str,
-    converted: str,
     epoch: int,
+    converted: Tuple[str, str],
     data_shape: Optional[Sequence[int]] = None,
     data: Optional[np.ndarray] = None,
 ) -> Verification:
@@ -90,9 +91,11 @@ def verify_conversion(
 
     Parameters
     ----------
-    original, converted : str
-        Prefixes of the checkpoints.
+    original : str
+        Prefix of the original.
     epoch : int
+    converted : tuple of str
+        The files of the converted one, symbol and parameters.
     data_shape : sequence of int, optional
         Shape of one sample; derived from the network by default.
     data : ndarray, optional
@@ -108,7 +111,8 @@ def verify_conversion(
     bmx.Error
         If a stored array or `data_shape` does not fit the network, or the outputs differ.
     """
-    network = Network(original, epoch)
+    files = checkpoint_names.files(original, epoch)
+    network = Network(*files)
     if len(network.data_names) != 1:
         names = ", ".join(network.data_names) or "none"
         return Verification(f"the network must have one input without a stored value, it has: {names}")
@@ -119,7 +123,7 @@ def verify_conversion(
         if data is not None or data_shape is not None:
             _check_fits(network, shape)
     except Error as error:
-        raise Error(f"{original}-{epoch:04d}.params: {error}") from None
+        raise Error(f"{files[1]}: {error}") from None
     if data is None:
         data = np.random.RandomState(_SEED).standard_normal((_SAMPLES, *shape))
     data = np.asarray(data, np.float32)
@@ -129,7 +133,7 @@ def verify_conversion(
     except mx.base.MXNetError as error:
         return Verification(f"MXNet cannot run the network on {samples}: {mxnet_message(error)}")
     try:
-        after = Network(converted, epoch).run(data)
+        after = Network(*converted).run(data)
     except mx.base.MXNetError as error:
         raise Error(
             f"{original}: the converted network cannot be run, nothing was written: {mxnet_message(error)}"

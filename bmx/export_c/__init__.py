@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Sequence, Union
 
@@ -12,6 +10,7 @@ import numpy as np
 
 from .. import program as bmx
 from ..errors import Error
+from ..writing import content, new_folder, write_together
 from .names import check_name
 from .project import cmake_lists, makefile, readme, weights_array
 from .samples import Run, engine, samples_bytes, with_outputs, write_test
@@ -119,23 +118,12 @@ def _optional(name: str) -> List[str]:
 
 
 def _write(folder: str, contents: Dict[str, bytes], optional: List[str]) -> None:
-    """All files or none: they are written into a temporary folder, and then renamed."""
-    parent = folder if os.path.isdir(folder) else os.path.dirname(os.path.abspath(folder))
-    temporary = None
+    """All files or none."""
     try:
-        os.makedirs(parent, exist_ok=True)
-        temporary = tempfile.mkdtemp(prefix=".bmx-", dir=parent)
-        for file, content in contents.items():
-            with open(os.path.join(temporary, file), "wb") as stream:
-                stream.write(content)
-        os.makedirs(folder, exist_ok=True)
-        for file in contents:
-            os.replace(os.path.join(temporary, file), os.path.join(folder, file))
-        for file in optional:
-            if file not in contents and os.path.lexists(os.path.join(folder, file)):
-                os.remove(os.path.join(folder, file))
+        with new_folder(folder):
+            write_together([(os.path.join(folder, file), content(data)) for file, data in contents.items()])
+            for file in optional:
+                if file not in contents and os.path.lexists(os.path.join(folder, file)):
+                    os.remove(os.path.join(folder, file))
     except OSError as error:
         raise Error(f"{folder}: cannot be written: {error.strerror or error}") from None
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import statistics
 from abc import ABC, abstractmethod
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from .. import checkpoint_names
 from ..errors import Error
 
 __all__ = ["Runner", "kind", "open_model", "random_inputs"]
@@ -26,7 +26,7 @@ def kind(path: str) -> str:
         If there is no such file, or it is of another kind.
     """
     found = "bmx" if path.endswith(".bmx") else "onnx" if path.endswith(".onnx") else None
-    if re.search(r"-\d{4,}\.params$", path):
+    if checkpoint_names.parse(path):
         found = "mxnet"
     if found is None:
         raise Error(f"{path}: is neither a .bmx file nor a checkpoint (PREFIX-NNNN.params) nor an .onnx file")
@@ -83,8 +83,7 @@ class _MXNetRunner(Runner):
 
         from ..compiler.verify import Network, only_sample_shape
 
-        match = re.fullmatch(r"(.*)-(\d{4,})\.params", path)
-        network = Network(match.group(1), int(match.group(2)))
+        network = Network(*checkpoint_names.files(*checkpoint_names.split_path(path)))
         if len(network.data_names) != 1:
             raise Error(f"{path}: only networks with one input can be measured; it has {', '.join(network.data_names)}")
         if shape is None and hint is not None and network.infer((1, *hint)):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Union
 
 from ..errors import Error
-from ..files import write_atomically
+from ..writing import content, write_atomically
 from .check import check
 from .decoder import parse
 from .encoder import assemble
@@ -46,9 +46,9 @@ def write(program: Program, path: Union[str, os.PathLike]) -> int:
     bmx.Error
         If the program is not valid or the file cannot be written.
     """
-    content = encode(program)
-    write_atomically(os.fspath(path), lambda name: Path(name).write_bytes(content))
-    return len(content)
+    data = encode(program)
+    write_atomically(os.fspath(path), content(data))
+    return len(data)
 
 
 def decode(source: Union[bytes, bytearray, memoryview, str, os.PathLike]) -> Program:
@@ -65,15 +65,15 @@ def decode(source: Union[bytes, bytearray, memoryview, str, os.PathLike]) -> Pro
         If the file cannot be read, or anything in it is not what the format allows.
     """
     if isinstance(source, (bytes, bytearray, memoryview)):
-        content, where = bytes(source), "compiled network"
+        data, where = bytes(source), "compiled network"
     else:
         where = os.fspath(source)
         try:
             if not stat.S_ISREG(os.stat(where).st_mode):  # a device may have no end
                 raise Error(f"{where}: cannot be read: it is not a file")
-            content = Path(where).read_bytes()
+            data = Path(where).read_bytes()
         except OSError as error:
             raise Error(f"{where}: cannot be read: {error.strerror or error}") from None
-    program = parse(content, where)
+    program = parse(data, where)
     check(program, where)
     return program

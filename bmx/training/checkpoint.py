@@ -7,7 +7,6 @@ files of before.
 from __future__ import annotations
 
 import contextlib
-import glob
 import hashlib
 import inspect
 import json
@@ -17,9 +16,10 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 import mxnet as mx
 import numpy as np
 
-from ..compiler.params_file import parse_params, read_bytes
+from ..checkpoint_names import params_files
+from ..compiler.params_file import parse_params, read_bytes, write_params
 from ..errors import Error
-from ..files import Write, write_together
+from ..writing import Write, check_writable, clear_leftovers, content, new_folder, write_together
 
 FORMAT = 2
 
@@ -77,22 +77,12 @@ class Checkpoint:
                     "another prefix (--prefix), or let this run take its place (--overwrite)"
                 )
             best = f"{self.prefix}-best"
-            self._overwritten = (*_params_files(self.prefix), *_params_files(best), f"{best}-symbol.json")
-        made = []
-        while folder and not os.path.exists(folder):
-            made.append(folder)
-            folder = os.path.dirname(folder)
-        probe = f"{self.resume_file}.{os.getpid()}.tmp"
+            self._overwritten = (*params_files(self.prefix), *params_files(best), f"{best}-symbol.json")
         try:
-            self._make_folder()
-            with open(probe, "wb"):
-                os.remove(probe)
+            with self._folder(keep=False):
+                check_writable(self.resume_file)
         except OSError as error:
             raise Error(f"{self.resume_file}: cannot be written ({error.strerror}); take another prefix") from None
-        finally:
-            with contextlib.suppress(OSError):
-                for folder in made:
-                    os.rmdir(folder)
 
     def save(self, net: mx.gluon.HybridBlock, trainer: mx.gluon.Trainer, progress: Dict[str, Any]) -> None:
         """Write all files, or none.
@@ -112,16 +102,20 @@ class Checkpoint:
         bmx.Error
             If a file cannot be written.
         """
-        self._make_folder()
         epoch = progress["epoch"] + (progress["batch"] > 0)
         optimizer = trainer._optimizer
         counters = {place: getattr(owner, name) for place, owner, name in _counters(optimizer)}
-        text = json.dumps({**progress, "format": FORMAT, "updates": optimizer.num_update, "counters": counters})
+        stale = {self.params_file(self._newest)} if self._newest is not None else set()
+        stale = sorted(stale.union(self._overwritten) - {self.params_file(epoch)})
+        names = [os.path.relpath(path, os.path.dirname(self.prefix) or ".") for path in stale]
+        progress = {**progress, "format": FORMAT, "updates": optimizer.num_update, "counters": counters, "stale": names}
+        text = json.dumps(progress)
         arrays = {"progress": _bytes_array(text.encode()), **_training_state(net, trainer)}
         resume = (self.resume_file, _writer({**arrays, "digest": _bytes_array(_digest(arrays))}))
-        write_together([*self._network_files(net, epoch), resume], errors=(mx.MXNetError,))
-        stale = {self.params_file(self._newest)} if self._newest is not None else set()
-        _remove(stale.union(self._overwritten) - {self.params_file(epoch)})
+        clear_leftovers([f"{self.prefix}-best-symbol.json"])
+        with self._folder():
+            write_together([*self._network_files(net, epoch), resume])
+        _remove(stale)
         self._newest, self._overwritten = epoch, ()
 
     def save_best(self, net: mx.gluon.HybridBlock, epoch: int) -> None:
@@ -133,7 +127,7 @@ class Checkpoint:
             If a file cannot be written.
         """
         best = Checkpoint(f"{self.prefix}-best")
-        write_together(best._network_files(net, epoch), errors=(mx.MXNetError,))
+        write_together(best._network_files(net, epoch))
         if self._best not in (None, epoch):
             _remove({best.params_file(self._best)})
         self._best = epoch
@@ -142,12 +136,15 @@ class Checkpoint:
         if not os.path.exists(self.resume_file):
             raise Error(f"{self.resume_file}: not found; there is no run with this prefix to resume")
 
-    def _make_folder(self) -> None:
+    @contextlib.contextmanager
+    def _folder(self, keep: bool = True) -> Iterator[None]:
         folder = os.path.dirname(self.prefix)
-        try:
-            os.makedirs(folder or ".", exist_ok=True)
-        except OSError as error:
-            raise Error(f"cannot make the folder {folder} of the checkpoint: {error.strerror}") from None
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(new_folder(folder, keep))
+            except OSError as error:
+                raise Error(f"cannot make the folder {folder} of the checkpoint: {error.strerror}") from None
+            yield
 
     def _network_files(self, net: mx.gluon.HybridBlock, epoch: int) -> List[Tuple[str, Write]]:
         symbol = mx.sym.softmax(net(mx.sym.var("data")), name="softmax")
@@ -156,7 +153,11 @@ class Checkpoint:
             ("aux:" if param.name in auxiliary else "arg:") + param.name: param.list_data()[0].as_in_context(mx.cpu())
             for param in net.collect_params().values()
         }
-        return [(f"{self.prefix}-symbol.json", symbol.save), (self.params_file(epoch), _writer(arrays))]
+        # First the parameters, whose name is new in each epoch: a kill in between leaves the old files as they were.
+        return [
+            (self.params_file(epoch), _writer(arrays)),
+            (f"{self.prefix}-symbol.json", content(symbol.tojson().encode())),
+        ]
 
     def restore(self, net: mx.gluon.HybridBlock, trainer: mx.gluon.Trainer, settings: Dict[str, Any]) -> Dict[str, Any]:
         """Set the parameters of `net` and the state of `trainer` to those saved; return the progress.
@@ -181,7 +182,7 @@ class Checkpoint:
         if digest is None or digest.asnumpy().tobytes() != _digest(saved):
             raise Error(f"{self.resume_file}: damaged, its digest is another one; start the run anew")
         del saved["progress"]
-        updates, counters = progress.pop("updates"), progress.pop("counters")
+        updates, counters, stale = progress.pop("updates"), progress.pop("counters"), progress.pop("stale", [])
         for name, value in settings.items():
             if saved_settings.get(name) != value:
                 raise Error(
@@ -211,6 +212,8 @@ class Checkpoint:
         for place, owner, name in _counters(optimizer):
             setattr(owner, name, counters.get(place, getattr(owner, name)))
         self._newest = progress["epoch"] + (progress["batch"] > 0)
+        folder = os.path.dirname(self.prefix)  # a kill may have come between the save and the removal
+        self._overwritten = tuple(os.path.join(folder, name) for name in stale)
         if progress["history"]:
             self._best = best_epoch(progress["history"])["epoch"]
         return progress
@@ -236,12 +239,7 @@ def load_arrays(path: str) -> Dict[str, mx.nd.NDArray]:
 
 def _writer(arrays: Dict[str, mx.nd.NDArray]) -> Write:
     """What writes arrays to an MXNet params file of a given name."""
-
-    def write(path: str) -> None:
-        mx.nd.save(path, arrays)
-        mx.nd.load(path)  # MXNet does not notice a disk that fills up when it closes the file
-
-    return write
+    return lambda path: write_params(path, arrays)
 
 
 def _training_state(net: mx.gluon.HybridBlock, trainer: mx.gluon.Trainer) -> Dict[str, mx.nd.NDArray]:
@@ -272,11 +270,6 @@ def _flatten(state: Any) -> list:
 
 def _shapes(arrays: Dict[str, mx.nd.NDArray]) -> Dict[str, tuple]:
     return {name: (array.shape, str(np.dtype(array.dtype))) for name, array in arrays.items()}
-
-
-def _params_files(prefix: str) -> List[str]:
-    """Return the params files with a prefix, of any epoch."""
-    return glob.glob(f"{glob.escape(prefix)}-[0-9][0-9][0-9][0-9].params")
 
 
 def _remove(paths: Iterable[str]) -> None:

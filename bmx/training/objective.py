@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Optional, Tuple
 
 import mxnet as mx
 import numpy as np
 
+from ..checkpoint_names import parse
 from ..compiler import load_checkpoint
 from ..errors import Error
 
@@ -119,10 +119,11 @@ def teacher(params_file: str, ctx: Optional[mx.Context] = None) -> mx.gluon.Symb
     bmx.Error
         If the name is not of this form, or the files are missing or damaged.
     """
-    found = re.fullmatch(r"(.+)-(\d{4})\.params", params_file)
-    if not found:
+    found = parse(params_file)
+    if found is None:
         raise Error(f"teacher {params_file}: expected the name of a checkpoint, PREFIX-NNNN.params")
-    symbol, arguments, auxiliary = load_checkpoint(found[1], int(found[2]))
+    prefix, epoch = found
+    symbol, arguments, auxiliary = load_checkpoint(prefix, epoch)
     head = json.loads(symbol.tojson())
     if head["nodes"][head["heads"][0][0]]["op"] in ("softmax", "SoftmaxOutput", "SoftmaxActivation"):
         symbol = symbol.get_children()[0]
@@ -130,7 +131,7 @@ def teacher(params_file: str, ctx: Optional[mx.Context] = None) -> mx.gluon.Symb
     if len(inputs) > 1:
         lacking = ", ".join([name for name in inputs if name != "data"][:3])
         raise Error(
-            f"{params_file}: lacks {lacking}{', ...' if len(inputs) > 4 else ''} of {found[1]}-symbol.json: the "
+            f"{params_file}: lacks {lacking}{', ...' if len(inputs) > 4 else ''} of {prefix}-symbol.json: the "
             "parameters are another network's, or this one has several inputs; a teacher has one"
         )
     if not inputs:

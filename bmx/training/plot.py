@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, List
 
 from ..errors import Error
-from ..files import write_atomically
+from ..writing import write_atomically
 
 
 def plot_curves(path: str, history: List[Dict[str, Any]], title: str = "") -> None:

@@ -1,12 +1,13 @@
 """`bmx compile` and `bmx inspect`."""
 
+import errno
 import os
 
 import mxnet as mx
 import numpy as np
 import pytest
 
-from bmx import cli
+from bmx import cli, compiled
 
 SHAPE = "3,12,10"
 
@@ -75,12 +76,12 @@ def test_outputs_are_written_together_or_not_at_all(capsys, checkpoint, tmp_path
     command += ["--no-verify", "--force"]
 
     def full(*_):
-        raise mx.MXNetError("disk full")
+        raise OSError(errno.ENOSPC, "disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(mx.nd, "save", full)
+        patch.setattr(compiled, "write_params", full)
         status, _, err = bmx(capsys, *command)
-    assert status == 1 and "x-0000.params: cannot be written (disk full); the files of before are left" in err
+    assert status == 1 and "x-0000.params: cannot be written (disk full); the old files are unchanged" in err
     assert [path.name for path in tmp_path.iterdir()] == ["x-symbol.json"]
     assert (tmp_path / "x-symbol.json").read_text() == "mine"
     assert bmx(capsys, *command)[0] == 0 and len(list(tmp_path.iterdir())) == 3

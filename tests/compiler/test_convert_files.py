@@ -113,7 +113,9 @@ class TestOutput:
             original(source, target)
 
         monkeypatch.setattr(convert.os, "replace", replace)
-        with pytest.raises(bmx.Error, match="cannot be written: No space left on device"):
+        with pytest.raises(
+            bmx.Error, match=r"-0003.params: cannot be written \(No space left on device\); the old files"
+        ):
             convert_checkpoint(str(path))
         assert len(list(tmp_path.iterdir())) == 2
 

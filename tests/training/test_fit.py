@@ -13,7 +13,7 @@ import pytest
 from mxnet.gluon import nn
 
 import bmx
-from bmx.training import Batches, Checkpoint, accuracy, fit, plot_curves
+from bmx.training import Batches, Checkpoint, accuracy, checkpoint, fit, plot_curves
 from bmx.training.arguments import HIDDEN
 
 
@@ -199,6 +199,20 @@ def test_only_the_newest_parameters_are_kept_and_nothing_else_is_removed(tmp_pat
     files = ["net-0003.params", "net-symbol.json", "net.resume"]
     assert sorted(os.listdir(tmp_path / "new")) == files
     assert sorted(os.listdir(tmp_path)) == sorted([*files, "net-0009.params", "new"])
+
+
+def test_parameters_that_a_killed_run_did_not_remove_are_removed_by_the_resumed_one(tmp_path, monkeypatch):
+    def killed(paths):
+        raise SystemExit("killed")
+
+    prefix = str(tmp_path / "net")
+    run(network(), 1, prefix=prefix)
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(checkpoint, "_remove", killed)
+        run(network(), 2, prefix=prefix, resume=True)
+    assert {"net-0001.params", "net-0002.params"} < set(os.listdir(tmp_path))
+    run(network(), 2, prefix=prefix, resume=True)
+    assert sorted(os.listdir(tmp_path)) == ["net-0002.params", "net-symbol.json", "net.resume"]
 
 
 def test_an_earlier_run_is_overwritten_only_when_asked_and_then_wholly(tmp_path):

@@ -7,10 +7,11 @@ from typing import Any, Iterator, Optional
 
 import mxnet as mx
 
+from ... import checkpoint_names
+from ...checkpoint_names import split_path
 from ...errors import Error
 from ...gluon.nn import path
 from ..checkpoint import load_checkpoint
-from ..convert import split_path
 from ..verify import Network as Files
 from ..verify import only_sample_shape
 from .network import Network, Shapes
@@ -36,7 +37,7 @@ def open_checkpoint(params_path: str, data_shape: Optional[Shapes] = None) -> Ne
     """
     prefix, epoch = split_path(params_path)
     if data_shape is None:
-        files = Files(prefix, int(epoch))
+        files = Files(*checkpoint_names.files(prefix, epoch))
         if len(files.data_names) > 1:
             names = ", ".join(map(repr, files.data_names))
             example = ",".join(f"{name}=3,32,32" for name in files.data_names[:2])
@@ -50,7 +51,7 @@ def open_checkpoint(params_path: str, data_shape: Optional[Shapes] = None) -> Ne
                 f"{params_path}: the shape of a sample does not follow from the network; give it with --data-shape "
                 "(data_shape)"
             )
-    symbol, args, aux = load_checkpoint(prefix, int(epoch))
+    symbol, args, aux = load_checkpoint(prefix, epoch)
     return Network(symbol, args, aux, data_shape, os.path.basename(prefix))
 
 
