@@ -6,8 +6,10 @@ loaded and bound as those of any network, by Module, SymbolBlock and CachedOp al
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import warnings
 from types import MappingProxyType
 from typing import Any, Container, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
@@ -15,7 +17,9 @@ import mxnet as mx
 import numpy as np
 
 from .compiler.compile import Compiled, compile_block, compile_symbol
+from .compiler.inference import for_inference
 from .compiler.params_file import write_params
+from .compiler.symbol_file import parse_graph
 from .errors import Error
 from .program import Program, encode
 from .writing import Write, content, write_together
@@ -66,10 +70,15 @@ def _variable(name: str, shape: Sequence[int]) -> mx.sym.Symbol:
 
 
 def find_labels(symbol: mx.sym.Symbol, program: Program, parameters: Container[str]) -> Dict[str, Tuple[int, ...]]:
-    """Arguments of a network that are neither inputs nor parameters, with their shapes without the batch."""
+    """The labels of a network, with their shapes without the batch; not those whose shapes its inputs do not tell."""
     shapes = {port.name: (1, *port.shape) for port in program.inputs}
-    arguments = zip(symbol.list_arguments(), symbol.infer_shape(**shapes)[0])
-    return {name: shape[1:] for name, shape in arguments if name not in parameters and name not in shapes}
+    arguments = symbol.list_arguments()
+    stored = [name for name in arguments if name in parameters]
+    labels = for_inference(parse_graph(json.loads(symbol.tojson()), program.name), stored, list(shapes)).labels
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what cannot be inferred
+        found = dict(zip(arguments, symbol.infer_shape_partial(**shapes)[0]))
+    return {name: tuple(found[name][1:]) for name in labels if found[name] and 0 not in found[name]}
 
 
 def _shapes(ports: Sequence[Any]) -> str:
@@ -205,7 +214,8 @@ def optimize(
     int8, verify
         As for `compile`.
     data_names : str or sequence of str, optional
-        The inputs. Default: arguments that `args` has not, or else those called data, data0, data1, ...
+        The inputs. Default: arguments that `args` has not, labels left out; or else those called data, data0, data1,
+        ...; or else the only one that a layer takes as its data.
     **others
         What else MXNet's method takes, without effect.
 
@@ -223,8 +233,12 @@ def optimize(
     if unknown:
         raise Error(f"optimize_for: no option {min(unknown)!r}; backend 'bmx' has int8, verify and data_names")
     names = [data_names] if isinstance(data_names, str) else list(data_names or [])
-    for test in (lambda name: name not in args, lambda name: re.fullmatch(r"data\d*", name)):
-        names = names or [name for name in symbol.list_arguments() if test(name) and not name.endswith("label")]
+    if not names:
+        graph = parse_graph(json.loads(symbol.tojson()), "network")
+        stored = set(args) | set(aux)
+        names = for_inference(graph, stored).inputs
+        if set(names) <= stored:
+            names = [name for name in symbol.list_arguments() if re.fullmatch(r"data\d*", name)] or names
     if not names:
         raise Error("optimize_for: which arguments are inputs? Name them: data_names='x', or data_names=['x', 'y']")
     given = {name: args[name] for name in names if name in args}

@@ -18,6 +18,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, 
 
 import mxnet as mx
 
+from .compiler.inference import for_inference
 from .compiler.layers import find_layers
 from .compiler.symbol_file import mxnet_message, parse_graph, to_symbol
 from .errors import Error
@@ -197,7 +198,10 @@ def summary(
     ('stage1_unit1_qactivation0', (64, 56, 56))
     """
     symbol = _trace(network)
-    graph = _Graph(symbol, _check_shapes(symbol, input_shape))
+    shapes = _check_shapes(symbol, input_shape)
+    stored = [name for name in symbol.list_inputs() if name not in shapes]
+    needed = for_inference(parse_graph(json.loads(symbol.tojson()), "network"), stored, shapes)
+    graph = _Graph(to_symbol(needed.graph, "summary of a Symbol"), shapes, needed.placeholders)
     return Summary([layer for layer in map(graph.layer, graph.numbers()) if layer is not None])
 
 
@@ -237,7 +241,7 @@ def _check_shapes(symbol: mx.sym.Symbol, shape: Any) -> Dict[str, Tuple[int, ...
 class _Graph:
     """A symbol's nodes with the shapes of all that they give."""
 
-    def __init__(self, symbol: mx.sym.Symbol, shapes: Dict[str, Tuple[int, ...]]):
+    def __init__(self, symbol: mx.sym.Symbol, shapes: Dict[str, Tuple[int, ...]], labels: Sequence[str]):
         self.nodes = json.loads(symbol.tojson())["nodes"]
         internals = symbol.get_internals()
         try:
@@ -255,9 +259,8 @@ class _Graph:
         self._counted: Set[int] = set()  # parameters that have been counted with a layer
         # Nodes that depend on an input; the others are parameters and what is computed of them alone.
         self._active: Set[int] = set()
-        labels = {node["inputs"][1][0] for node in self.nodes if node["op"].endswith("Output") and node["inputs"][1:]}
         for number, node in enumerate(self.nodes):
-            given = node["name"] in shapes or number in labels
+            given = node["name"] in shapes or node["name"] in labels
             if given or any(source in self._active for source, *_ in node["inputs"]):
                 self._active.add(number)
 

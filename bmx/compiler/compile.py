@@ -216,7 +216,7 @@ def compile_network(
         _quantize(network, graph, layers, arrays)
     if int8 == "all":
         quantization.explain_floats(graph)
-    report = CompileReport(graph.name, report_layers(graph), int8)
+    report = CompileReport(graph.name, report_layers(graph), int8, remarks=network.remarks())
 
     from .. import program as programs
     from .lower import lower

@@ -17,6 +17,7 @@ import numpy as np
 from ..errors import Error
 from . import interchange
 from .checkpoint import declared, packed_weight_shape
+from .inference import as_float32
 from .layers import QLayer, extension_attributes, find_layers, is_guard, layers_in_subgraphs, readers
 from .params_file import StoredArray, encode_array
 from .report import LayerReport
@@ -78,7 +79,7 @@ def pack_network(
         if layer.name in obstacles:
             rows.append(LayerReport.unpacked(layer, size, _remarks(obstacles[layer.name], *_bmx_only(layer.node))))
             continue
-        words = interchange.pack(array.numpy(), word_bits)
+        words = interchange.pack(as_float32(array.numpy()), word_bits)
         records[array.name] = encode_array(words, array.version)
         note = _pack_node(graph, layer, array, word_bits)
         rows.append(LayerReport.packed(layer, size, words.nbytes if size else 0, note))
@@ -152,7 +153,7 @@ def _obstacles(graph: Graph, layers: List[QLayer], stored: Arrays) -> Dict[str, 
 
 def _mean(array: StoredArray) -> float:
     """mean|w| as the operator has it: summed in double precision, rounded to float32."""
-    return float(np.float32(np.mean(np.abs(array.numpy()), dtype=np.float64)))
+    return float(np.float32(np.mean(np.abs(as_float32(array.numpy())), dtype=np.float64)))
 
 
 def _pack_node(graph: Graph, layer: QLayer, array: StoredArray, word_bits: int) -> str:

@@ -22,7 +22,10 @@ from mxnet.base import _LIB, OpHandle, SymbolHandle, c_str, c_str_array, check_c
 from ..errors import Error
 from .params_file import read_bytes
 
-__all__ = ["Entry", "Graph", "Node", "dump_graph", "mxnet_message", "parse_graph", "read_graph", "to_symbol"]
+__all__ = [
+    *("Entry", "Graph", "Node", "dump_graph", "input_names", "mxnet_message", "parse_graph", "read_graph"),
+    "to_symbol",
+]
 
 _ATTRIBUTE_KEYS = ("param", "attr", "attrs")  # weakest first, as MXNet merges them
 _READ_KEYS = {"op", "name", "inputs", "control_deps", "subgraphs", "backward_source_id", *_ATTRIBUTE_KEYS}
@@ -272,14 +275,14 @@ def _check_inputs(content: Any, where: str) -> None:
             _check_inputs(graph, where)
         if node["op"] == "null" or "subgraphs" in node:
             continue
-        wanted, found = _count_inputs(node["op"], node.get("attrs", {})), len(node["inputs"])
+        wanted, found = len(input_names(node["op"], node.get("attrs", {}))), len(node["inputs"])
         if found < wanted:
             inputs = f"{wanted} inputs, and has {found}"
             raise Error(f"{where}: not a symbol file of MXNet: {node['name']!r} ({node['op']}) takes {inputs}")
 
 
-def _count_inputs(op: str, attributes: Dict[str, str]) -> int:
-    """The number of inputs that an operator takes, 0 if it cannot be told."""
+def input_names(op: str, attributes: Dict[str, str]) -> List[str]:
+    """The names of the inputs that an operator takes, such as data, weight, bias; none if it cannot be told."""
     creator, handle = OpHandle(), SymbolHandle()
     keys = [key for key in attributes if not key.startswith("__")]
     values = c_str_array([attributes[key] for key in keys])
@@ -290,5 +293,5 @@ def _count_inputs(op: str, attributes: Dict[str, str]) -> int:
         symbol = mx.sym.Symbol(handle)
         check_call(_LIB.MXSymbolCompose(handle, c_str("x"), mx_uint(0), None, None))  # makes a variable of each
     except mx.base.MXNetError:
-        return 0
-    return len(symbol.list_inputs())
+        return []
+    return [name[len("x_") :] for name in symbol.list_inputs()]

@@ -14,9 +14,10 @@ import numpy as np
 
 from .. import checkpoint_names
 from ..errors import Error
-from .checkpoint import load_files
+from .checkpoint import load_files, to_ndarray
+from .inference import as_float32, for_inference
 from .report import Verification
-from .symbol_file import Graph, Node, mxnet_message, parse_graph
+from .symbol_file import Graph, Node, mxnet_message, parse_graph, to_symbol
 
 __all__ = ["find_sample_shape", "only_sample_shape", "verify_conversion"]
 
@@ -38,12 +39,18 @@ _KEEP_CHANNELS = (
 
 
 class Network:
-    """A loaded checkpoint; `data_names` are its inputs without a stored value, labels left out."""
+    """A loaded checkpoint as inference needs it (`inference`); `data_names` are its inputs.
+
+    `stored_inputs` are the shapes of inputs that have a value in the file, with the batch.
+    """
 
     def __init__(self, symbol_path: str, params_path: str):
-        self.symbol, self.args, self.aux = load_files(symbol_path, params_path)
-        inputs = [name for name in self.symbol.list_arguments() if name not in self.args]
-        self.data_names = [name for name in inputs if not name.endswith("label")]
+        symbol, args, aux = load_files(symbol_path, params_path)
+        needed = for_inference(parse_graph(json.loads(symbol.tojson()), symbol_path), {**args, **aux})
+        self.symbol, self.data_names = to_symbol(needed.graph, symbol_path), needed.inputs
+        self.stored_inputs = {name: args.pop(name).shape for name in self.data_names if name in args}
+        self.args = {name: _as_float32(array) for name, array in args.items() if name not in needed.labels}
+        self.aux = {name: _as_float32(array) for name, array in aux.items()}
         for name in self.symbol.list_auxiliary_states():
             if name not in self.aux:
                 raise Error(f"{params_path}: the array 'aux:{name}' is missing")
@@ -72,7 +79,7 @@ class Network:
         return Error(f"the array {name!r} has the shape {array.shape}; the network needs {expected}")
 
     def run(self, batch: np.ndarray) -> List[np.ndarray]:
-        """Outputs for a batch; labels are 0."""
+        """Outputs for a batch."""
         shapes = self.infer(batch.shape)
         arrays = {**self.args, **self.aux, self.data_names[0]: mx.nd.array(batch, dtype=batch.dtype)}
         inputs = [arrays[name] if name in arrays else mx.nd.zeros(shapes[name]) for name in self.symbol.list_inputs()]
@@ -177,7 +184,7 @@ def find_sample_shape(network: Network) -> Optional[Shape]:
     """
     graph = parse_graph(json.loads(network.symbol.tojson()), "")
     data = graph.variables()[network.data_names[0]]
-    declared = _declared_shape(data)
+    declared = _known_shape(network, data)
     if declared is not None:
         _check_fits(network, declared)
         return declared
@@ -207,7 +214,7 @@ def only_sample_shape(network: Network) -> Optional[Shape]:
     """As `find_sample_shape`, but None where images of other sizes fit as well, as they do before a global pooling."""
     shape = find_sample_shape(network)
     graph = parse_graph(json.loads(network.symbol.tojson()), "")
-    if shape is None or _declared_shape(graph.variables()[network.data_names[0]]) is not None:
+    if shape is None or _known_shape(network, graph.variables()[network.data_names[0]]) is not None:
         return shape
     shapes = network.infer((1, shape[0], *(size + 32 for size in shape[1:])))
     return shape if len(shape) == 1 or shapes is None or network.misfits(shapes) else None
@@ -225,6 +232,16 @@ def _checked_shape(shape: Optional[Sequence[int]]) -> Optional[Shape]:
     if shape is not None and (not shape or any(size < 1 for size in shape)):
         raise Error(f"data_shape is {tuple(shape)}; it must be positive sizes without the batch, such as (1, 28, 28)")
     return None if shape is None else tuple(int(size) for size in shape)
+
+
+def _as_float32(array: mx.nd.NDArray) -> mx.nd.NDArray:
+    return to_ndarray(as_float32(array.asnumpy())) if array.dtype in (np.float16, np.float64) else array
+
+
+def _known_shape(network: Network, data: Node) -> Optional[Shape]:
+    """Shape of a sample by that of a stored batch, or as the symbol declares it."""
+    stored = network.stored_inputs.get(data.name)
+    return tuple(stored[1:]) if stored is not None and len(stored) > 1 else _declared_shape(data)
 
 
 def _declared_shape(data: Node) -> Optional[Shape]:

@@ -287,7 +287,7 @@ def test_a_weight_that_depends_on_the_input_is_an_error():
     "shapes, message",
     [
         ({"data": (3, 8, 8)}, "shapes do not fit"),
-        ({"data": (6, 9, 7), "more": (3,)}, "no input 'more'"),
+        ({"data": (6, 9, 7), "more": (3,)}, "'more' is no input; the inputs are 'data'"),
         ({"data": (0, 9, 7)}, "positive sizes"),
         ({}, "neither a stored value nor a shape"),
     ],

@@ -279,10 +279,12 @@ class TestOptimizeFor:
     def test_inputs_with_other_names_are_named(self):
         symbol = mx.sym.FullyConnected(mx.sym.Variable("pixels"), num_hidden=3, name="fc")
         args, _ = parameters(symbol, pixels=(1, 5))
+        for names in (None, "pixels"):  # a layer takes them as its data: they are the input
+            result = symbol.optimize_for("bmx", {**args, "pixels": mx.nd.ones((1, 5))}, data_names=names)
+            assert result.list_arguments() == ["pixels"]
+        two = mx.sym.broadcast_add(mx.sym.Variable("one"), mx.sym.Variable("other"))
         with pytest.raises(bmx.Error, match="which arguments are inputs"):
-            symbol.optimize_for("bmx", {**args, "pixels": mx.nd.ones((1, 5))})
-        result = symbol.optimize_for("bmx", {**args, "pixels": mx.nd.ones((1, 5))}, data_names="pixels")
-        assert result.list_arguments() == ["pixels"]
+            two.optimize_for("bmx", {name: mx.nd.ones((1, 5)) for name in ("one", "other")})
         assert symbol.optimize_for("bmx", args, shape_dict={"pixels": (1, 5)}).list_arguments() == ["pixels"]
 
     def test_wrong_calls(self, network):

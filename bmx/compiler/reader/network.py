@@ -19,6 +19,7 @@ import numpy as np
 from ...errors import Error
 from .. import ir
 from ..arithmetic import apply_all, is_channelwise
+from ..inference import as_float32, for_inference
 from ..symbol_file import Entry, Graph, Node, mxnet_message, parse_graph, to_symbol
 from . import elementwise as _elementwise  # noqa: F401  (these register what they read)
 from . import layers as _layers  # noqa: F401
@@ -67,12 +68,14 @@ class Network:
     """
 
     def __init__(self, symbol: mx.sym.Symbol, args: Arrays, aux: Arrays, data_shape: Shapes, name: str = "network"):
-        self._graph, self._name = parse_graph(json.loads(symbol.tojson()), name), name
-        self._parameters = {key: _to_numpy(array) for key, array in {**args, **aux}.items()}
+        parameters = {key: _to_numpy(array) for key, array in {**args, **aux}.items()}
+        named = data_shape if isinstance(data_shape, Mapping) else ()
+        self._needed = for_inference(parse_graph(json.loads(symbol.tojson()), name), parameters, named)
+        self._graph, self._name = self._needed.graph, name
         self._check_nodes()
-        self._labels = self._find_labels()
-        self.inputs = self._find_inputs(data_shape)
-        self.outputs = _unique(symbol.list_outputs())
+        self.inputs = self._find_inputs(data_shape, parameters)
+        self._parameters = {key: array for key, array in parameters.items() if key not in self.inputs}
+        self.outputs = _unique(to_symbol(self._graph, name).list_outputs())
         self._active = self._find_active()
         self._label_shapes: Dict[str, ir.Shape] = {}
         self._shapes, self._second = self._infer_shapes()
@@ -89,9 +92,9 @@ class Network:
         self._constants = self._fold()
         self._operands: Dict[Key, Operand] = {}
         self._builder = Builder(self._name)
-        for node in self._graph.nodes:
-            if node.is_variable and node.name in self.inputs:
-                self._operands[id(node), 0] = self._builder.input(node.name, self.inputs[node.name])
+        variables = self._graph.variables()
+        for name, shape in self.inputs.items():
+            self._operands[id(variables[name]), 0] = self._builder.input(name, shape)
         for node in self._graph.nodes:
             if id(node) in self._active and not node.is_variable:
                 try:
@@ -105,6 +108,14 @@ class Network:
     def run(self, data: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
         """What MXNet computes for a batch: the outputs by name. Labels are 0."""
         return dict(zip(self.outputs, self._compute(self._graph.heads, data)))
+
+    def remarks(self) -> List[str]:
+        """What the report should say of the network as a whole."""
+        left_out = self._needed.left_out
+        labels = _list(self._needed.labels)
+        return (
+            [f"left out: {_list(left_out)}, made of the labels {labels}, which only training needs"] if left_out else []
+        )
 
     def with_other_last_digits(self, noise: float, seed: int) -> Network:
         """The network with biases and numbers of BatchNorms that are nearly the same; weights may be packed."""
@@ -141,7 +152,7 @@ class Network:
             raise Error("this operator is not supported by the compiler")
         used = [index for index in range(self._used_outputs(node)) if (id(node), index) in self._shapes]
         results = {index: self._sample_shape(Entry(node, index)) for index in used}
-        entries = [entry for entry in node.inputs if entry.node not in self._labels]
+        entries = [entry for entry in node.inputs if entry.node.name not in self._needed.placeholders]
         call = Call(
             node,
             [self._operand(entry) for entry in entries],
@@ -201,19 +212,14 @@ class Network:
             if node.subgraphs:
                 raise Error(f"{self._name}: node {node.name!r} ({node.op}): control flow is not supported")
 
-    def _find_labels(self) -> Set[Node]:
-        """Variables that only say what the outputs should be."""
-        labels = set()
-        for node in self._graph.nodes:
-            judges = node.op.endswith("Output") or node.op == "Softmax"
-            if judges and len(node.inputs) > 1 and node.inputs[1].node.is_variable:
-                labels.add(node.inputs[1].node)
-        return labels
-
-    def _find_inputs(self, data_shape: Shapes) -> Dict[str, ir.Shape]:
-        """Shapes of one sample by name, in the order of the network."""
-        variables = [node for node in self._graph.nodes if node.is_variable and node not in self._labels]
-        names = [node.name for node in variables if node.name not in self._parameters]
+    def _find_inputs(self, data_shape: Shapes, parameters: Mapping[str, np.ndarray]) -> Dict[str, ir.Shape]:
+        """Shapes of one sample by name, in the order in which they are given."""
+        names, labels = self._needed.inputs, self._needed.labels
+        if self._needed.losses:
+            raise Error(
+                f"{self._name}: its outputs are losses, made of {_list(labels)}; compile what stands before them, "
+                "such as symbol.get_internals()['fc_output']"
+            )
         given = dict(data_shape) if isinstance(data_shape, Mapping) else None
         if given is None:
             if len(names) != 1:
@@ -221,22 +227,24 @@ class Network:
                     f"{self._name}: no values are stored of {_list(names)}; give the shapes of inputs by name if there "
                     "are more than one (--data-shape a=3,32,32,b=10), otherwise parameters are missing"
                     if names
-                    else f"{self._name}: the network has no input: every variable has a stored value"
+                    else f"{self._name}: every variable has a stored value; name the input (--data-shape a=3,32,32)"
                 )
             given = {names[0]: data_shape}
         missing = [name for name in names if name not in given]
         if missing:
             raise Error(f"{self._name}: {missing[0]!r} has neither a stored value nor a shape as an input")
-        unknown = [name for name in given if name not in [node.name for node in variables]]
+        unknown = [name for name in given if name not in names]
         if unknown:
-            raise Error(f"{self._name}: there is no input {unknown[0]!r}; there are {_list(names)}")
+            what = "a label, which the outputs do not depend on" if unknown[0] in labels else "no input"
+            inputs = _list([name for name in names if name not in parameters] or names)
+            raise Error(f"{self._name}: {unknown[0]!r} is {what}; the inputs are {inputs}")
         for name, shape in given.items():
             if not shape or not all(isinstance(n, (int, np.integer)) and n > 0 for n in shape) or len(shape) > 3:
                 raise Error(
                     f"{self._name}: the shape of {name!r} is {tuple(shape)}; it must be that of one sample, 1 to 3 "
                     "positive sizes such as (3, 224, 224)"
                 )
-        return {node.name: tuple(map(int, given[node.name])) for node in variables if node.name in given}
+        return {name: tuple(map(int, shape)) for name, shape in given.items()}
 
     def _find_active(self) -> Set[int]:
         """The nodes that depend on an input."""
@@ -282,8 +290,8 @@ class Network:
                     f"{self._name}: the array {name!r} has the shape {self._parameters[name].shape}; the network needs "
                     f"{tuple(shape)}"
                 )
-        labels = {node.name for node in self._labels}
-        self._label_shapes = {name: shape[1:] for name, shape in zip(arguments, given) if name in labels}
+        placeholders = self._needed.placeholders
+        self._label_shapes = {name: shape[1:] for name, shape in zip(arguments, given) if name in placeholders}
         return [tuple(shape) for shape in outputs]
 
     def _fold(self) -> Dict[Key, np.ndarray]:
@@ -294,7 +302,7 @@ class Network:
             if id(node) not in self._active or node.is_variable:
                 continue
             for entry in node.inputs:
-                if id(entry.node) in self._active or entry.node in self._labels:
+                if id(entry.node) in self._active or entry.node.name in self._needed.placeholders:
                     continue
                 if entry.node.is_variable:
                     constants[id(entry.node), 0] = self._parameters[entry.node.name]
@@ -328,10 +336,12 @@ def evaluate(entries: List[Entry], parameters: Mapping[str, np.ndarray], name: s
         if key not in parameters:
             raise Error(f"{name}: the array {key!r} is missing")
         arrays.append(mx.nd.array(parameters[key], dtype=parameters[key].dtype))
+    if not arrays:  # which CachedOp does not take
+        symbol, arrays = mx.sym.Group([symbol, mx.sym.var("bmx_nothing") * 1]), [mx.nd.zeros(1)]
     try:
         outputs = mx.nd.CachedOp(symbol)(*arrays)
         outputs = outputs if isinstance(outputs, list) else [outputs]
-        return [output.asnumpy() for output in outputs]
+        return [output.asnumpy() for output in outputs[: len(entries)]]
     except mx.base.MXNetError as error:
         raise Error(f"{name}: MXNet cannot compute the constants: {mxnet_message(error)}") from None
 
@@ -351,7 +361,7 @@ def _sorted(nodes: List[Node]) -> List[Node]:
 
 
 def _to_numpy(array: Any) -> np.ndarray:
-    return array.asnumpy() if isinstance(array, mx.nd.NDArray) else np.asarray(array)
+    return as_float32(array.asnumpy() if isinstance(array, mx.nd.NDArray) else np.asarray(array))
 
 
 def _unique(names: List[str]) -> List[str]:

@@ -1,0 +1,190 @@
+"""What inference needs of a network: which variables are its inputs, and its graph without labels and losses.
+
+A *label* says what an output should have been. It is told by the graph, not by its name: a variable that reaches the
+outputs through the label of an output layer only, such as SoftmaxOutput, which gives the same whatever the label is; or
+that meets the network in a loss only, behind its last layer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Collection, Dict, Iterable, List, Optional, Set, Tuple
+
+import numpy as np
+
+from .symbol_file import Entry, Graph, Node, input_names, parse_graph
+
+__all__ = ["Inference", "as_float32", "for_inference"]
+
+# Layers that give a prediction, whatever their label is, which is their second input
+_OUTPUT_LAYERS = (
+    *("SoftmaxOutput", "Softmax", "LinearRegressionOutput", "LogisticRegressionOutput", "MAERegressionOutput"),
+    *("SVMOutput", "_sparse_LinearRegressionOutput", "_sparse_LogisticRegressionOutput"),
+    "_sparse_MAERegressionOutput",
+)
+_LOSSES = (
+    *("MakeLoss", "make_loss", "_sparse_make_loss", "softmax_cross_entropy"),
+    *("CTCLoss", "ctc_loss", "_contrib_CTCLoss", "_contrib_ctc_loss"),
+)
+# Operators that have parameters, which are their inputs from the second on
+_LAYERS = (
+    *("Convolution", "Convolution_v1", "Deconvolution", "FullyConnected", "BatchNorm", "BatchNorm_v1", "LayerNorm"),
+    *("InstanceNorm", "GroupNorm", "RNN", "Embedding", "_contrib_SyncBatchNorm", "_contrib_DeformableConvolution"),
+    *("QConvolution", "QConvolution_v1", "QFullyConnected", "bmx_BatchNorm"),
+    *("_npx_convolution", "_npx_deconvolution", "_npx_fully_connected", "_npx_batch_norm", "_npx_embedding"),
+)
+_OTHER_FLOATS = ("1", "2")  # MXNet's numbers of float64 and float16
+
+
+@dataclass
+class Inference:
+    """A network as inference needs it.
+
+    Attributes
+    ----------
+    graph : Graph
+        Without outputs that are losses made of labels, if there are others; its parameters are float32.
+    inputs : list of str
+        The variables that a sample gives, in the order of the network.
+    labels : list of str
+        The labels of the network.
+    placeholders : list of str
+        The variables of `graph` that stand for labels; its outputs do not depend on them, unless they are losses.
+    losses : bool
+        Whether all outputs are losses made of labels.
+    left_out : list of str
+        The nodes of the outputs that were left out.
+    """
+
+    graph: Graph
+    inputs: List[str]
+    labels: List[str]
+    placeholders: List[str]
+    losses: bool
+    left_out: List[str]
+
+
+def for_inference(graph: Graph, stored: Collection[str], named: Collection[str] = ()) -> Inference:
+    """Find the inputs and labels of a network, and leave out what only training needs.
+
+    Parameters
+    ----------
+    graph : Graph
+        It stays as it is.
+    stored : collection of str
+        The variables that have values. If all have but the labels, as in files of all arrays of an executor, the input
+        is the only variable that layers take as their data, or else the one called ``data``.
+    named : collection of str
+        Variables that are known to be inputs.
+    """
+    graph = parse_graph(graph.to_json(), "network")
+    known = list(graph.variables())
+    placeholders = _detach_labels(graph)
+    heads, variables = list(graph.heads), _variables(graph.heads) & set(known)
+    data, parameters = _roles(graph)
+    inputs = {name for name in variables if name in named or name not in stored}
+    unsure = set(inputs)  # inputs or labels of losses
+    if not inputs:
+        candidates = data & variables
+        inputs = candidates if len(candidates) == 1 else candidates & {"data"}
+        unsure = variables - parameters
+    losses = False
+    if any(head.node.op in _LOSSES for head in heads):
+        inputs, losses = _leave_out_losses(graph, inputs, unsure, data | set(named))
+    reached = _variables(graph.heads)
+    if losses:
+        placeholders += [name for name in known if name in (reached & unsure) - inputs]
+    graph.nodes = _needed(graph)
+    for node in graph.nodes:
+        if node.is_variable and node.attributes.get("__dtype__") in _OTHER_FLOATS:
+            del node.attributes["__dtype__"]
+    return Inference(
+        graph,
+        [name for name in known if name in inputs],
+        [name for name in known if name not in reached or name in placeholders],
+        [name for name in placeholders if name in reached],
+        losses,
+        [head.node.name for head in heads if head not in graph.heads],
+    )
+
+
+def as_float32(array: np.ndarray) -> np.ndarray:
+    """A parameter as MXNet's Module has it: float16 and float64 are cast, everything else is as it was."""
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32) if array.dtype in (np.float16, np.float64) else array
+
+
+def _detach_labels(graph: Graph) -> List[str]:
+    """Give each output layer a label of its own; returns their names."""
+    taken, made = {node.name for node in graph.nodes}, []
+    for node in list(graph.nodes):
+        place = _label_place(node)
+        if place is None:
+            continue
+        name = f"{node.name}_label_"
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        made.append(name)
+        label = Node("null", name)
+        graph.nodes.insert(graph.nodes.index(node), label)
+        node.inputs[place] = Entry(label)
+    return made
+
+
+def _label_place(node: Node) -> Optional[int]:
+    """Which input of an output layer is its label; None of other nodes."""
+    if node.op in _OUTPUT_LAYERS:
+        return 1 if len(node.inputs) > 1 else None
+    if node.op != "Custom":
+        return None
+    names = input_names(node.op, node.attributes)[: len(node.inputs)]
+    return next((place for place, name in enumerate(names) if place and name.endswith("label")), None)
+
+
+def _leave_out_losses(graph: Graph, inputs: Set[str], unsure: Set[str], data: Set[str]) -> Tuple[Set[str], bool]:
+    """The inputs of a network with losses; outputs that are made of labels are left out, if there are others.
+
+    A label is a variable that reaches a loss and that no layer with parameters sees.
+    """
+    sure = inputs & data
+    if not sure:
+        return inputs, False
+    seen = {head: _variables([head]) & unsure for head in graph.heads}
+    needed = set(sure)
+    for head, names in seen.items():
+        if head.node.op not in _LOSSES and names & sure:
+            needed |= names
+    kept = [head for head, names in seen.items() if names and names <= needed]
+    graph.heads = kept or graph.heads
+    return inputs & needed, not kept
+
+
+def _roles(graph: Graph) -> Tuple[Set[str], Set[str]]:
+    """Variables that are, or become, the data of a layer with parameters; and those of its parameters."""
+    layers = [node for node in graph.nodes if node.op in _LAYERS]
+    parameters = _variables([entry for node in layers for entry in node.inputs[1:]])
+    return _variables([entry for node in layers for entry in node.inputs[:1]]) - parameters, parameters
+
+
+def _needed(graph: Graph) -> List[Node]:
+    """The nodes that the outputs are made of, in order."""
+    found = _behind(graph.heads)
+    return [node for node in graph.nodes if id(node) in found]
+
+
+def _variables(entries: Iterable[Entry]) -> Set[str]:
+    """The names of the variables that some values are made of."""
+    return {node.name for node in _behind(entries).values() if node.is_variable}
+
+
+def _behind(entries: Iterable[Entry]) -> Dict[int, Node]:
+    """The nodes that some values are made of."""
+    found: Dict[int, Node] = {}
+    pending = [entry.node for entry in entries]
+    while pending:
+        node = pending.pop()
+        if id(node) not in found:
+            found[id(node)] = node
+            pending += [entry.node for entry in node.inputs] + node.control_deps
+    return found
