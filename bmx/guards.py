@@ -21,6 +21,7 @@ import mxnet as mx
 from .packed_words import is_packed
 
 _SUFFIX = "_guard"
+_WITHOUT_GRADIENT = ("moving_mean", "moving_var", "mode")
 
 
 def is_variable(symbol: mx.sym.Symbol) -> bool:
@@ -30,9 +31,7 @@ def is_variable(symbol: mx.sym.Symbol) -> bool:
 
 def needed(key: str, symbol: mx.sym.Symbol, attributes: Mapping[str, Any]) -> bool:
     """Whether an input of an operator needs a guard: a variable with a gradient, which packed words have not."""
-    has_gradient = key in ("data", "weight", "bias", "gamma", "beta") and not (
-        key == "weight" and is_packed(attributes)
-    )
+    has_gradient = key not in _WITHOUT_GRADIENT and not (key == "weight" and is_packed(attributes))
     return has_gradient and is_variable(symbol)
 
 

@@ -3,11 +3,21 @@
 Values and gradients are those of the C++ operators (1-bit results are equal integers), on every device that MXNet runs
 on. libbmx has kernels for the CPU only, so this is what runs on a GPU, and what the C++ operators are tested against.
 
-:func:`qactivation`, :func:`qconvolution` and :func:`qfully_connected` take ``F`` (``mx.nd`` or ``mx.sym``), the inputs
+The other functions take ``F`` (``mx.nd`` or ``mx.sym``), the inputs
 and the attributes of the operator. :func:`compose` rewrites a whole symbol.
 """
 
-from .operators import OPERATORS, fan_in, pad_spatial, qactivation, qconvolution, qfully_connected
+from .operators import OPERATORS, fan_in, pad_spatial, qactivation, qconvolution, qfully_connected, rprelu, shift
 from .symbol import compose
 
-__all__ = ["OPERATORS", "compose", "fan_in", "pad_spatial", "qactivation", "qconvolution", "qfully_connected"]
+__all__ = [
+    "OPERATORS",
+    "compose",
+    "fan_in",
+    "pad_spatial",
+    "qactivation",
+    "qconvolution",
+    "qfully_connected",
+    "rprelu",
+    "shift",
+]

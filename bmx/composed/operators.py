@@ -17,7 +17,7 @@ from ..quantization import (
     swish_gradient,
 )
 
-__all__ = ["OPERATORS", "fan_in", "pad_spatial", "qactivation", "qconvolution", "qfully_connected"]
+__all__ = ["OPERATORS", "fan_in", "pad_spatial", "qactivation", "qconvolution", "qfully_connected", "rprelu", "shift"]
 
 _ESTIMATORS = ("ste", "approx_sign", "swish_sign")
 _LAYOUTS = {1: "NCW", 2: "NCHW", 3: "NCDHW"}
@@ -375,9 +375,38 @@ def _batch_norm(F, data, gamma, beta, mean, var, mode, **attributes):
     return F.BatchNorm(data, gamma, beta, mean, var, **attributes)  # which knows the mode itself
 
 
+def shift(F: ModuleType, data: Array, shift: Array) -> Array:
+    """Add a number to each channel, as the operator ``bmx_Shift``.
+
+    Examples
+    --------
+    >>> import mxnet as mx
+    >>> print(shift(mx.nd, mx.nd.zeros((1, 2, 1)), mx.nd.array([1, 2])).asnumpy())
+    [[[1.]
+      [2.]]]
+    """
+    # The shift in the data's number of dimensions, which a symbol does not know: (channels,) -> (channels, 1, ...).
+    return F.swapaxes(F.broadcast_add(F.swapaxes(data, dim1=1, dim2=-1), shift), dim1=1, dim2=-1)
+
+
+def rprelu(F: ModuleType, data: Array, before: Array, slope: Array, offset: Array) -> Array:
+    """Apply a PReLU between two shifts, as the operator ``bmx_RPReLU``.
+
+    Examples
+    --------
+    >>> import mxnet as mx
+    >>> one = mx.nd.ones(1)
+    >>> print(rprelu(mx.nd, mx.nd.array([[[-5, -1, 3]]]), one, 0.25 * one, one).asnumpy())
+    [[[0. 1. 5.]]]
+    """
+    return shift(F, F.LeakyReLU(shift(F, data, before), slope, act_type="prelu"), offset)
+
+
 # The operators' names in MXNet; the older one of BMXNet is the same operator.
 OPERATORS = {
     "bmx_BatchNorm": _batch_norm,
+    "bmx_RPReLU": rprelu,
+    "bmx_Shift": shift,
     "QActivation": qactivation,
     "QConvolution": qconvolution,
     "QConvolution_v1": qconvolution,

@@ -92,8 +92,8 @@ class BiRealNet(Network):
 class ReActNet(BiRealNet):
     """The ResNet-18 of ReActNet: Bi-Real Net 18 with learned shifts before the sign and around a PReLU.
 
-    Its units are RSign (a shift of each channel, then the sign) - QConv2D 3x3 - BatchNorm, plus shortcut, then RPReLU
-    (shift - PReLU - shift). Everything else, and the parameters, are :class:`BiRealNet`'s. The 32-bit network has
+    Its units are RSign (:class:`bmx.gluon.nn.Shift`, then the sign) - QConv2D 3x3 - BatchNorm, plus shortcut, then
+    :class:`bmx.gluon.nn.RPReLU`. Everything else, and the parameters, are :class:`BiRealNet`'s. The 32-bit network has
     nothing in the place of RSign.
 
     Z. Liu, Z. Shen, M. Savvides, K.-T. Cheng, "ReActNet: Towards Precise Binary Neural Network with Generalized
@@ -125,33 +125,12 @@ class ReActUnit(HybridBlock):
         with self.name_scope():
             self.body = nn.HybridSequential(prefix="")
             if precision.bits_a < 32:
-                self.body.add(Shift(before))
+                self.body.add(nn.Shift(in_channels=before))
             self.body.add(precision.activation("sign_approx_sign", rectify=False))
             self.body.add(precision.conv(channels, 3, stride, padding=1), precision.batch_norm())
             self.shortcut = pooled_shortcut(precision, channels, stride) if stride > 1 else None
-            self.activation = nn.HybridSequential(prefix="")
-            self.activation.add(Shift(channels), nn.PReLU(in_channels=channels), Shift(channels))
+            self.activation = precision.rprelu(channels)
 
     def hybrid_forward(self, F: ModuleType, x: Array) -> Array:
         """Gluon's hook: the unit on NDArrays or symbols."""
         return self.activation(self.body(x) + (self.shortcut(x) if self.shortcut else x))
-
-
-class Shift(HybridBlock):
-    """Adds a learned number, at first 0, to each channel.
-
-    Parameters
-    ----------
-    channels : int
-    prefix, params
-        As for every Gluon block.
-    """
-
-    def __init__(self, channels: int, prefix: Optional[str] = None, params: Any = None):
-        super().__init__(prefix=prefix, params=params)
-        with self.name_scope():
-            self.bias = self.params.get("bias", shape=(1, channels, 1, 1), init="zeros")
-
-    def hybrid_forward(self, F: ModuleType, x: Array, bias: Array) -> Array:
-        """Gluon's hook: the layer on NDArrays or symbols."""
-        return F.broadcast_add(x, bias)

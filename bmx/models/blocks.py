@@ -11,7 +11,7 @@ from mxnet.gluon import Block, HybridBlock
 from mxnet.gluon import nn as gluon_nn
 from mxnet.gluon.contrib.nn import Identity
 
-from ..composed import pad_spatial
+from ..composed import pad_spatial, rprelu
 from ..errors import Error
 from ..gluon import nn
 from ..quantization import Array, levels
@@ -33,7 +33,7 @@ class Precision:
     - 2 to 31 bits of activations: the same layers, padded with zeros, as the activations are from 0 to 1.
     - 32 bits of activations: a ReLU, or nothing, in their place. With weights of fewer bits these are binary-weight
       and low-bit-weight networks.
-    - 32 bits for both: the float twin, of Gluon's Conv2D, Dense and BatchNorm.
+    - 32 bits for both: the float twin, of MXNet's own operators.
 
     Parameters
     ----------
@@ -100,11 +100,20 @@ class Precision:
         layer = nn.BatchNorm if self.bits == self.bits_a == 1 else gluon_nn.BatchNorm
         return layer(scale=scale, center=center, epsilon=epsilon)
 
+    def rprelu(self, channels: int) -> HybridBlock:
+        """Make an RPReLU, of MXNet's own operators in the float twin."""
+        return (_FloatRPReLU if self.bits == self.bits_a == 32 else nn.RPReLU)(in_channels=channels)
+
     def dense(self, units: int) -> HybridBlock:
         """Make a dense layer, without bias, of what `activation` gives."""
         if self.bits == 32:
             return nn.Dense(units, use_bias=False)
         return nn.QDense(units, bits=self.bits, bits_a=self.bits_a, no_offset=self.bits > 1 or self.bits_a > 1)
+
+
+class _FloatRPReLU(nn.RPReLU):
+    def hybrid_forward(self, F, x, shift, slope, offset):
+        return rprelu(F, x, shift, slope, offset)
 
 
 class _ZeroPadding(HybridBlock):

@@ -5,23 +5,9 @@
 namespace bmx {
 namespace {
 
-// Calls f(channel) over threads. Everything about one channel is done in one go: the planes of a batch's channel
-// fit the second-level cache, so that only the first of two passes reads memory.
-template <class F>
-void for_channels(const BatchNormShape& s, int threads, F f) {
-#pragma omp parallel for num_threads(threads)
-  for (int64_t c = 0; c < s.channels; ++c) f(c);
-}
-
-// Calls f(offset) for the plane of a channel in each image.
-template <class F>
-void for_planes(const BatchNormShape& s, int64_t channel, F f) {
-  for (int64_t n = 0; n < s.batch; ++n) f((n * s.channels + channel) * s.pixels);
-}
-
 // Sums are taken of x - shift in one pass. With the mean of the first plane as shift, the variance is a
 // difference of numbers of its own size, whatever the mean.
-float shift_of(const Kernels& k, const BatchNormShape& s, const float* data, int64_t channel) {
+float shift_of(const Kernels& k, const Planes& s, const float* data, int64_t channel) {
   float sums[2];
   k.arrays.moments(data + channel * s.pixels, 0, s.pixels, sums);
   return sums[0] / static_cast<float>(s.pixels);
@@ -36,25 +22,25 @@ Moments moments_of(double shift, double sum, double squares, double count) {
   return {shift + mean, variance < 0 ? 0 : variance};  // NaN stays
 }
 
-void normalize(const Kernels& k, const BatchNormShape& s, const BatchNormParameters& p, int64_t c, const Moments& m,
+void normalize(const Kernels& k, const Planes& s, const BatchNormParameters& p, int64_t c, const Moments& m,
                const float* data, float* out) {
   const double scale = (p.gamma == nullptr ? 1.0 : p.gamma[c]) / std::sqrt(m.variance + p.eps);
   const double offset = p.beta[c] - m.mean * scale;
-  for_planes(s, c, [&](int64_t plane) {
+  s.for_images(c, [&](int64_t plane) {
     k.arrays.affine(data + plane, static_cast<float>(scale), static_cast<float>(offset), out + plane, s.pixels);
   });
 }
 
-double count(const BatchNormShape& s) { return static_cast<double>(s.batch * s.pixels); }
+double count(const Planes& s) { return static_cast<double>(s.batch * s.pixels); }
 
 }  // namespace
 
-void batch_norm(const Kernels& k, const BatchNormShape& s, const BatchNormParameters& p, const float* data, float* out,
+void batch_norm(const Kernels& k, const Planes& s, const BatchNormParameters& p, const float* data, float* out,
                 float* mean, float* variance, int threads) {
-  for_channels(s, threads, [&](int64_t c) {
+  s.for_channels(threads, [&](int64_t c) {
     const float shift = shift_of(k, s, data, c);
     double sum = 0, squares = 0;
-    for_planes(s, c, [&](int64_t plane) {
+    s.for_images(c, [&](int64_t plane) {
       float sums[2];
       k.arrays.moments(data + plane, shift, s.pixels, sums);
       sum += sums[0];
@@ -67,23 +53,23 @@ void batch_norm(const Kernels& k, const BatchNormShape& s, const BatchNormParame
   });
 }
 
-void batch_norm_fixed(const Kernels& k, const BatchNormShape& s, const BatchNormParameters& p, const float* data,
+void batch_norm_fixed(const Kernels& k, const Planes& s, const BatchNormParameters& p, const float* data,
                       const float* mean, const float* variance, float* out, int threads) {
-  for_channels(s, threads, [&](int64_t c) { normalize(k, s, p, c, {mean[c], variance[c]}, data, out); });
+  s.for_channels(threads, [&](int64_t c) { normalize(k, s, p, c, {mean[c], variance[c]}, data, out); });
 }
 
 // With x^ = (x - mean) r, r = 1 / sqrt(variance + eps), and m elements a channel:
 //   d beta = sum g;  d gamma = sum g x^ = r sum g (x - mean)
 //   d x = gamma r (g - d beta / m - x^ d gamma / m), or gamma r g for given moments,
 // which is a g + b x + c for each channel.
-void batch_norm_backward(const Kernels& k, const BatchNormShape& s, const BatchNormParameters& p, const float* out_grad,
+void batch_norm_backward(const Kernels& k, const Planes& s, const BatchNormParameters& p, const float* out_grad,
                          const float* data, const float* mean, const float* variance, float* data_grad,
                          float* gamma_grad, float* beta_grad, int threads) {
   const bool of_batch = mean == nullptr;
-  for_channels(s, threads, [&](int64_t c) {
+  s.for_channels(threads, [&](int64_t c) {
     const float shift = of_batch ? shift_of(k, s, data, c) : mean[c];
     double sum = 0, squares = 0, sum_g = 0, sum_gd = 0;
-    for_planes(s, c, [&](int64_t plane) {
+    s.for_images(c, [&](int64_t plane) {
       float sums[4];
       k.arrays.products(out_grad + plane, data + plane, shift, s.pixels, sums);
       sum += sums[0];
@@ -100,7 +86,7 @@ void batch_norm_backward(const Kernels& k, const BatchNormShape& s, const BatchN
     const double a = (p.gamma == nullptr ? 1.0 : p.gamma[c]) * r;
     const double b = of_batch ? -a * r * r * centered / n : 0;
     const double constant = of_batch ? -a * sum_g / n - b * m.mean : 0;
-    for_planes(s, c, [&](int64_t plane) {
+    s.for_images(c, [&](int64_t plane) {
       k.arrays.combine(out_grad + plane, data + plane, static_cast<float>(a), static_cast<float>(b),
                        static_cast<float>(constant), data_grad + plane, s.pixels);
     });

@@ -2,12 +2,9 @@
 #pragma once
 
 #include "kernels/isa.h"
+#include "kernels/planes.h"
 
 namespace bmx {
-
-struct BatchNormShape {
-  int64_t batch, channels, pixels;
-};
 
 // What a channel is normalized with: out = gamma (data - mean) / sqrt(variance + eps) + beta.
 struct BatchNormParameters {
@@ -17,15 +14,15 @@ struct BatchNormParameters {
 };
 
 // With the moments of the batch (the variance is the biased one), which are returned.
-void batch_norm(const Kernels& kernels, const BatchNormShape& shape, const BatchNormParameters& parameters,
-                const float* data, float* out, float* mean, float* variance, int threads);
+void batch_norm(const Kernels& kernels, const Planes& shape, const BatchNormParameters& parameters, const float* data,
+                float* out, float* mean, float* variance, int threads);
 
 // With given moments.
-void batch_norm_fixed(const Kernels& kernels, const BatchNormShape& shape, const BatchNormParameters& parameters,
+void batch_norm_fixed(const Kernels& kernels, const Planes& shape, const BatchNormParameters& parameters,
                       const float* data, const float* mean, const float* variance, float* out, int threads);
 
 // The gradients. Null `mean` and `variance`: the moments are those of the batch and depend on the data.
-void batch_norm_backward(const Kernels& kernels, const BatchNormShape& shape, const BatchNormParameters& parameters,
+void batch_norm_backward(const Kernels& kernels, const Planes& shape, const BatchNormParameters& parameters,
                          const float* out_grad, const float* data, const float* mean, const float* variance,
                          float* data_grad, float* gamma_grad, float* beta_grad, int threads);
 

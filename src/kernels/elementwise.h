@@ -20,6 +20,11 @@ struct ArrayKernels {
   // y = a x + b; y = a g + b x + c.
   void (*affine)(const float* x, float a, float b, float* y, size_t size);
   void (*combine)(const float* g, const float* x, float a, float b, float c, float* y, size_t size);
+  // y = f(x + shift) + offset, where f multiplies what is not above 0 by the slope. The gradient of x; and the sums of
+  // g, of dx, and of the gradient of the slope.
+  void (*rprelu)(const float* x, float shift, float slope, float offset, float* y, size_t size);
+  void (*rprelu_backward)(const float* g, const float* x, float shift, float slope, float* dx, size_t size,
+                          float sums[3]);
 };
 
 template <class Isa>
@@ -102,7 +107,33 @@ struct Elementwise {
     for (size_t i = 0; i < size; ++i) y[i] = a * g[i] + b * x[i] + c;
   }
 
-  static constexpr ArrayKernels kernels() { return {quantize, sign_backward, moments, products, affine, combine}; }
+  static void rprelu(const float* x, float shift, float slope, float offset, float* y, size_t size) {
+#pragma omp simd
+    for (size_t i = 0; i < size; ++i) {
+      const float z = x[i] + shift;
+      y[i] = (z > 0 ? z : slope * z) + offset;
+    }
+  }
+
+  static void rprelu_backward(const float* g, const float* x, float shift, float slope, float* dx, size_t size,
+                              float sums[3]) {
+    float total_g = 0, total_dx = 0, total_slope = 0;
+#pragma omp simd reduction(+ : total_g, total_dx, total_slope)
+    for (size_t i = 0; i < size; ++i) {
+      const float z = x[i] + shift, gradient = g[i], passed = z > 0 ? gradient : slope * gradient;
+      total_g += gradient;
+      total_dx += passed;
+      total_slope += z > 0 ? 0 : z * gradient;
+      dx[i] = passed;
+    }
+    sums[0] = total_g;
+    sums[1] = total_dx;
+    sums[2] = total_slope;
+  }
+
+  static constexpr ArrayKernels kernels() {
+    return {quantize, sign_backward, moments, products, affine, combine, rprelu, rprelu_backward};
+  }
 };
 
 }  // namespace bmx

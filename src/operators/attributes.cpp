@@ -295,6 +295,8 @@ BatchNormParam::BatchNormParam(const AttributeMap& attributes) {
   r.finish();
 }
 
+void refuse_attributes(const char* op, const AttributeMap& attributes) { Reader(op, attributes).finish(); }
+
 CompiledParam::CompiledParam(const AttributeMap& attributes) {
   Reader r("bmx_Compiled", attributes);
   for (const char* name : {"data_shapes", "output_shapes", "size"}) r.require(name);

@@ -84,6 +84,9 @@ struct BatchNormParam {
   bool use_global_stats = false;
 };
 
+// For an operator without attributes: throws std::invalid_argument if it is given any.
+void refuse_attributes(const char* op, const AttributeMap& attributes);
+
 struct CompiledParam {
   explicit CompiledParam(const AttributeMap& attributes);
 

@@ -18,19 +18,11 @@ using namespace mxnet::ext;
 
 enum Input { kData, kGamma, kBeta, kMovingMean, kMovingVar, kMode, kInputs };
 
-BatchNormShape shape_of(const std::vector<int64_t>& data) {
-  if (data.size() < 2)
-    throw std::invalid_argument("data has shape " + to_string(data) + "; at least (batch, channels)");
-  BatchNormShape s{data[0], data[1], 1};
-  for (size_t i = 2; i < data.size(); ++i) s.pixels *= data[i];
-  return s;
-}
-
 BatchNormParameters parameters_of(const BatchNormParam& param, MXTensor* inputs) {
   return {param.fix_gamma ? nullptr : floats(inputs[kGamma]), floats(inputs[kBeta]), param.eps};
 }
 
-bool uses_batch(const BatchNormParam& param, const BatchNormShape& s, MXTensor* inputs) {
+bool uses_batch(const BatchNormParam& param, const Planes& s, MXTensor* inputs) {
   return !param.use_global_stats && *floats(inputs[kMode]) != 1.0f && s.batch * s.pixels > 0;
 }
 
@@ -39,7 +31,7 @@ MXReturnValue forward(const AttributeMap& attributes, std::vector<MXTensor>* inp
   return guarded("bmx_BatchNorm", [&] {
     const BatchNormParam param(attributes);
     MXTensor* in = inputs->data();
-    const BatchNormShape s = shape_of(in[kData].shape);
+    const Planes s = planes_of(in[kData].shape);
     const BatchNormParameters parameters = parameters_of(param, in);
     float *moving_mean = floats(in[kMovingMean]), *moving_var = floats(in[kMovingVar]);
     float* out = floats(outputs->at(0));
@@ -61,7 +53,7 @@ MXReturnValue backward(const AttributeMap& attributes, std::vector<MXTensor>* in
   return guarded("bmx_BatchNorm", [&] {
     const BatchNormParam param(attributes);
     MXTensor* in = inputs->data() + 1;  // after the gradient of the output
-    const BatchNormShape s = shape_of(in[kData].shape);
+    const Planes s = planes_of(in[kData].shape);
     const bool of_batch = uses_batch(param, s, in);
     float* gamma_grad = floats(outputs->at(kGamma));
     batch_norm_backward(kernels(), s, parameters_of(param, in), floats(inputs->at(0)), floats(in[kData]),
@@ -90,7 +82,7 @@ MXReturnValue infer_type(const AttributeMap&, std::vector<int>* in_types, std::v
 
 MXReturnValue infer_shape(const AttributeMap&, std::vector<Shape>* in_shapes, std::vector<Shape>* out_shapes) {
   return guarded("bmx_BatchNorm", [&] {
-    const BatchNormShape s = shape_of(known_data_shape(in_shapes->at(kData)));
+    const Planes s = planes_of(known_data_shape(in_shapes->at(kData)));
     const char* names[] = {"data", "gamma", "beta", "moving_mean", "moving_var"};
     for (int i = kGamma; i <= kMovingVar; ++i) assign_shape(names[i], {s.channels}, &in_shapes->at(i));
     assign_shape("mode", {1}, &in_shapes->at(kMode));

@@ -62,6 +62,14 @@ std::vector<int64_t> known_data_shape(const Shape& data) {
   return dims;
 }
 
+Planes planes_of(const std::vector<int64_t>& data) {
+  if (data.size() < 2)
+    throw std::invalid_argument("data has shape " + to_string(data) + "; at least (batch, channels)");
+  Planes planes{data[0], data[1], 1};
+  for (size_t i = 2; i < data.size(); ++i) planes.pixels *= data[i];
+  return planes;
+}
+
 void assign_packed_shape(const std::vector<int64_t>& wanted, size_t words32, size_t words64, Shape* shape) {
   if (shape->empty()) {
     shape->assign(wanted.begin(), wanted.end());

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/planes.h"
 #include "mxnet/lib_api.h"
 
 namespace bmx {
@@ -50,6 +51,9 @@ inline std::vector<int64_t> to_int64(const Shape& shape) {
 
 // The shape of the data; throws while any of it is unknown, for everything else follows from it.
 std::vector<int64_t> known_data_shape(const Shape& data);
+
+// The planes of data of at least 2 dimensions, (batch, channels, ...).
+Planes planes_of(const std::vector<int64_t>& data);
 
 // Inputs are float32: an unknown type becomes float32, another one is an error. With `words`, input 1 holds
 // packed words and may also be float64.

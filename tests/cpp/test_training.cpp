@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "kernels/batch_norm.h"
+#include "kernels/rprelu.h"
 #include "test.h"
 
 namespace {
@@ -49,7 +50,7 @@ TEST(expanded_signs_are_those_of_the_bits_and_zero_beyond_the_channels) {
 TEST(batch_norm_and_its_gradients_equal_their_definition) {
   test::Random random(29);
   for (int i = 0; i < 60; ++i) {
-    const bmx::BatchNormShape s{random.between(1, 4), random.between(1, 5), random.between(1, 40)};
+    const bmx::Planes s{random.between(1, 4), random.between(1, 5), random.between(1, 40)};
     const int64_t count = s.batch * s.pixels, size = count * s.channels;
     const double mean_of_all = i % 3 == 0 ? 50 : 0;  // far from zero: the variance must not drown
     auto tame = [&](int64_t n, double offset) {
@@ -105,6 +106,44 @@ TEST(batch_norm_and_its_gradients_equal_their_definition) {
         const double inner = fixed ? g[at] : g[at] - sum_g[c] / count - normalized(at) * sum_gx[c] / count;
         check_near(dx[at], gamma[c] * r * inner, 100, what + " data");
       }
+    });
+  }
+}
+
+TEST(rprelu_and_its_gradients_equal_their_definition) {
+  test::Random random(31);
+  for (int i = 0; i < 60; ++i) {
+    const bmx::Planes s{random.between(1, 4), random.between(1, 5), random.between(1, 40)};
+    const int64_t size = s.batch * s.channels * s.pixels;
+    auto halves = [&](int64_t n) {  // sums of their products are exact, and z is often 0
+      std::vector<float> v(n);
+      for (float& x : v) x = static_cast<float>(random.between(-4, 4)) / 2;
+      return v;
+    };
+    const std::vector<float> x = halves(size), g = halves(size), shift = halves(s.channels), slope = halves(s.channels),
+                             offset = halves(s.channels);
+    std::vector<float> expected(size), dx(size), d_shift(s.channels), d_slope(s.channels), d_offset(s.channels);
+    for (int64_t at = 0; at < size; ++at) {
+      const int64_t c = at / s.pixels % s.channels;
+      const float z = x[at] + shift[c], f = z > 0 ? 1 : slope[c];
+      expected[at] = f * z + offset[c];
+      dx[at] = f * g[at];
+      d_shift[c] += dx[at];
+      d_slope[c] += z > 0 ? 0 : z * g[at];
+      d_offset[c] += g[at];
+    }
+    for_each_kernels([&](const bmx::Kernels& k) {
+      const bmx::RPReLUParameters p{shift.data(), slope.data(), offset.data()};
+      std::vector<float> out(size), got_dx(size), got_shift(s.channels), got_slope(s.channels), got_offset(s.channels);
+      bmx::rprelu(k, s, p, x.data(), out.data(), 2);
+      CHECK(out == expected, k.name);
+      bmx::rprelu_backward(k, s, p, g.data(), x.data(),
+                           {got_dx.data(), got_shift.data(), got_slope.data(), got_offset.data()}, 2);
+      CHECK(got_dx == dx && got_shift == d_shift && got_slope == d_slope && got_offset == d_offset, k.name);
+      bmx::shift(k, s, x.data(), shift.data(), out.data(), 2);
+      for (int64_t at = 0; at < size; ++at) CHECK(out[at] == x[at] + shift[at / s.pixels % s.channels], k.name);
+      bmx::shift_backward(k, s, g.data(), got_shift.data(), 2);
+      CHECK(got_shift == d_offset, k.name);
     });
   }
 }

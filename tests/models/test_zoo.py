@@ -10,8 +10,8 @@ from mxnet import autograd, gluon
 
 import bmx
 from bmx.gluon import nn
+from bmx.gluon.nn import Shift
 from bmx.models import DenseNet, MeliusNet, QuickNet, get_model, model_names
-from bmx.models.birealnet import Shift
 from bmx.models.blocks import Precision
 from bmx.models.densenet import ChannelShuffle
 from bmx.models.quicknet import Blur

@@ -11,7 +11,7 @@ import numpy as np
 from ... import quantization
 from ...errors import Error
 from .. import interchange
-from ..ir import Affine, Clip, Function, Norm, Operation, Shape, Value
+from ..ir import Affine, Clip, Function, Norm, Operation, PRelu, Shape, Value
 from .builder import pad_to_reach
 from .call import Call, dims_of, operator
 
@@ -201,6 +201,21 @@ def bmx_batch_norm(call: Call) -> Value:
         scale = gamma / np.sqrt(var + np.float64(np.float32(call.attributes.number("eps", 1e-3))))
         offset = beta - mean * scale
         return call.builder.map(call.name, call.value(), Affine(scale.astype(np.float32), offset.astype(np.float32)))
+
+
+@operator("bmx_Shift")
+def shift(call: Call) -> Value:
+    """A number added to each channel."""
+    return call.builder.affine(call.name, call.value(), bias=call.constant(1, "shift"))
+
+
+@operator("bmx_RPReLU")
+def rprelu(call: Call) -> Value:
+    """A PReLU between two shifts."""
+    before, slope, after = (call.constant(number, name) for number, name in enumerate(("shift", "slope", "offset"), 1))
+    x = call.builder.affine(f"{call.name}_shift", call.value(), bias=before)
+    x = call.builder.map(f"{call.name}_prelu", x, PRelu(slope))
+    return call.builder.affine(call.name, x, bias=after)
 
 
 def _batch_norm_arrays(call: Call) -> List[np.ndarray]:

@@ -16,6 +16,7 @@ from .binary_layers import QConv1D, QConv2D, QConv3D, QDense
 from .config import BinaryLayerConfig, binary_layer_config, set_binary_layer_config
 from .paths import path
 from .sequential import HybridSequential
+from .shifts import RPReLU, Shift
 
 __all__ = [
     "ApproxSign",
@@ -28,8 +29,10 @@ __all__ = [
     "QConv2D",
     "QConv3D",
     "QDense",
+    "RPReLU",
     "ScaledBinaryConv",
     "ScaledWeightsBinaryConv",
+    "Shift",
     "activated_conv",
     "binary_layer_config",
     "path",
