@@ -40,6 +40,7 @@ def every_kernel():
     keep(b.conv(x["f32"], 17, pad=pads, dilate=(1, 2)))
     keep(b.conv(x["f32"], 16, (2, 2), (2, 2), groups=2, stores=("f32", "bit")))
     keep(b.conv(x["u8"], 17, pad=pads))
+    keep(b.conv(x["u8"], 9, pad=pads, pad_value=-30.5))
     keep(b.conv(x["u8"], 11, (3, 1), (1, 2), groups=1, dilate=(2, 1)))
     keep(b.conv(x["u8"], 32, (1, 1), groups=2))
     for source in (x["f32"], x["u8"]):

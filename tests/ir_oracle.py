@@ -165,7 +165,10 @@ def _conv(node, values):
         x = x[:, :, None, None]
     size = (*out, 1, 1)[1:3]
     filters, group_channels, *kernel = node.weight.shape
-    pad_value = node.pad_value if node.source.dtype == "bit" else 0
+    pad_value = {"f32": 0, "bit": node.pad_value, "u8": node.pad_value / (node.source.scale or 1)}[node.source.dtype]
+    if node.source.dtype == "u8":
+        assert abs(pad_value - round(pad_value)) < 1e-3 and 0 <= round(pad_value) + node.source.zero_point <= 255
+        pad_value = round(pad_value)
     assert x.shape[1] == group_channels * node.groups and filters == out[0]
     x = _padded(x, node.pad, pad_value, kernel, node.stride, node.dilate, size)
     exact = np.float32 if node.source.dtype == "bit" else np.float64  # sums of -1 and +1 are exact in both

@@ -21,7 +21,7 @@ from ..errors import Error
 from .ir import Conv, Graph
 from .passes.edit import Uses, remove_dead, sort
 from .passes.groups import are_bytes
-from .passes.lowbit import to_bytes, use_bytes
+from .passes.lowbit import is_correction, to_bytes, use_bytes
 
 __all__ = [
     *("MODES", "Calibration", "choose_range", "explain_floats", "layers_to_quantize", "quantize", "quantize_weight"),
@@ -51,7 +51,8 @@ def layers_to_quantize(graph: Graph, mode: str) -> List[Conv]:
     """
     if mode not in MODES:
         raise Error(f"int8 is {mode!r}; allowed: {', '.join(MODES)}")
-    found = [node for node in graph.nodes if isinstance(node, Conv) and node.source.dtype == "f32" and are_bytes(node)]
+    floats = [node for node in graph.nodes if isinstance(node, Conv) and node.source.dtype == "f32"]
+    found = [node for node in floats if are_bytes(node) and not is_correction(node)]
     if mode == "off" or not found:
         return []
     return found if mode == "all" else list(dict.fromkeys((found[0], found[-1])))

@@ -188,7 +188,7 @@ class Conv(Node):
     pad : (int, int, int, int)
         Above, left, below, right.
     pad_value : float
-        What the padding holds: 0 of f32, +1 or -1 of bit, 0 of u8 (its zero point).
+        What the padding holds: 0 of f32, +1 or -1 of bit, of u8 a number that one of its bytes means.
     groups : int
     all, step : float
         Of binary ones.

@@ -185,6 +185,8 @@ class _Legalizer:
 
     def add_depthwise(self, node: ir.Conv) -> None:
         source = node.source
+        if any(node.pad) and node.pad_value:
+            raise Error(f"node {node.name!r}: a depthwise convolution padded with {node.pad_value}; allowed: 0")
         if source.dtype == "u8":  # exact: bytes less the zero point as floats, sums far below 2**24
             same = ir.Value(f"{source.name}_unscaled", source.shape)
             one = np.full(source.shape[0], np.float32(1) / np.float32(source.scale))
@@ -319,12 +321,23 @@ def _check_conv(node: ir.Conv) -> None:
     )
     if image_shape(value.shape) != (*size, filters):
         raise Error(f"node {node.name!r}: its result is {(*size, filters)}, its value {value.name!r} {value.shape}")
-    allowed = {"f32": (0,), "bit": (-1, 1), "u8": (0,)}[source.dtype]
-    if any(node.pad) and node.pad_value not in allowed:
-        raise Error(f"node {node.name!r}: {source.dtype} padded with {node.pad_value}; allowed are {allowed}")
+    if any(node.pad):
+        _check_padding(node)
     counts = node.store(ir.CountBits) is not None
     if counts and (source.dtype != "bit" or node.epilogue or node.stores[1:]):
         raise Error(f"node {node.name!r}: thresholds of counts belong to a binary convolution that does nothing else")
+
+
+def _check_padding(node: ir.Conv) -> None:
+    source, number = node.source, node.pad_value
+    if source.dtype == "u8":
+        byte = number / source.scale + source.zero_point
+        fits, allowed = abs(byte - round(byte)) < 1e-3 and 0 <= round(byte) <= 255, "what one of its bytes means"
+    else:
+        numbers = {"f32": (0,), "bit": (-1, 1)}[source.dtype]
+        fits, allowed = number in numbers, " and ".join(map(str, numbers))
+    if not fits:
+        raise Error(f"node {node.name!r}: {source.dtype} padded with {number}; allowed: {allowed}")
 
 
 def _legal_groups(node: ir.Conv) -> Tuple[np.ndarray, int]:
@@ -350,17 +363,18 @@ def _legal_groups(node: ir.Conv) -> Tuple[np.ndarray, int]:
 
 
 def _separate_borders(nodes: List[ir.Node]) -> None:
-    """Give convolutions that pad the same bits with other numbers than the first one does a copy of their own."""
+    """Give convolutions that pad the same bits or bytes with other numbers than the first one does copies of these."""
     chosen: Dict[ir.Value, float] = {}
-    copies: Dict[ir.Value, ir.Value] = {}
+    copies: Dict[Tuple[ir.Value, float], ir.Value] = {}
     for node in list(nodes):
-        if not isinstance(node, ir.Conv) or node.source.dtype != "bit" or not any(node.pad):
+        if not isinstance(node, ir.Conv) or node.source.dtype == "f32" or not any(node.pad):
             continue
-        source = node.source
-        if chosen.setdefault(source, node.pad_value) == node.pad_value:
+        source, number = node.source, node.pad_value
+        if chosen.setdefault(source, number) == number:
             continue
-        if source not in copies:
-            copy = copies[source] = ir.Value(f"{source.name}_copy", source.shape, "bit")
-            copying = ir.Pad(copy.name, stores=[ir.Floats(copy)], source=source, pad_value=node.pad_value)
+        if (source, number) not in copies:
+            copy = replace(source, name=f"{source.name}_copy")
+            copies[source, number] = copy
+            copying = ir.Pad(copy.name, stores=[ir.Floats(copy)], source=source, pad_value=number)
             nodes.insert(nodes.index(node), copying)
-        node.source = copies[source]
+        node.source = copies[source, number]

@@ -87,7 +87,7 @@ class _Lowering:
         if value.dtype == "u8":
             tensor.scale, tensor.zero_point = float(np.float32(value.scale)), int(value.zero_point)
         if border and (at, size) == ((0, 0, 0), bmx.image_shape(value.shape)) and self.placement.covers(value):
-            tensor.border, tensor.border_value = border.sizes, self._held(border.bit or 0.0, tensor)
+            tensor.border, tensor.border_value = border.sizes, self._held(border.number or 0.0, tensor)
         return self.add(tensor, root)
 
     def add(self, tensor: bmx.Tensor, root: ir.Value) -> bmx.Tensor:

@@ -30,10 +30,10 @@ Part = Tuple[int, int, int, int, int, int]  # its first corner and the one behin
 
 @dataclass
 class Border:
-    """Rows above, columns left, rows below, columns right; of bits, what it holds."""
+    """Rows above, columns left, rows below, columns right; of bits and bytes, the number that it holds."""
 
     sizes: Tuple[int, int, int, int] = (0, 0, 0, 0)
-    bit: Optional[float] = None
+    number: Optional[float] = None
 
     def __bool__(self) -> bool:
         return any(self.sizes)
@@ -42,9 +42,9 @@ class Border:
         """A border for two values, or None if there is none."""
         if not self or not other:
             return self if self else other
-        if self.bit != other.bit:
+        if self.number != other.number:
             return None
-        return Border(tuple(map(max, zip(self.sizes, other.sizes))), self.bit)
+        return Border(tuple(map(max, zip(self.sizes, other.sizes))), self.number)
 
 
 @dataclass
@@ -229,10 +229,10 @@ class Placement:
             before.append(max(0, node.pad[axis]))
             last = (result[axis] - 1) * node.stride[axis] - node.pad[axis] + span
             after.append(max(0, last - size[axis] + 1))
-        bit = float(node.pad_value) if node.source.dtype == "bit" else None
-        border = self.borders[node.source].joined(Border((*before, *after), bit))
+        number = float(node.pad_value) if node.source.dtype != "f32" else None
+        border = self.borders[node.source].joined(Border((*before, *after), number))
         if border is None:
-            raise Error(f"node {node.name!r}: {node.source.name!r} is padded with -1 and with +1")
+            raise Error(f"node {node.name!r}: {node.source.name!r} is padded with two numbers")
         self.borders[node.source] = border
 
     # --- what may not be

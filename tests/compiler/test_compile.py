@@ -109,7 +109,7 @@ def test_int8_is_calibrated_and_its_change_of_accuracy_reported(network):
 
 
 def test_the_report_says_which_layer_could_not_be_calibrated():
-    y = mx.sym.QConvolution(mx.sym.var("data"), kernel=(3, 3), pad=(1, 1), num_filter=8, weight_bit=3, name="signs")
+    y = mx.sym.QConvolution(mx.sym.var("data"), kernel=(3, 3), pad=(1, 1), num_filter=8, weight_bit=16, name="signs")
     net = network_of(mx.sym.FullyConnected(y, num_hidden=3, name="last"), data=(6, 8, 8))
     rows = {row.name: row for row in compile_network(net, int8="all", data=samples_for(net, 16)).report.layers}
     assert rows["signs"].kind == "float conv 3x3" and "its range is not known" in rows["signs"].note

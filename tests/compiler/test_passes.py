@@ -196,16 +196,15 @@ def test_signs_reach_a_convolution_through_pooling_concat_and_reshape():
     assert node_of(graph, ir.Conv).source.dtype == "bit"
 
 
-@pytest.mark.parametrize("case", ["zero padding", "other weights", "float input"])
+@pytest.mark.parametrize("case", ["other weights", "float input"])
 def test_what_is_not_binary_stays_float_with_a_note(case):
     s = Sketch()
     source = s.x if case == "float input" else s.function("sign", s.x, "sign1")
     weight = numbers(6, 6, 3, 3) if case == "other weights" else signs_of(6, 6, 3, 3).astype(np.float32)
-    graph = s.giving(y=s.float_conv(source, weight=weight, pad=1 if case == "zero padding" else 0))
+    graph = s.giving(y=s.float_conv(source, weight=weight, pad=0))
     check(graph, optimize, 1e-5)
     layer = node_of(graph, ir.Conv)
     expected = {
-        "zero padding": "padded with 0, which is neither -1 nor +1",
         "other weights": "weights are not -a and +a",
         "float input": "binary weights with float inputs",
     }
@@ -511,19 +510,17 @@ def test_layers_of_few_bits_multiply_integers(steps, levels):
     assert layer.source.scale == pytest.approx(1 / steps) and layer.source.zero_point == 0
 
 
-@pytest.mark.parametrize("steps, high, weight", [(511, 1.0, 1), (3, 100.0, 1), (3, 1.0, None)])
-def test_layers_of_more_bits_stay_float(steps, high, weight):
+def test_signs_padded_with_zero_are_bytes_too():
     s = Sketch()
-    weight = numbers(6, 6, 3, 3) if weight is None else signs_of(6, 6, 3, 3).astype(np.float32)
-    graph = s.giving(y=s.float_conv(s.map("few", s.x, *quantizer(6, steps, high)), weight=weight))
-    fuse.fuse_maps(graph)
-    check(graph, lowbit.multiply_integers)
-    assert node_of(graph, ir.Conv).source.dtype == "f32"
-
-
-def test_ternary_weights_are_integers():
-    integers, scale = lowbit.integer_weights(np.float32([[0.37, 0, -0.37], [0, 0.37, 0]]))
-    assert integers.tolist() == [[1, 0, -1], [0, 1, 0]] and scale == pytest.approx(0.37)
+    weight = signs_of(6, 6, 3, 3).astype(np.float32)
+    graph = s.giving(y=s.float_conv(s.function("sign", s.x, "sign1"), weight=weight, pad=1))
+    check(graph, optimize)
+    layer = node_of(graph, ir.Conv)
+    assert layer.source.dtype == "u8" and layer.signs
+    assert layer.notes == [
+        "its input is signs, but it is padded with 0, which is neither -1 nor +1",
+        "few bits: exact in int8",
+    ]
 
 
 # explain
@@ -531,24 +528,12 @@ def test_ternary_weights_are_integers():
 
 def test_float_layers_say_why():
     s = Sketch()
-    rounded = s.map("few", s.x, *quantizer(6, 511))
-    first, second, third = (
-        s.float_conv(source, weight=weight)
-        for source, weight in (
-            (s.x, None),
-            (s.x, signs_of(6, 6, 3, 3).astype(np.float32)),
-            (rounded, None),
-        )
-    )
-    graph = s.giving(a=first, b=second, c=third)
+    first, second = (s.float_conv(s.x, weight=w) for w in (None, signs_of(6, 6, 3, 3).astype(np.float32)))
+    graph = s.giving(a=first, b=second)
     binary.binarize_weights(graph)
     explain.explain_floats(graph)
     notes = [node.notes[0] for node in graph.nodes if isinstance(node, ir.Conv)]
-    assert notes == [
-        "float in the network",
-        "binary weights with float inputs",
-        "inputs of more than one bit are multiplied as floats",
-    ]
+    assert notes == ["float in the network", "binary weights with float inputs"]
 
 
 # binary weights

@@ -44,7 +44,7 @@ def convolutions(dtype, channels, count=False, signs=False):
         (33, (9, 10), (1, 1), (1, 1), (0, 0, 0, 0)),
     ]:
         stores = ("count",) if count else ("f32", "bit", "u8")
-        options = {"pad_value": 1.0 if dtype == "bit" else 0.0, "stores": stores, "signs": signs}
+        options = {"pad_value": {"f32": 0.0, "bit": 1.0, "u8": -20.0}[dtype], "stores": stores, "signs": signs}
         made = b.conv(x, filters, kernel, stride, dilate, pad, **options)
         values += made.values()
     return b, values

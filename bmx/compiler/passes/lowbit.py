@@ -1,80 +1,188 @@
-"""Layers with inputs and weights of a few bits become int8 ones, which is exact.
+"""Layers with inputs and weights of up to 8 bits become int8 ones, which is exact.
 
-Quantized inputs are ``j / n`` for integers j from 0 to n = 2^k - 1, as `Clip`, scale, round and scale at the end of an
-epilogue show; up to 8 bits they are bytes of scale 1 / n. Weights of up to 7 bits (DoReFa: ``(2 q - n) / n``), ternary
-ones (-a, 0, a) and binary ones are ``a i / n`` for integers i from -n to n, n up to 127. So
+Quantized inputs are ``s j`` for few integers j, weights ``a i`` for others (`levels`), so
 
-    sum x w = (1 / n_x) (a / n_w) sum j i
+    sum x w = s a sum j i
 
-with sums of integers, which float arithmetic rounds and this does not.
+with sums of integers, which float arithmetic rounds and this does not. The bytes are ``j + z`` with a zero point z that
+makes the lowest level 0. What a layer is padded with is a level too: inputs of k bits are levels 0 to n = 2^k - 1 from
+0 to 1, so that BMXNet v2's padding of -1 is the level -n, the zero point n, and the byte of the border 0.
+
+Two things of 8 bits do not fit bytes, and are corrected by a sum of their own:
+
+- A border outside of the 256 levels (-255 beside 0 to 255). It is padded with another level, and d is the difference.
+  With W the sums of the weights over the channels, and an image of ones, what is missing is
+  ``d (sum of W over all taps - sum of W over the taps inside of the image)``: a convolution of one channel.
+- Weights ``a (2 i + 1)``, the 256 odd numbers from -255 to 255: ``sum j (2 i + 1) = 2 sum j i + sum j``, the last one
+  being the same for all filters.
+
+Layers whose sums are compared with 0 stay float, if float arithmetic rounds them: see `ties`.
 """
 
 from __future__ import annotations
 
-from typing import List, Optional, Tuple
+from dataclasses import dataclass
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 
-from ..ir import Affine, Bytes, Clip, Conv, Floats, Function, Graph, Input, Map, Operation, Pool, Value
+from ..ir import Add, Affine, Bytes, Conv, Floats, Graph, Input, Map, Pad, Pool, Slice, Value
 from .edit import Uses, remove_dead, sort
 from .groups import are_bytes
+from .levels import Levels, Weights, integer_weights, level_of, levels_of
+from .ties import decides_ties
 
-__all__ = ["multiply_integers", "to_bytes", "use_bytes"]
+__all__ = ["is_correction", "multiply_integers", "to_bytes", "use_bytes"]
 
-_LEVELS = (1, 3, 7, 15, 31, 63, 127)
+_MOST = 256  # levels that a byte has
+_LARGEST_SUM = 2**31 - 1
+_CORRECTION = "corrects a layer of 8 bits"
+
+
+@dataclass
+class _Layer:
+    """A float convolution that can be an int8 one."""
+
+    node: Conv
+    source: Value  # what it reads, its border aside
+    pad: Tuple[int, int, int, int]
+    border: int  # the level that it is padded with
+    inputs: Levels
+    weights: Weights
 
 
 def multiply_integers(graph: Graph) -> None:
-    """Make float convolutions and dense layers int8 whose inputs and weights are few-bit integers times a number."""
-    for node in list(graph.nodes):
-        if not isinstance(node, Conv) or node.source.dtype != "f32" or not are_bytes(node):
-            continue
-        uses = Uses(graph)
-        before = uses.giver[node.source]
-        scale = input_scale(before.epilogue) if before.store(Floats) is not None else None
-        weights = integer_weights(node.weight) if scale is not None else None
-        source = to_bytes(graph, uses, node.source, scale, 0) if weights is not None else None
+    """Make float convolutions and dense layers int8 whose inputs and weights are few-bit integers times a number.
+
+    A layer of which only one of both is of few bits gets a note why it stays float.
+    """
+    uses = Uses(graph)
+    layers = [layer for node in graph.nodes if isinstance(node, Conv) for layer in _find_layer(node, uses)]
+    ranges = _ranges(layers)
+    for layer in layers:
+        low, high = ranges[layer.source]
+        source = to_bytes(graph, uses, layer.source, layer.inputs.scale, -low)
         if source is None:
+            layer.node.notes.append("its input is stored as other bytes already")
             continue
-        integers, step = weights
-        use_bytes(node, source, integers, np.full(len(integers), step, np.float32))
-        node.notes.append("few bits: exact in int8")
+        _multiply(graph, layer, source, low, high)
     sort(graph)
     remove_dead(graph)
 
 
-def input_scale(operations: List[Operation]) -> Optional[float]:
-    """The s of numbers ``s j`` that operations give, j an integer from 0 to 255; None if they give others."""
-    if len(operations) < 4:
-        return None
-    clip, first, rounding, second = operations[-4:]
-    if not isinstance(clip, Clip) or not isinstance(rounding, Function) or rounding.name != "round":
-        return None
-    steps, scale = _uniform_scale(first), _uniform_scale(second)
-    if steps is None or scale is None or scale <= 0 or clip.low < 0 or steps <= 0 or round(clip.high * steps) > 255:
-        return None
-    return scale
+def is_correction(node: Conv) -> bool:
+    """Whether a float convolution is no layer of the network, but part of an exact sum."""
+    return _CORRECTION in node.notes
 
 
-def _uniform_scale(operation: Operation) -> Optional[float]:
-    """The number that an operation multiplies everything by; None if it does something else."""
-    if not isinstance(operation, Affine) or operation.bias.any() or (operation.scale != operation.scale[0]).any():
-        return None
-    return float(operation.scale[0])
+def _find_layer(node: Conv, uses: Uses) -> List[_Layer]:
+    """The layer of a node, or none, with a note on the node where that is not plain."""
+    if node.source.dtype != "f32":
+        return []
+    source, pad, pad_value = _border(node, uses)
+    inputs, weights = levels_of(source, uses), integer_weights(node.weight)
+    border = level_of(pad_value, inputs) if inputs is not None else None
+    reason = _obstacle(node, inputs, weights, border, pad_value)
+    if reason is None and (inputs.scale, weights.step) != (1, 1) and decides_ties(node, uses):
+        reason = "few bits, but roundings decide the sign of its sums where they are 0: multiplied as floats"
+    if reason is None:
+        return [_Layer(node, source, pad, border, inputs, weights)]
+    if reason and not node.notes:
+        node.notes.append(reason)
+    return []
 
 
-def integer_weights(weight: np.ndarray) -> Optional[Tuple[np.ndarray, float]]:
-    """Integers from -127 to 127 and the number that makes them the weights; None if there are no such."""
-    largest = float(np.abs(weight).max(initial=0.0))
-    if not np.isfinite(largest) or largest == 0:
-        return None
-    for unit in (1.0, largest) if largest <= 1 else (largest,):
-        for levels in _LEVELS:
-            scaled = weight.astype(np.float64) * (levels / unit)
-            integers = np.rint(scaled)
-            if np.abs(scaled - integers).max() < 1e-4:
-                return integers.astype(np.int8), unit / levels
+def _border(node: Conv, uses: Uses) -> Tuple[Value, Tuple[int, int, int, int], float]:
+    """What a float convolution reads, with the padding that it and borders before it make together."""
+    source, pad, value = node.source, tuple(node.pad), 0.0
+    before = uses.giver[source]
+    while isinstance(before, Pad) and (not any(pad) or before.pad_value == value):
+        source, pad, value = before.source, tuple(a + b for a, b in zip(pad, before.pad)), before.pad_value
+        before = uses.giver[source]
+    return source, pad, value
+
+
+def _obstacle(
+    node: Conv, inputs: Optional[Levels], weights: Optional[Weights], border: Optional[int], pad_value: float
+) -> Optional[str]:
+    """Why a layer cannot be int8: None if it can, empty if that needs no word."""
+    if inputs is None:
+        return (
+            "" if weights is None or node.signs else "weights of a few bits with float inputs are multiplied as floats"
+        )
+    if inputs.count > _MOST:
+        return "inputs of more than 8 bits are multiplied as floats"
+    if weights is None:
+        return "inputs of a few bits with weights of more than 8 are multiplied as floats"
+    if not are_bytes(node) or (weights.odd and node.groups > 1):
+        return "few bits in groups of other sizes than int8 has: multiplied as floats"
+    if border is None:
+        return f"padded with {pad_value:g}, which is no level of its input: multiplied as floats"
+    magnitudes = np.abs(weights.integers.astype(np.int64)).reshape(len(weights.integers), -1)
+    if magnitudes.sum(axis=1).max() * 255 > _LARGEST_SUM:
+        return "few bits, but sums of so many can be larger than 32 bits: multiplied as floats"
     return None
+
+
+def _ranges(layers: List[_Layer]) -> Dict[Value, Tuple[int, int]]:
+    """The lowest and the highest level of the bytes of each value, with the borders of all its readers if they fit."""
+    ranges: Dict[Value, Tuple[int, int]] = {layer.source: layer.inputs[1:] for layer in layers}
+    for layer in layers:
+        low, high = ranges[layer.source]
+        if any(layer.pad):
+            low, high = min(low, layer.border), max(high, layer.border)
+        if high - low < _MOST:
+            ranges[layer.source] = low, high
+    return ranges
+
+
+def _multiply(graph: Graph, layer: _Layer, source: Value, low: int, high: int) -> None:
+    node, (scale, *_), weights = layer.node, layer.inputs, layer.weights
+    padded = min(max(layer.border, low), high)  # the level of the border as bytes
+    node.pad, node.pad_value = layer.pad, padded * scale
+    use_bytes(node, source, weights.integers, np.full(len(weights.integers), weights.step, np.float32))
+    if any(layer.pad) and padded != layer.border:
+        node.epilogue.insert(0, Add(_outside(graph, layer, source, layer.border - padded)))
+    if weights.odd:
+        twice = np.full(len(weights.integers), 2, np.float32)
+        node.epilogue[:0] = [Affine(twice, 0 * twice), Add(_sum_of_inputs(graph, layer, source))]
+    node.notes.append("few bits: exact in int8")
+
+
+def _sum_of_inputs(graph: Graph, layer: _Layer, source: Value) -> Value:
+    """The sum of the levels under each window, a convolution with weights 1."""
+    node = layer.node
+    value = Value(f"{_name(node)}_inputs", (1, *node.gives()[0].shape[1:]))
+    ones = np.ones((1, *node.weight.shape[1:]), np.int8)
+    window = {name: getattr(node, name) for name in ("stride", "dilate", "pad", "pad_value")}
+    graph.nodes.append(Conv(value.name, [], [Floats(value)], [_CORRECTION], source=source, weight=ones, **window))
+    return value
+
+
+def _outside(graph: Graph, layer: _Layer, source: Value, difference: int) -> Value:
+    """`difference` times the sum of weights over the taps outside of the image."""
+    node = layer.node
+    sums = layer.weights.multipliers.sum(axis=1, keepdims=True)
+    name = _name(node)
+    first = Value(f"{name}_first", (1, *source.shape[1:]), "u8", source.scale, source.zero_point)
+    ones = Value(f"{name}_ones", first.shape)
+    value = Value(f"{name}_outside", node.gives()[0].shape)
+    every = Affine(np.zeros(1, np.float32), np.ones(1, np.float32))
+    rest = sums.sum(axis=(1, 2, 3)) * difference
+    scale = Affine(np.full(len(sums), -difference, np.float32), rest.astype(np.float32))
+    window = {name: getattr(node, name) for name in ("stride", "dilate", "pad")}
+    graph.nodes += [
+        Slice(first.name, stores=[Floats(first)], source=source, begin=(0,) * len(first.shape)),
+        Map(ones.name, [every], [Floats(ones)], source=first),
+        Conv(
+            value.name, [scale], [Floats(value)], [_CORRECTION], source=ones, weight=sums.astype(np.float32), **window
+        ),
+    ]
+    return value
+
+
+def _name(node: Conv) -> str:
+    return node.name[: -len("_fwd")] if node.name.endswith("_fwd") else node.name
 
 
 def to_bytes(graph: Graph, uses: Uses, value: Value, scale: float, zero_point: int) -> Optional[Value]:
