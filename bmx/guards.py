@@ -29,10 +29,10 @@ def is_variable(symbol: mx.sym.Symbol) -> bool:
     return symbol.get_children() is None and len(symbol.list_outputs()) == 1
 
 
-def needed(key: str, symbol: mx.sym.Symbol, attributes: Mapping[str, Any]) -> bool:
+def needed(operator: str, key: str, symbol: mx.sym.Symbol, attributes: Mapping[str, Any]) -> bool:
     """Whether an input of an operator needs a guard: a variable with a gradient, which packed words have not."""
-    has_gradient = key not in _WITHOUT_GRADIENT and not (key == "weight" and is_packed(attributes))
-    return has_gradient and is_variable(symbol)
+    words = key == "weight" and is_packed(operator, attributes)
+    return key not in _WITHOUT_GRADIENT and not words and is_variable(symbol)
 
 
 def guarded(variable: mx.sym.Symbol) -> mx.sym.Symbol:
@@ -41,7 +41,7 @@ def guarded(variable: mx.sym.Symbol) -> mx.sym.Symbol:
         return mx.sym.identity(variable, name=variable.name + _SUFFIX)
 
 
-def give_shape(key: str, variable: mx.sym.Symbol, attributes: Mapping[str, Any]) -> None:
+def give_shape(operator: str, key: str, variable: mx.sym.Symbol, attributes: Mapping[str, Any]) -> None:
     """Writes what is known of the shape of a parameter into its variable; other symbols and data stay as they are.
 
     MXNet counts an input of unknown shape as -1 dimensions when it makes room to hand shapes to a custom
@@ -51,7 +51,7 @@ def give_shape(key: str, variable: mx.sym.Symbol, attributes: Mapping[str, Any])
     """
     if key in ("data", "mode") or not is_variable(variable) or variable.attr("__shape__") is not None:
         return
-    if key == "weight" and is_packed(attributes):
+    if key == "weight" and is_packed(operator, attributes):
         return
     shape: tuple = (-1,)
     if key in ("weight", "bias"):
@@ -83,8 +83,8 @@ def guard_variables(symbol: mx.sym.Symbol, operators: Mapping[str, Sequence[str]
         for key, (index, _, _) in zip(operators[node["op"]], node["inputs"]):
             if nodes[index]["op"] == "null":
                 variable, attributes = internals[nodes[index]["name"]], node.get("attrs", {})
-                give_shape(key, variable, attributes)
-                if needed(key, variable, attributes):
+                give_shape(node["op"], key, variable, attributes)
+                if needed(node["op"], key, variable, attributes):
                     found[variable.name] = guarded(variable)
     return symbol(**found) if found else symbol
 

@@ -1,4 +1,4 @@
-"""QActivation, QConvolution and QFullyConnected as functions of ``mx.sym`` and ``mx.nd``.
+"""The operators of libbmx as functions of ``mx.sym`` and ``mx.nd``.
 
 MXNet generates functions for custom operators, but plain ones: they take their inputs as a list, do not create
 missing weights and have no documentation. The functions here stand in their place, and put a guard between
@@ -14,7 +14,7 @@ from typing import Any, Callable, Mapping, Sequence
 
 import mxnet as mx
 
-from . import guards, library, packed_words
+from . import functions, guards, library, packed_words
 from .errors import Error
 
 _CONVOLUTION_ATTRIBUTES = """    kernel : tuple of 1, 2 or 3 ints
@@ -137,6 +137,52 @@ _DOCUMENTATION = {
     ),
 }
 _DOCUMENTATION["QConvolution_v1"] = _DOCUMENTATION["QConvolution"]
+_INFERENCE = """BMXNet v2's layer of packed weights, as its converter writes it: the sign of the data times the weights.
+
+    The output is (K + dot) / 2, K the inputs of one output: the number of equal bits, computed with popcounts.
+
+    Parameters
+    ----------
+"""
+_WORDS = """    weight : {array}
+        Words of packed bits: float32 or float64 bit patterns, int32 or int64. float64 numbers that are integers below
+        2^32 count as 32-bit words where there are as many as of those.
+    bias : {array}
+        float32 (number of outputs,), only with no_bias=False.
+"""
+_DOCUMENTATION["BinaryInferenceConvolution"] = (
+    "data, weight, bias",
+    _INFERENCE
+    + """    data : {array}
+        float32 (batch, channels, w), (batch, channels, h, w) or (batch, channels, d, h, w). v2 takes the second alone,
+        and channels that are a multiple of the word.
+"""
+    + _WORDS
+    + """    kernel : tuple of 1, 2 or 3 ints
+    num_filter : int, 1..100000
+    stride, dilate : tuple of int, default 1 for each axis
+    pad : tuple of int, default 0 for each axis
+        The sign of the padding is +1. v2's layers pad with -1, in a node before this one.
+    num_group : int, default 1
+    no_bias : bool, default True
+    workspace
+        Accepted and without effect.
+    layout : {None, 'NCW', 'NCHW', 'NCDHW'}
+""",
+)
+_DOCUMENTATION["BinaryInferenceFullyConnected"] = (
+    "data, weight, bias",
+    _INFERENCE
+    + """    data : {array}
+        float32 (batch, ...); everything but the first axis is flattened. v2 takes a multiple of the word as inputs.
+"""
+    + _WORDS
+    + """    num_hidden : int
+    no_bias : bool, default True
+    flatten : bool, default True
+        False: only the last axis is the inputs.
+""",
+)
 _DOCUMENTATION["bmx_BatchNorm"] = (
     "data, gamma, beta, moving_mean, moving_var, mode",
     """Batch normalization, equal to ``BatchNorm`` and faster on the CPU after a quantized layer.
@@ -207,6 +253,10 @@ _ATTRIBUTES = {
     ).split(),
 }
 _ATTRIBUTES["QConvolution_v1"] = _ATTRIBUTES["QConvolution"]
+_ATTRIBUTES["BinaryInferenceConvolution"] = (
+    "kernel num_filter stride dilate pad num_group no_bias workspace layout".split()
+)
+_ATTRIBUTES["BinaryInferenceFullyConnected"] = "num_hidden no_bias flatten".split()
 
 
 def _call(generated: Callable, *arguments: Any, **keywords: Any) -> Any:
@@ -260,7 +310,7 @@ def _array_function(operator: str, generated: Callable) -> Callable:
             raise Error(f"{operator}: takes the arrays {', '.join(inputs)}; missing: {', '.join(missing)}")
         ordered = list(inputs.values())
         if mx.autograd.is_recording():
-            if packed_words.is_packed(attributes) and inputs["weight"].grad is not None:
+            if packed_words.is_packed(operator, attributes) and inputs["weight"].grad is not None:
                 raise packed_words.refuse_gradient(f"{operator}: weight")
             ordered = [mx.nd.identity(x) if x.grad is not None else x for x in ordered]
         return _call(generated, *ordered, out=out, **attributes)
@@ -277,8 +327,8 @@ def _symbol_function(operator: str, generated: Callable) -> Callable:
         for key, symbol in inputs.items():
             if symbol is None:
                 symbol = mx.sym.Variable(f"{name}_{key}")
-            guards.give_shape(key, symbol, attributes)
-            ordered.append(guards.guarded(symbol) if guards.needed(key, symbol, attributes) else symbol)
+            guards.give_shape(operator, key, symbol, attributes)
+            ordered.append(guards.guarded(symbol) if guards.needed(operator, key, symbol, attributes) else symbol)
         with mx.name.NameManager():  # the name is final: another prefix would be one too many
             return _call(generated, *ordered, name=name, attr=attr, **attributes)
 
@@ -310,6 +360,7 @@ def register() -> None:
     """Puts the operators into ``mx.nd`` and ``mx.sym``; later calls do nothing."""
     library.load_into_mxnet()
     _install_functions()
+    functions.install()
     guards.install({name: _inputs(name, {"no_bias": False}) for name in _DOCUMENTATION})
     packed_words.install()
     _install_backend()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import ast
 import json
 import re
-from typing import Any, Callable
+from typing import Any, Callable, Mapping
 
 import mxnet as mx
 
 from ..errors import Error
 from .operators import OPERATORS
 
-__all__ = ["compose"]
+__all__ = ["compose", "replace_operators"]
 
 
 def compose(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
@@ -38,30 +38,48 @@ def compose(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
     if not isinstance(symbol, mx.sym.Symbol):
         raise Error(f"compose of {type(symbol).__name__}: needs a Symbol")
     graph = json.loads(symbol.tojson(remove_amp_cast=False))
-    return mx.sym.load_json(json.dumps(_compose_graph(graph)))
+    return mx.sym.load_json(json.dumps(replace_operators(graph, OPERATORS)))
 
 
-def _compose_graph(graph: dict) -> dict:
-    """Rewrite a graph in MXNet's JSON form. Nodes are in topological order there, and stay so."""
+def replace_operators(graph: dict, operators: Mapping[str, Callable]) -> dict:
+    """Replace operators in a graph in MXNet's JSON form by compositions; all other nodes stay as they are.
+
+    Parameters
+    ----------
+    graph : dict
+        Its nodes are in topological order, as MXNet writes them, and stay so.
+    operators : mapping of str to function
+        By the operator's name: a function of ``mx.sym``, the operator's inputs and, by name, its attributes, that gives
+        the symbol of its one output.
+
+    Raises
+    ------
+    bmx.Error
+        If a function refuses its attributes; the message names the layer.
+    """
     nodes: list = []
-    entry_of = {}  # (node, output) of the old graph -> [node, output, version] of the new one
+    number: dict = {}  # of a node in the old graph -> in the new one
+    replaced: dict = {}  # number of an old node -> entry of its composition's output
 
     def renumber(entries):
-        return [entry_of[node, output][:2] + [version] for node, output, version in entries]
+        return [
+            [*replaced[node][:2], *version] if node in replaced else [number[node], output, *version]
+            for node, output, *version in entries
+        ]
 
     for old, node in enumerate(graph["nodes"]):
         inputs = renumber(node["inputs"])
-        operator = OPERATORS.get(node["op"])
+        operator = operators.get(node["op"])
         if operator is None:
             node = dict(node, inputs=inputs)
             if "control_deps" in node:
-                node["control_deps"] = [entry_of[dep, 0][0] for dep in node["control_deps"]]
+                node["control_deps"] = [number[dep] for dep in node["control_deps"]]
             if "subgraphs" in node:
-                node["subgraphs"] = [_compose_graph(subgraph) for subgraph in node["subgraphs"]]
+                node["subgraphs"] = [replace_operators(subgraph, operators) for subgraph in node["subgraphs"]]
             nodes.append(node)
-            entry_of.update({(old, output): [len(nodes) - 1, output, 0] for output in _outputs(graph, old)})
         else:
-            entry_of[old, 0] = _splice(nodes, node, inputs, operator)
+            replaced[old] = _splice(nodes, node, inputs, operator)
+        number[old] = len(nodes) - 1
 
     result = {k: v for k, v in graph.items() if k != "node_row_ptr"}  # which MXNet counts again
     result.update(
@@ -70,11 +88,6 @@ def _compose_graph(graph: dict) -> dict:
         heads=renumber(graph["heads"]),
     )
     return result
-
-
-def _outputs(graph, node):
-    first, end = graph["node_row_ptr"][node : node + 2]
-    return range(end - first)
 
 
 def _splice(nodes: list, node: dict, inputs: list, operator: Callable) -> list:

@@ -274,8 +274,8 @@ ConvShape QConvolutionParam::shape(const std::vector<int64_t>& data) const {
   return s;
 }
 
-QFullyConnectedParam::QFullyConnectedParam(const AttributeMap& attributes) {
-  Reader r("QFullyConnected", attributes);
+QFullyConnectedParam::QFullyConnectedParam(const char* op, const AttributeMap& attributes) {
+  Reader r(op, attributes);
   r.require("num_hidden");
   read_layer(&r, this);
   num_hidden = r.integer("num_hidden", 0, 1, INT_MAX);

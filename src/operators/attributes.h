@@ -69,7 +69,7 @@ struct QConvolutionParam : QLayerParam {
 };
 
 struct QFullyConnectedParam : QLayerParam {
-  explicit QFullyConnectedParam(const AttributeMap& attributes);
+  QFullyConnectedParam(const char* op, const AttributeMap& attributes);
 
   int64_t num_hidden = 0;
   bool flatten = true;  // ours, as MXNet's FullyConnected

@@ -11,6 +11,11 @@ namespace {
 thread_local std::string pending_error;
 thread_local std::string shown_error;
 
+bool is_word(int type) {
+  return type == mxnet::ext::kFloat32 || type == mxnet::ext::kFloat64 || type == mxnet::ext::kInt32 ||
+         type == mxnet::ext::kInt64;
+}
+
 }  // namespace
 
 void set_mxnet_error(const std::string& message) { pending_error = message; }
@@ -23,9 +28,10 @@ void infer_float32(std::initializer_list<const char*> names, bool words, std::ve
     int& type = in_types->at(i);
     if (type < 0) type = mxnet::ext::kFloat32;
     const bool packed = words && i == 1;
-    if (type != mxnet::ext::kFloat32 && !(packed && type == mxnet::ext::kFloat64)) {
-      throw std::invalid_argument(std::string(name) + (packed ? " must be packed words in float32 or float64"
-                                                              : " must be float32; cast it with astype('float32')"));
+    if (type != mxnet::ext::kFloat32 && !(packed && is_word(type))) {
+      throw std::invalid_argument(std::string(name) + (packed
+                                                           ? " must be packed words in float32, float64, int32 or int64"
+                                                           : " must be float32; cast it with astype('float32')"));
     }
     ++i;
   }

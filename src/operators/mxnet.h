@@ -56,7 +56,7 @@ std::vector<int64_t> known_data_shape(const Shape& data);
 Planes planes_of(const std::vector<int64_t>& data);
 
 // Inputs are float32: an unknown type becomes float32, another one is an error. With `words`, input 1 holds
-// packed words and may also be float64.
+// packed words and may also be float64, int32 or int64.
 void infer_float32(std::initializer_list<const char*> names, bool words, std::vector<int>* in_types,
                    std::vector<int>* out_types);
 

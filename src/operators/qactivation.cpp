@@ -22,7 +22,10 @@ MXReturnValue infer_type(const AttributeMap&, std::vector<int>* in_types, std::v
 }
 
 MXReturnValue infer_shape(const AttributeMap&, std::vector<Shape>* in_shapes, std::vector<Shape>* out_shapes) {
-  return guarded("QActivation", [&] { out_shapes->at(0) = in_shapes->at(0); });
+  return guarded("QActivation", [&] {
+    known_data_shape(in_shapes->at(0));  // MXNet would take a size that is not known for a large one
+    out_shapes->at(0) = in_shapes->at(0);
+  });
 }
 
 MXReturnValue forward(const AttributeMap& attributes, std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs,

@@ -11,6 +11,7 @@
 #include "operators/attributes.h"
 #include "operators/layer_gradients.h"
 #include "operators/qlayer.h"
+#include "operators/qlayers.h"
 
 namespace {
 
@@ -38,7 +39,7 @@ void expand_bits(const ConvShape& s, const uint64_t* bits, float* weight) {
 
 class QConvolution final : public QLayer {
  public:
-  explicit QConvolution(QConvolutionParam param) : QLayer("QConvolution", param), param_(std::move(param)) {}
+  QConvolution(const char* name, QConvolutionParam param) : QLayer(name, param), param_(std::move(param)) {}
 
  private:
   void forward(Tensors* inputs, float* out, const Resource& resource) override {
@@ -142,6 +143,41 @@ class QConvolution final : public QLayer {
   FloatConvolution float_;
 };
 
+}  // namespace
+
+namespace bmx {
+
+mxnet::ext::CustomStatefulOp* create_qconvolution(const char* name, const QConvolutionParam& param) {
+  return CustomStatefulOp::create<QConvolution>(name, param);
+}
+
+void infer_qconvolution(const QConvolutionParam& param, std::vector<Shape>* in_shapes, std::vector<Shape>* out_shapes) {
+  const Shape& data = in_shapes->at(kData);
+  const ConvShape s = param.shape(known_data_shape(data));
+  std::vector<int64_t> weight{s.filters, s.group_channels()};
+  weight.insert(weight.end(), param.kernel.begin(), param.kernel.end());
+  if (param.binarized_weights_only) {
+    if (s.group_channels() % 32 == 0) {
+      weight[1] /= 32;
+    } else {
+      weight = {s.filters, (s.inputs() + 31) / 32};
+    }
+    assign_packed_shape(weight, interchange_conv_words(s, 32), interchange_conv_words(s, 64), &in_shapes->at(kWeight));
+  } else {
+    assign_shape("weight", weight, &in_shapes->at(kWeight));
+  }
+  if (!param.no_bias) assign_shape("bias", {s.filters}, &in_shapes->at(kBias));
+  Shape out{data[0], static_cast<unsigned>(s.filters)};
+  for (size_t i = 0; i < param.kernel.size(); ++i) {
+    out.push_back(static_cast<unsigned>(s.out(static_cast<int>(3 - param.kernel.size() + i))));
+  }
+  out_shapes->at(0) = out;
+}
+
+}  // namespace bmx
+
+namespace {
+
 MXReturnValue parse_attributes(const AttributeMap& attributes, int* num_inputs, int* num_outputs) {
   return guarded("QConvolution", [&] {
     *num_inputs = QConvolutionParam("QConvolution", attributes).num_inputs();
@@ -158,36 +194,14 @@ MXReturnValue infer_type(const AttributeMap& attributes, std::vector<int>* in_ty
 
 MXReturnValue infer_shape(const AttributeMap& attributes, std::vector<Shape>* in_shapes,
                           std::vector<Shape>* out_shapes) {
-  return guarded("QConvolution", [&] {
-    const QConvolutionParam param("QConvolution", attributes);
-    const Shape& data = in_shapes->at(kData);
-    const ConvShape s = param.shape(known_data_shape(data));
-    std::vector<int64_t> weight{s.filters, s.group_channels()};
-    weight.insert(weight.end(), param.kernel.begin(), param.kernel.end());
-    if (param.binarized_weights_only) {
-      if (s.group_channels() % 32 == 0) {
-        weight[1] /= 32;
-      } else {
-        weight = {s.filters, (s.inputs() + 31) / 32};
-      }
-      assign_packed_shape(weight, interchange_conv_words(s, 32), interchange_conv_words(s, 64),
-                          &in_shapes->at(kWeight));
-    } else {
-      assign_shape("weight", weight, &in_shapes->at(kWeight));
-    }
-    if (!param.no_bias) assign_shape("bias", {s.filters}, &in_shapes->at(kBias));
-    Shape out{data[0], static_cast<unsigned>(s.filters)};
-    for (size_t i = 0; i < param.kernel.size(); ++i) {
-      out.push_back(static_cast<unsigned>(s.out(static_cast<int>(3 - param.kernel.size() + i))));
-    }
-    out_shapes->at(0) = out;
-  });
+  return guarded("QConvolution",
+                 [&] { infer_qconvolution(QConvolutionParam("QConvolution", attributes), in_shapes, out_shapes); });
 }
 
 MXReturnValue create(const AttributeMap& attributes, const MXContext&, const std::vector<Shape>&,
                      const std::vector<int>, CustomStatefulOp** op) {
   return guarded("QConvolution",
-                 [&] { *op = CustomStatefulOp::create<QConvolution>(QConvolutionParam("QConvolution", attributes)); });
+                 [&] { *op = create_qconvolution("QConvolution", QConvolutionParam("QConvolution", attributes)); });
 }
 
 REGISTER_OP(QConvolution)

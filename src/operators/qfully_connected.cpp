@@ -9,6 +9,7 @@
 #include "operators/attributes.h"
 #include "operators/layer_gradients.h"
 #include "operators/qlayer.h"
+#include "operators/qlayers.h"
 
 namespace {
 
@@ -49,7 +50,7 @@ Sizes sizes_of(const QFullyConnectedParam& param, const std::vector<int64_t>& da
 
 class QFullyConnected final : public QLayer {
  public:
-  explicit QFullyConnected(QFullyConnectedParam param) : QLayer("QFullyConnected", param), param_(std::move(param)) {}
+  QFullyConnected(const char* name, QFullyConnectedParam param) : QLayer(name, param), param_(std::move(param)) {}
 
  private:
   void forward(Tensors* inputs, float* out, const Resource& resource) override {
@@ -166,16 +167,45 @@ class QFullyConnected final : public QLayer {
   FloatDense float_;
 };
 
+}  // namespace
+
+namespace bmx {
+
+mxnet::ext::CustomStatefulOp* create_qfully_connected(const char* name, const QFullyConnectedParam& param) {
+  return CustomStatefulOp::create<QFullyConnected>(name, param);
+}
+
+void infer_qfully_connected(const QFullyConnectedParam& param, std::vector<Shape>* in_shapes,
+                            std::vector<Shape>* out_shapes) {
+  const Shape& data = in_shapes->at(kData);
+  const Sizes s = sizes_of(param, known_data_shape(data));
+  const auto units = static_cast<int64_t>(s.units), inputs = static_cast<int64_t>(s.inputs);
+  if (param.binarized_weights_only) {
+    assign_packed_shape({units, (inputs + 31) / 32}, interchange_dense_words(s.units, s.inputs, 32),
+                        interchange_dense_words(s.units, s.inputs, 64), &in_shapes->at(kWeight));
+  } else {
+    assign_shape("weight", {units, inputs}, &in_shapes->at(kWeight));
+  }
+  if (!param.no_bias) assign_shape("bias", {units}, &in_shapes->at(kBias));
+  Shape out(data.begin(), param.flatten ? data.begin() + 1 : data.end() - 1);
+  out.push_back(static_cast<unsigned>(s.units));
+  out_shapes->at(0) = out;
+}
+
+}  // namespace bmx
+
+namespace {
+
 MXReturnValue parse_attributes(const AttributeMap& attributes, int* num_inputs, int* num_outputs) {
   return guarded("QFullyConnected", [&] {
-    *num_inputs = QFullyConnectedParam(attributes).num_inputs();
+    *num_inputs = QFullyConnectedParam("QFullyConnected", attributes).num_inputs();
     *num_outputs = 1;
   });
 }
 
 MXReturnValue infer_type(const AttributeMap& attributes, std::vector<int>* in_types, std::vector<int>* out_types) {
   return guarded("QFullyConnected", [&] {
-    const QFullyConnectedParam param(attributes);
+    const QFullyConnectedParam param("QFullyConnected", attributes);
     infer_float32({"data", "weight", "bias"}, param.binarized_weights_only, in_types, out_types);
   });
 }
@@ -183,27 +213,15 @@ MXReturnValue infer_type(const AttributeMap& attributes, std::vector<int>* in_ty
 MXReturnValue infer_shape(const AttributeMap& attributes, std::vector<Shape>* in_shapes,
                           std::vector<Shape>* out_shapes) {
   return guarded("QFullyConnected", [&] {
-    const QFullyConnectedParam param(attributes);
-    const Shape& data = in_shapes->at(kData);
-    const Sizes s = sizes_of(param, known_data_shape(data));
-    const auto units = static_cast<int64_t>(s.units), inputs = static_cast<int64_t>(s.inputs);
-    if (param.binarized_weights_only) {
-      assign_packed_shape({units, (inputs + 31) / 32}, interchange_dense_words(s.units, s.inputs, 32),
-                          interchange_dense_words(s.units, s.inputs, 64), &in_shapes->at(kWeight));
-    } else {
-      assign_shape("weight", {units, inputs}, &in_shapes->at(kWeight));
-    }
-    if (!param.no_bias) assign_shape("bias", {units}, &in_shapes->at(kBias));
-    Shape out(data.begin(), param.flatten ? data.begin() + 1 : data.end() - 1);
-    out.push_back(static_cast<unsigned>(s.units));
-    out_shapes->at(0) = out;
+    infer_qfully_connected(QFullyConnectedParam("QFullyConnected", attributes), in_shapes, out_shapes);
   });
 }
 
 MXReturnValue create(const AttributeMap& attributes, const MXContext&, const std::vector<Shape>&,
                      const std::vector<int>, CustomStatefulOp** op) {
-  return guarded("QFullyConnected",
-                 [&] { *op = CustomStatefulOp::create<QFullyConnected>(QFullyConnectedParam(attributes)); });
+  return guarded("QFullyConnected", [&] {
+    *op = create_qfully_connected("QFullyConnected", QFullyConnectedParam("QFullyConnected", attributes));
+  });
 }
 
 REGISTER_OP(QFullyConnected)

@@ -1,8 +1,11 @@
 // What QConvolution and QFullyConnected share as operators of MXNet.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <optional>
+#include <vector>
 
 #include "kernels/quantize.h"
 #include "operators/attributes.h"
@@ -65,13 +68,22 @@ class QLayer : public mxnet::ext::CustomStatefulOp {
   // convert(words, word bits, target) when they are new.
   template <class Count, class Convert>
   PackedCache::Words packed_weight(mxnet::ext::MXTensor* weight, size_t size, Count count, Convert convert) {
-    const int word_bits = weight->dtype == mxnet::ext::kFloat64 ? 64 : 32;
-    const size_t words = count(word_bits);
-    if (static_cast<size_t>(weight->size()) != words) {
-      throw std::invalid_argument("weight has " + std::to_string(weight->size()) + " words of " +
-                                  std::to_string(word_bits) + " bits; it must have " + std::to_string(words));
-    }
+    using namespace mxnet::ext;
+    const bool wide = weight->dtype == kFloat64 || weight->dtype == kInt64;
+    const int word_bits = wide ? 64 : 32;
+    const size_t words = count(word_bits), given = static_cast<size_t>(weight->size());
     const void* source = weight->data_ptr;
+    if (weight->dtype == kFloat64 && given == count(32) && are_numbers(static_cast<const double*>(source), given)) {
+      return packed_.get(source, given * sizeof(double), kNumbers, size, [&](uint64_t* target) {
+        const auto* numbers = static_cast<const double*>(source);
+        const std::vector<uint32_t> copy(numbers, numbers + given);
+        convert(copy.data(), 32, target);
+      });
+    }
+    if (given != words) {
+      throw std::invalid_argument("weight has " + std::to_string(given) + " words of " + std::to_string(word_bits) +
+                                  " bits; it must have " + std::to_string(words));
+    }
     return packed_.get(source, words * word_bits / 8, word_bits, size,
                        [&](uint64_t* target) { convert(source, word_bits, target); });
   }
@@ -122,9 +134,20 @@ class QLayer : public mxnet::ext::CustomStatefulOp {
     if (!layer_.no_bias) bias_backward(out_grad, s.batch, s.filters, s.out_pixels(), floats(outputs->at(kBias)));
   }
 
+  // What packed_weight reads besides words of 32 and 64 bits: 32-bit words as numbers, which float32 cannot hold.
+  static constexpr int kNumbers = 0;
+
+  // Whether 64-bit patterns are numbers of 32-bit words instead. Words of 64 bits that are as many as words of 32 bits
+  // have at most 32 bits in use, and so are tiny numbers, not integers, unless they are 0.
+  static bool are_numbers(const double* values, size_t count) {
+    return std::all_of(values, values + count,
+                       [](double value) { return value >= 0 && value < 4294967296.0 && value == std::floor(value); });
+  }
+
   // Packed bits have no gradient.
   static void clear(mxnet::ext::MXTensor* gradient) {
-    const size_t word = gradient->dtype == mxnet::ext::kFloat64 ? sizeof(double) : sizeof(float);
+    const bool wide = gradient->dtype == mxnet::ext::kFloat64 || gradient->dtype == mxnet::ext::kInt64;
+    const size_t word = wide ? 8 : 4;
     std::memset(gradient->data_ptr, 0, gradient->size() * word);
   }
 

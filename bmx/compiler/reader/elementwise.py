@@ -19,6 +19,7 @@ _RELU = Clip(0.0, _INFINITY)
 _SAME = (
     *("_copy", "identity", "BlockGrad", "stop_gradient", "MakeLoss", "make_loss", "Dropout", "SVMOutput"),
     *("_contrib_gradientmultiplier", "LinearRegressionOutput", "MAERegressionOutput", "IdentityAttachKLSparseReg"),
+    "_identity_with_attr_like_rhs",
 )
 
 
