@@ -124,7 +124,7 @@ def _product(shape: Tuple[int, ...]) -> int:
 
 
 def _shape(shape: Tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
+    return " x ".join(map(str, shape or (1,)))
 
 
 def _shapes(ports: List[bmx.Port]) -> str:

@@ -81,10 +81,10 @@ def check(program: Program, where: str = "compiled network") -> None:
     for ports, kind in ((program.inputs, "input"), (program.outputs, "output")):
         names = [port.name for port in ports]
         for port in ports:
-            sizes_fit = 1 <= len(port.shape) <= 4 and all(1 <= size <= LARGEST for size in port.shape)
+            sizes_fit = len(port.shape) <= 4 and all(1 <= size <= LARGEST for size in port.shape)
             if not sizes_fit or math.prod(port.shape) > LARGEST:
                 raise Error(
-                    f"{where}: {kind} {port.name!r} has the shape {port.shape}; 1 to 4 positive sizes are allowed"
+                    f"{where}: {kind} {port.name!r} has the shape {port.shape}; up to 4 positive sizes are allowed"
                 )
             if names.count(port.name) > 1:
                 raise Error(f"{where}: two {kind}s of the name {port.name!r}")

@@ -94,7 +94,7 @@ def table(program: Program) -> str:
         for line in lines
     ]
     ports = [
-        f"{kind} {port.name}: {'x'.join(map(str, port.shape))}"
+        f"{kind} {port.name}: {'x'.join(map(str, port.shape or (1,)))}"
         for kind, ports in (("input", program.inputs), ("output", program.outputs))
         for port in ports
     ]

@@ -362,11 +362,11 @@ def image_shape(shape: Tuple[int, ...]) -> Tuple[int, int, int]:
 
     Examples
     --------
-    >>> image_shape((10,)), image_shape((3, 20)), image_shape((3, 4, 5)), image_shape((2, 3, 4, 5))
-    ((1, 1, 10), (1, 20, 3), (4, 5, 3), (4, 5, 6))
+    >>> image_shape((10,)), image_shape((3, 20)), image_shape((3, 4, 5)), image_shape((2, 3, 4, 5)), image_shape(())
+    ((1, 1, 10), (1, 20, 3), (4, 5, 3), (4, 5, 6), (1, 1, 1))
     """
     if len(shape) < 3:
-        return (1, *shape[1:], shape[0]) if len(shape) == 2 else (1, 1, *shape)
+        return (1, *shape[1:], shape[0]) if len(shape) == 2 else (1, 1, *(shape or (1,)))
     channels = 1
     for size in shape[:-2]:
         channels *= size

@@ -123,7 +123,7 @@ Array read_array(const uint8_t* from, const char* what, const Strings& strings) 
   Array array;
   array.name = strings.at(r.name);
   const std::string name = what + (" '" + std::string(array.name)) + "': ";
-  if (r.dims < 1 || r.dims > 4) throw Refusal(name + text(r.dims) + " dimensions; it must have 1 to 4");
+  if (r.dims > 4) throw Refusal(name + text(r.dims) + " dimensions; it must have 0 to 4");
   array.dims = static_cast<int>(r.dims);
   array.size = 1;
   for (uint32_t i = 0; i < 4; ++i) {

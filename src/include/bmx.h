@@ -65,7 +65,7 @@ BMX_API void bmx_model_free(bmx_model* model);
 /* An input or output of a network. */
 typedef struct bmx_array {
   const char* name;
-  int dims;         /* 1 to 4, without the batch */
+  int dims;         /* 0 to 4, without the batch; 0: one number an image */
   int64_t shape[4]; /* as in MXNet: channels, height, width; unused ones are 0 */
   int64_t size;     /* numbers of one image: the product of the shape */
 } bmx_array;

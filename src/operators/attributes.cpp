@@ -99,12 +99,12 @@ class Reader {
     return values;
   }
 
-  // "((3, 224, 224), (10,))": one or more shapes of one to four sizes; empty if absent.
+  // "((3, 224, 224), (10,))": one or more shapes of up to four sizes; empty if absent.
   std::vector<std::vector<int64_t>> shapes(const char* name) {
     const std::string* text = take(name);
     std::vector<std::vector<int64_t>> all;
     if (text == nullptr) return all;
-    const std::string allowed = "one or more tuples of one to four integers from 1 to 2^30";
+    const std::string allowed = "one or more tuples of up to four integers from 1 to 2^30";
     int depth = 0;
     for (const char* p = text->c_str(); *p != '\0';) {
       if (std::isdigit(static_cast<unsigned char>(*p))) {
@@ -122,7 +122,7 @@ class Reader {
       ++p;
     }
     for (const std::vector<int64_t>& shape : all) {
-      if (shape.empty() || shape.size() > 4) fail(name, allowed);
+      if (shape.size() > 4) fail(name, allowed);
     }
     if (all.empty() || depth != 0) fail(name, allowed);
     return all;

@@ -118,6 +118,22 @@ def test_several_inputs_and_outputs_keep_their_names():
         np.testing.assert_allclose(got.asnumpy(), expected.asnumpy(), atol=1e-6)
 
 
+def test_an_output_of_one_number_a_sample(tmp_path):
+    symbol = mx.sym.Reshape(mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=1, name="fc"), shape=(-1,))
+    args, _ = parameters(symbol, data=(1, *SHAPE))
+    program = compile_symbol(symbol, args, {}, SHAPE).program
+    save_checkpoint(program, str(tmp_path / "net"))
+    block = gluon.SymbolBlock.imports(f"{tmp_path}/net-symbol.json", ["data"], f"{tmp_path}/net-0000.params")
+    model = bmx.runtime.Model(bmx.program.encode(program))
+    for count in (1, 3):
+        arrays = {**args, "data": mx.nd.array(images(count))}
+        expected = symbol.bind(mx.cpu(), arrays, grad_req="null").forward()[0].asnumpy()
+        for found in (block(arrays["data"]).asnumpy(), model.run(images(count))):
+            assert found.shape == (count,)
+            np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert model.run(images(3)[0]).shape == ()
+
+
 def block_of(compiled):
     symbol, _, aux = compiled
     block = gluon.SymbolBlock(symbol, [mx.sym.var(name) for name in ("data", "softmax_label")])
@@ -226,7 +242,7 @@ class TestErrors:
         "attributes, message",
         [
             ({"size": 0}, "size is '0'; allowed: 1.."),
-            ({"data_shapes": "()"}, "data_shapes is '()'; allowed: one or more tuples of one to four integers"),
+            ({"data_shapes": "()"}, "data_shapes is '()'; allowed: one or more tuples of up to four integers"),
             ({"data_shapes": "(3, 4)"}, "data_shapes is '(3, 4)'; allowed"),
             ({"data_shapes": "((0,),)"}, "allowed: one or more tuples"),
             ({"data_shapes": "((1, 1, 1, 1, 1),)"}, "allowed: one or more tuples"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Sequence, Set, Tuple
+from typing import Callable, Dict, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from ...errors import Error
 from ..ir import (
     Affine,
     Bits,
+    Clip,
     Conv,
     Floats,
     Function,
@@ -26,12 +27,12 @@ from ..ir import (
     Value,
 )
 
-__all__ = ["Builder", "image_shape", "pad_to_reach", "per_channel"]
+__all__ = ["Builder", "image_shape", "over_sample", "pad_to_reach"]
 
 
 def image_shape(shape: Shape) -> Shape:
-    """The shape that values have in the graph: images of one dimension (C, W) are (C, 1, W)."""
-    return (shape[0], 1, shape[1]) if len(shape) == 2 else tuple(shape)
+    """The shape that values have in the graph: images of one dimension (C, W) are (C, 1, W), one number is (1,)."""
+    return (shape[0], 1, shape[1]) if len(shape) == 2 else tuple(shape) or (1,)
 
 
 class Builder:
@@ -74,6 +75,30 @@ class Builder:
         """``source * scale + bias``, each one number or one a channel; itself if nothing changes."""
         scale, bias = (np.broadcast_to(np.asarray(x, np.float32), (source.shape[0],)).copy() for x in (scale, bias))
         return source if (scale == 1).all() and not bias.any() else self.map(name, source, Affine(scale, bias))
+
+    def constant(self, name: str, numbers: np.ndarray) -> Value:
+        """The same numbers for every sample: a dense layer of weights 0 and these biases."""
+        size, source = numbers.size, next(self.graph.inputs()).stores[0].value
+        zero = self.slice(f"{name}_number", self.reshape(f"{name}_input", source, (np.prod(source.shape),)), (0,), (1,))
+        zero = self.map(f"{name}_zero", zero, Clip(0.0, 0.0))
+        y = self.conv(f"{name}_zeros", zero, np.zeros((size, 1, 1, 1), np.float32), (size,))
+        y = self.affine(f"{name}_numbers", y, bias=numbers.reshape(-1))
+        return self.reshape(name, y, image_shape(numbers.shape))
+
+    def by_number(
+        self, name: str, source: Value, shape: Shape, constant: np.ndarray, apply: Callable[[Value, np.ndarray], Value]
+    ) -> Value:
+        """``apply(value, numbers)`` for a constant that broadcasts over a value of an MXNet shape.
+
+        The numbers are one a channel; if the constant differs from pixel to pixel, every number is a channel.
+        """
+        full = over_sample(constant, shape)
+        flat = full.reshape(full.shape[0], -1)
+        if ((flat == flat[:, :1]) | (np.isnan(flat) & np.isnan(flat[:, :1]))).all():
+            return apply(source, np.broadcast_to(flat[:, 0], source.shape[:1]).copy())
+        numbers = np.broadcast_to(full, shape).reshape(-1)
+        y = apply(self.reshape(f"{name}_flat", source, (numbers.size,)), numbers)
+        return self.reshape(f"{name}_shape", y, source.shape)
 
     def bits(self, source: Value) -> Value:
         """The sign of a value as bits; made once."""
@@ -129,24 +154,20 @@ def pad_to_reach(
     return (pad[0], pad[1], far[0], far[1])
 
 
-def per_channel(constant: np.ndarray, shape: Shape) -> np.ndarray:
-    """A constant that broadcasts over a value of an MXNet shape, as one number a channel.
+def over_sample(constant: np.ndarray, shape: Shape) -> np.ndarray:
+    """A constant that broadcasts over a value of an MXNet shape, as one that broadcasts over a sample.
 
     Raises
     ------
     bmx.Error
-        If it differs from pixel to pixel.
+        If it is larger than the value.
     """
-    channels = shape[0] if shape else 1
     full = np.asarray(constant, np.float32)
     full = full.reshape((1,) * (1 + len(shape) - full.ndim) + full.shape)
-    if full.ndim != 1 + len(shape) or full.shape[0] != 1 or full.shape[1] not in (1, channels):
+    sizes = (1, *shape)
+    if full.ndim != len(sizes) or any(n not in (1, size) for n, size in zip(full.shape, sizes)):
         raise Error(f"a constant of the shape {constant.shape} beside a value of the shape (batch, {_sizes(shape)})")
-    flat = full.reshape(full.shape[1], -1)
-    same = (flat == flat[:, :1]) | (np.isnan(flat) & np.isnan(flat[:, :1]))
-    if not same.all():
-        raise Error("a constant that differs from pixel to pixel is not supported; it must be one number a channel")
-    return np.broadcast_to(flat[:, 0], (channels,)).copy()
+    return full[0] if shape else full
 
 
 def _sizes(shape: Shape) -> str:

@@ -11,7 +11,7 @@ from ...errors import Error
 from ..ir import Shape, Value
 from ..symbol_file import Node
 from .attributes import Attributes
-from .builder import Builder, image_shape, per_channel
+from .builder import Builder, image_shape
 
 __all__ = ["OPERATORS", "Call", "Comparison", "Operand", "operator"]
 
@@ -77,19 +77,21 @@ class Call:
         return image_shape(self.result_shapes[0])
 
     def value(self, number: int = 0) -> Value:
-        """An input that depends on the network's input.
+        """An input that depends on the network's input, or that is the same for every sample.
 
         Raises
         ------
         bmx.Error
-            If it is a constant or a comparison.
+            If it is another constant, or a comparison.
         """
         operand = self.inputs[number]
         if isinstance(operand, Comparison):
             raise Error(f"the result of {operand.operator} as its input {number + 1} is not supported")
-        if not isinstance(operand, Value):
-            raise Error(f"a constant as its input {number + 1} is not supported")
-        return operand
+        if isinstance(operand, Value):
+            return operand
+        if operand.ndim < 2 or operand.shape[0] != 1:
+            raise Error(f"a constant of the shape {operand.shape} as its input {number + 1} is not supported")
+        return self.builder.constant(f"{self.name}_constant", operand[0].astype(np.float32))
 
     def constant(self, number: int, what: str) -> np.ndarray:
         """An input that is a parameter or computed of parameters alone, as float32.
@@ -103,10 +105,6 @@ class Call:
         if not isinstance(operand, np.ndarray):
             raise Error(f"its {what} depends on the input of the network; only constant ones are supported")
         return operand.astype(np.float32, copy=False)
-
-    def per_channel(self, number: int) -> np.ndarray:
-        """A constant input beside a value of the first output's shape, as one number a channel."""
-        return per_channel(self.constant(number, f"input {number + 1}"), self.result_shapes[0])
 
     def axis(self, axis: int, number: int = 0) -> int:
         """An axis of an input's value in MXNet, counted with the batch, as one of the value in the graph.

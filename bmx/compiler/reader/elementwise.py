@@ -8,7 +8,7 @@ import numpy as np
 
 from ...errors import Error
 from ..ir import Add, Clip, Function, Map, Multiply, Operation, PRelu, Value
-from .builder import image_shape, per_channel
+from .builder import image_shape
 from .call import Call, Comparison, Operand, Result, operator
 
 _INFINITY = float("inf")
@@ -174,7 +174,7 @@ def add(call: Call) -> Value:
         if isinstance(b, Comparison):
             return _sign_without_zero(call, a, b)
     if _constants(call):
-        return call.builder.affine(call.name, _value(call), bias=_per_channel(call))
+        return _by_number(call, lambda x, numbers: call.builder.affine(call.name, x, bias=numbers))
     a, b = _pair(call)
     return call.builder.affine(call.name, a, 2.0) if a is b else call.builder.map(call.name, a, Add(b))
 
@@ -184,8 +184,10 @@ def subtract(call: Call) -> Result:
     """A difference. ``sign - BlockGrad(sign)``, which only carries a gradient, is 0."""
     a, b = call.inputs
     if _constants(call):
-        scale, bias = (1.0, -_per_channel(call)) if isinstance(a, Value) else (-1.0, _per_channel(call))
-        return call.builder.affine(call.name, _value(call), scale, bias)
+        first = isinstance(a, Value)
+        return _by_number(
+            call, lambda x, numbers: call.builder.affine(call.name, x, *((1, -numbers) if first else (-1, numbers)))
+        )
     if a is b and _sign_source(call, call.value()) is not None:
         return np.zeros((1,), np.float32)
     negative = call.builder.function(f"{call.name}_negative", call.value(1), "negate")
@@ -197,7 +199,7 @@ def subtract(call: Call) -> Result:
 def multiply(call: Call) -> Value:
     """A product."""
     if _constants(call):
-        return call.builder.affine(call.name, _value(call), _per_channel(call))
+        return _by_number(call, lambda x, numbers: call.builder.affine(call.name, x, numbers))
     a, b = _pair(call)
     return call.builder.function(call.name, a, "square") if a is b else call.builder.map(call.name, a, Multiply(b))
 
@@ -206,23 +208,27 @@ def multiply(call: Call) -> Value:
 def divide(call: Call) -> Value:
     """A quotient: multiplied by the inverse."""
     if isinstance(call.inputs[1], np.ndarray):
-        return call.builder.affine(call.name, _value(call), _inverse(_per_channel(call)))
-    inverse = call.builder.function(f"{call.name}_inverse", call.value(1), "reciprocal")
+        return _by_number(call, lambda x, numbers: call.builder.affine(call.name, x, _inverse(numbers)))
     if _constants(call):
-        return call.builder.affine(call.name, inverse, _per_channel(call))
-    a, b = _pair(call, inverse)
+        return _by_number(
+            call,
+            lambda x, numbers: call.builder.affine(
+                call.name, call.builder.function(f"{call.name}_inverse", x, "reciprocal"), numbers
+            ),
+        )
+    a, b = _pair(call, call.builder.function(f"{call.name}_inverse", call.value(1), "reciprocal"))
     return call.builder.map(call.name, a, Multiply(b))
 
 
 @operator("broadcast_maximum", "_maximum", "_Maximum", "broadcast_minimum", "_minimum", "_Minimum")
 def extreme(call: Call) -> Value:
     """The larger or smaller of a value and a constant that is one number."""
-    bounds = _per_channel(call) if _constants(call) else None
-    if bounds is None or (bounds != bounds[0]).any():
+    numbers = [operand for operand in call.inputs if isinstance(operand, np.ndarray)]
+    if not numbers or not numbers[0].size or (numbers[0] != numbers[0].flat[0]).any():
         raise Error("only the maximum and minimum of a value and one constant number are supported")
-    bound = float(bounds[0])
+    bound = float(numbers[0].flat[0])
     low, high = (bound, _INFINITY) if "max" in call.node.op.lower() else (-_INFINITY, bound)
-    return call.builder.map(call.name, _value(call), Clip(low, high))
+    return _by_number(call, lambda x, numbers: call.builder.map(call.name, x, Clip(low, high)))
 
 
 @operator("add_n", "ElementWiseSum")
@@ -238,18 +244,13 @@ def _constants(call: Call) -> bool:
     return any(isinstance(operand, np.ndarray) for operand in call.inputs)
 
 
-def _value(call: Call) -> Value:
-    """The input that is not constant; its shape must be the output's."""
-    number = 0 if not isinstance(call.inputs[0], np.ndarray) else 1
-    x = call.value(number)
+def _by_number(call: Call, apply: Callable[[Value, np.ndarray], Value]) -> Value:
+    """``apply(value, numbers)`` of the value and the constant that are the inputs; see `Builder.by_number`."""
+    number = 0 if isinstance(call.inputs[0], np.ndarray) else 1
+    x = call.value(1 - number)
     if x.shape != call.shape:
         raise Error("a value that is broadcast over a larger constant is not supported")
-    return x
-
-
-def _per_channel(call: Call) -> np.ndarray:
-    number = 0 if isinstance(call.inputs[0], np.ndarray) else 1
-    return per_channel(call.inputs[number].astype(np.float32, copy=False), call.result_shapes[0])
+    return call.builder.by_number(call.name, x, call.result_shapes[0], call.inputs[number], apply)
 
 
 def _pair(call: Call, second: Value = None) -> Tuple[Value, Value]:
@@ -263,8 +264,6 @@ def _pair(call: Call, second: Value = None) -> Tuple[Value, Value]:
     other = [size for size, full in zip(b.shape, call.shape) if size not in (1, full)]
     if a.shape != call.shape or other or image_shape(call.result_shapes[0]) != a.shape:
         raise Error(f"values of the shapes {a.shape} and {b.shape}: one must have the shape of the result")
-    if b.shape not in (a.shape, (a.shape[0], 1, 1), (1, *a.shape[1:])) and len(a.shape) == 3:
-        raise Error(f"a value of the shape {b.shape} beside {a.shape}; allowed: one number a channel or one a pixel")
     return a, b
 
 

@@ -26,15 +26,14 @@ from . import layers as _layers  # noqa: F401
 from . import shapes as _moves  # noqa: F401
 from .builder import Builder
 from .call import OPERATORS, Call, Operand
+from .constants import BATCHES, Key, depends, evaluate, fold
 
 __all__ = ["Arrays", "Network", "Shapes"]
 
 Arrays = Mapping[str, Any]  # of NDArray or ndarray
 Shapes = Union[Sequence[int], Mapping[str, Sequence[int]]]
-Key = Tuple[int, int]  # id of a node, number of its output
 
 _VERSION = {"mxnet_version": ["int", 10901]}  # MXNet has brought older graphs up to date as it loaded them
-_RANDOM = ("random", "sample", "shuffle")
 
 
 class Network:
@@ -192,7 +191,7 @@ class Network:
         """MXNet's shape of one sample."""
         key = (id(entry.node), entry.index)
         first, second = self._shapes[key], self._second[key]
-        if len(first) < 2 or first[0] != 2 or second[0] != 3 or first[1:] != second[1:]:
+        if not first or (first[0], second[0]) != BATCHES or first[1:] != second[1:]:
             raise Error(f"{entry.node.name!r} has the shape {first} for a batch of 2: it mixes the samples of a batch")
         if not all(first):
             raise Error(f"{entry.node.name!r} has the shape {first}, which is empty or unknown")
@@ -250,18 +249,18 @@ class Network:
         """The nodes that depend on an input."""
         active: Set[int] = set()
         for node in self._graph.nodes:
-            if node.name in self.inputs if node.is_variable else any(id(e.node) in active for e in node.inputs):
+            if node.name in self.inputs if node.is_variable else depends(node, active):
                 active.add(id(node))
         return active
 
     def _infer_shapes(self) -> List[Dict[Key, Tuple[int, ...]]]:
-        """MXNet's shapes of everything that depends on an input, for batches of 2 and of 3."""
+        """MXNet's shapes of all values, for batches of 2 and of 3."""
         entries = [entry for node in self._graph.nodes for entry in node.inputs] + self._graph.heads
-        entries = [entry for entry in entries if not entry.node.is_variable and id(entry.node) in self._active]
+        entries = [entry for entry in entries if not entry.node.is_variable]
         entries = list({(id(entry.node), entry.index): entry for entry in entries}.values())
         symbol = to_symbol(Graph(self._graph.nodes, entries, "attrs", _VERSION), self._name) if entries else None
         result = []
-        for batch in (2, 3):
+        for batch in BATCHES:
             inputs = {name: (batch, *shape) for name, shape in self.inputs.items()}
             shapes = {(id(node), 0): inputs[node.name] for node in self._graph.nodes if node.name in inputs}
             if symbol is not None:
@@ -295,69 +294,15 @@ class Network:
         return [tuple(shape) for shape in outputs]
 
     def _fold(self) -> Dict[Key, np.ndarray]:
-        """Values of what does not depend on an input: the parameters, and what MXNet computes of them."""
-        constants: Dict[Key, np.ndarray] = {}
+        """Values of what does not depend on an input, and is read by what does."""
         wanted: Dict[Key, Entry] = {}
         for node in self._graph.nodes:
             if id(node) not in self._active or node.is_variable:
                 continue
             for entry in node.inputs:
-                if id(entry.node) in self._active or entry.node.name in self._needed.placeholders:
-                    continue
-                if entry.node.is_variable:
-                    constants[id(entry.node), 0] = self._parameters[entry.node.name]
-                else:
+                if id(entry.node) not in self._active and entry.node.name not in self._needed.placeholders:
                     wanted[id(entry.node), entry.index] = entry
-        values = evaluate(list(wanted.values()), self._parameters, self._name)
-        constants.update(zip(wanted, values))
-        return constants
-
-
-def evaluate(entries: List[Entry], parameters: Mapping[str, np.ndarray], name: str) -> List[np.ndarray]:
-    """What MXNet computes for outputs of nodes, given all variables."""
-    if not entries:
-        return []
-    needed: Set[int] = {id(entry.node) for entry in entries}
-    order: List[Node] = []
-    stack = [entry.node for entry in entries]
-    while stack:
-        node = stack.pop()
-        order.append(node)
-        for source in node.inputs:
-            if id(source.node) not in needed:
-                needed.add(id(source.node))
-                stack.append(source.node)
-        if any(word in node.op for word in _RANDOM):
-            raise Error(f"{name}: node {node.name!r} ({node.op}): random numbers are not supported")
-    nodes = _sorted(order)
-    symbol = to_symbol(Graph(nodes, entries, "attrs", _VERSION), name)
-    arrays = []
-    for key in symbol.list_inputs():
-        if key not in parameters:
-            raise Error(f"{name}: the array {key!r} is missing")
-        arrays.append(mx.nd.array(parameters[key], dtype=parameters[key].dtype))
-    if not arrays:  # which CachedOp does not take
-        symbol, arrays = mx.sym.Group([symbol, mx.sym.var("bmx_nothing") * 1]), [mx.nd.zeros(1)]
-    try:
-        outputs = mx.nd.CachedOp(symbol)(*arrays)
-        outputs = outputs if isinstance(outputs, list) else [outputs]
-        return [output.asnumpy() for output in outputs[: len(entries)]]
-    except mx.base.MXNetError as error:
-        raise Error(f"{name}: MXNet cannot compute the constants: {mxnet_message(error)}") from None
-
-
-def _sorted(nodes: List[Node]) -> List[Node]:
-    """Inputs first."""
-    done: Dict[int, Node] = {}
-    stack = list(nodes)
-    while stack:
-        node = stack[-1]
-        waiting = [entry.node for entry in node.inputs if id(entry.node) not in done]
-        if waiting and id(node) not in done:
-            stack += waiting
-        else:
-            done.setdefault(id(stack.pop()), node)
-    return list(done.values())
+        return fold(list(wanted.values()), self._parameters, (self._shapes, self._second), self._name)
 
 
 def _to_numpy(array: Any) -> np.ndarray:

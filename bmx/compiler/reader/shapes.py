@@ -8,13 +8,13 @@ from typing import List, Tuple
 import numpy as np
 
 from ...errors import Error
-from ..ir import Concat, Function, Softmax, Value
+from ..ir import Concat, Function, Multiply, Softmax, Value
 from .builder import image_shape
 from .call import Call, operator
 from .layers import sum_pool
 
 
-@operator("Flatten", "flatten", "Reshape", "reshape", "expand_dims", "squeeze")
+@operator("Flatten", "flatten", "Reshape", "reshape", "expand_dims", "squeeze", "reshape_like")
 def reshape(call: Call) -> Value:
     """The same order of numbers."""
     return call.builder.reshape(call.name, call.value(), call.shape)
@@ -77,6 +77,12 @@ def slice_(call: Call) -> Value:
     return call.builder.slice(call.name, call.value(), places, call.shape)
 
 
+@operator("slice_like")
+def slice_like(call: Call) -> Value:
+    """The first numbers, as many as another value has."""
+    return call.builder.slice(call.name, call.value(), (0,) * len(image_shape(call.shapes[0])), call.shape)
+
+
 @operator("SliceChannel", "split")
 def split(call: Call) -> List[Value]:
     """Equal parts along one axis."""
@@ -119,41 +125,80 @@ def pad(call: Call) -> Value:
 # --- sums over axes --------------------------------------------------------------------------------------------------
 
 
-@operator("mean", "sum", "max", "sum_axis", "max_axis")
+@operator("mean", "sum", "sum_axis", "max", "max_axis", "min", "min_axis")
 def reduce(call: Call) -> Value:
-    """Over the channels: a convolution with constant weights; over all pixels: a pooling."""
-    axes, kind, x = _axes(call), call.node.op.split("_")[0], call.value()
-    if axes == (0,) and kind != "max" and len(x.shape) == 3:
-        weight = np.full((1, x.shape[0], 1, 1), 1 / x.shape[0] if kind == "mean" else 1, np.float32)
-        y = call.builder.conv(call.name, x, weight, (1, *x.shape[1:]))
-    elif axes == (1, 2):
-        y = _over_pixels(call, x, kind)
-    else:
-        raise Error("only means and sums over all channels, and means, sums and maxima over all pixels are supported")
-    return call.builder.reshape(f"{call.name}_shape", y, call.shape)
+    """Means, sums and extremes over some axes of a sample."""
+    kind, x = call.node.op.split("_")[0], call.value()
+    if kind == "min":
+        x, kind = call.builder.function(f"{call.name}_negative", x, "negate"), "max"
+    y = _reduced(call, x, kind, _axes(call))
+    y = call.builder.reshape(f"{call.name}_shape", y, call.shape)
+    return call.builder.function(call.name, y, "negate") if call.node.op.startswith("min") else y
 
 
-def _over_pixels(call: Call, x: Value, kind: str) -> Value:
-    shape = (x.shape[0], 1, 1)
+@operator("norm")
+def norm(call: Call) -> Value:
+    """The sum of absolute values, or the root of that of squares."""
+    order = call.attributes.integer("ord", 2)
+    if order not in (1, 2):
+        raise Error(f"ord is {order}; allowed: 1 and 2")
+    powers = call.builder.function(f"{call.name}_powers", call.value(), "abs" if order == 1 else "square")
+    y = call.builder.reshape(f"{call.name}_shape", _reduced(call, powers, "sum", _axes(call)), call.shape)
+    return call.builder.function(call.name, y, "sqrt") if order == 2 else y
+
+
+@operator("L2Normalization")
+def l2_normalization(call: Call) -> Value:
+    """``x / sqrt(sum of squares + eps)``: over a sample, over the channels of a pixel, or over the pixels."""
+    x, count = call.value(), len(call.shapes[0])
+    mode = call.attributes.word("mode", "instance", "instance", "channel", "spatial")
+    axes = {"instance": range(count), "channel": (0,), "spatial": range(1, count)}[mode]
+    total = _reduced(call, call.builder.function(f"{call.name}_squares", x, "square"), "sum", tuple(axes))
+    shape = image_shape([1 if axis in axes else size for axis, size in enumerate(call.shapes[0])])
+    total = call.builder.reshape(f"{call.name}_sums", total, shape)
+    total = call.builder.affine(f"{call.name}_eps", total, bias=call.attributes.number("eps", 1e-10))
+    return call.builder.map(
+        call.name, x, Multiply(call.builder.function(f"{call.name}_inverse", total, *_INVERSE_ROOT))
+    )
+
+
+_INVERSE_ROOT = ("sqrt", "reciprocal")
+
+
+def _reduced(call: Call, x: Value, kind: str, axes: Tuple[int, ...]) -> Value:
+    """A mean, sum or maximum over axes of a sample in MXNet, as a vector or image of the numbers that are left.
+
+    Over the pixels it is a pooling; sums over all channels are a convolution, with a window of one pixel or of all.
+    Everything else becomes an image whose pixels are the axes to sum over.
+    """
+    shape, name = call.shapes[0], f"{call.name}_{kind}"
+    kept = [axis for axis in range(len(shape)) if axis not in axes]
+    if not kept or (axes == (0,) and len(shape) < 4):
+        window = (*x.shape, 1, 1)[:3] if not kept else (x.shape[0], 1, 1)
+        if kind != "max" and len(x.shape) < 4:
+            weight = np.full((1, *window), 1 / math.prod(window) if kind == "mean" else 1, np.float32)
+            return call.builder.conv(name, x, weight, (1, *x.shape[1:]) if kept else (1,))
+    if kept != [0] or len(shape) not in (2, 3):
+        channels, pixels = (math.prod(shape[axis] for axis in part) for part in (kept, axes))
+        x = call.builder.reshape(f"{name}_axes", x, (channels, 1, pixels), shape, [*kept, *axes])
+    left = (x.shape[0], 1, 1)
     if kind == "sum":
-        return sum_pool(call, x, x.shape[1:], (1, 1), (0, 0), shape)
-    return call.builder.pool(call.name, x, {"mean": "avg"}.get(kind, kind), (x.shape[1:], (1, 1), (0, 0)), shape)
+        return sum_pool(call, x, x.shape[1:], (1, 1), (0, 0), left)
+    return call.builder.pool(name, x, {"mean": "avg"}.get(kind, kind), (x.shape[1:], (1, 1), (0, 0)), left)
 
 
 def _axes(call: Call) -> Tuple[int, ...]:
-    """The axes of the value in the graph that are summed over."""
-    shape = call.shapes[0]
-    count = 1 + len(shape)
+    """The axes of a sample in MXNet that are summed over."""
+    count = 1 + len(call.shapes[0])
     axes = call.attributes.integers("axis", ())
-    given = {axis + count if axis < 0 else axis for axis in axes} or set(range(count))
+    if any(not -count <= axis < count for axis in axes):
+        raise Error(f"axis is {axes}; the input has {count} dimensions")
+    given = {axis % count for axis in axes} or set(range(count))
     if axes and call.attributes.flag("exclude", False):
         given = set(range(count)) - given
     if 0 in given:
         raise Error("a sum over the samples of the batch is not supported")
-    found = {call.axis(axis) for axis in given}
-    if len(shape) == 2 and 2 in found:
-        found.add(1)  # (C, W) is (C, 1, W)
-    return tuple(sorted(found))
+    return tuple(sorted(axis - 1 for axis in given))
 
 
 # --- softmax ---------------------------------------------------------------------------------------------------------
