@@ -90,7 +90,7 @@ def _add_what(group: Any) -> None:
     add("--data-dir", metavar="DIR", help="folder with its files (default: Gluon's, ~/.mxnet/datasets/NAME)")
     add("--shape", type=_shape, default=(3, 32, 32), metavar="C,H,W", help="of synthetic images (default: 3,32,32)")
     add("--limit", type=int, metavar="N", help="train on the first N images, test on the first N test images")
-    add("--classes", type=int, default=1000, metavar="N", help="of imagenet")
+    add("--classes", type=int, metavar="N", help="of imagenet (default: as many as its folders or records have)")
     add("--image-size", type=int, default=224, metavar="N", help="of imagenet")
 
 

@@ -11,7 +11,7 @@ import hashlib
 import inspect
 import json
 import os
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -29,7 +29,8 @@ class Checkpoint:
 
     - ``<prefix>-symbol.json``: the network as a symbol of the variable ``data``, ending in a softmax;
     - ``<prefix>-NNNN.params``: its parameters in epoch NNNN, the newest only;
-    - ``<prefix>.resume``: parameters, optimizer state and progress, from which the run goes on.
+    - ``<prefix>.resume``: parameters, optimizer state and progress, from which the run goes on;
+    - ``<prefix>-labels.txt``, if the classes have names: these, one a line, as ``bmx run --labels`` takes them.
 
     The first two are what :func:`mxnet.model.load_checkpoint`, Module, SymbolBlock and ``tools/model_converter`` read.
 
@@ -37,11 +38,15 @@ class Checkpoint:
     ----------
     prefix : str
         Folder and beginning of the files' names; the folder is made when needed.
+    class_names : sequence of str, optional
+        Without line breaks. Default: no file has them.
     """
 
-    def __init__(self, prefix: str):
+    def __init__(self, prefix: str, class_names: Sequence[str] = ()):
         self.prefix = prefix
         self.resume_file = f"{prefix}.resume"
+        self.labels_file = f"{prefix}-labels.txt"
+        self._labels = "".join(f"{name}\n" for name in class_names).encode()
         self._newest: Optional[int] = None  # epoch of the params file that this run has written last
         self._best: Optional[int] = None  # of the best one
         self._overwritten: Tuple[str, ...] = ()  # files of an earlier run, to go when this one writes its first
@@ -77,7 +82,11 @@ class Checkpoint:
                     "another prefix (--prefix), or let this run take its place (--overwrite)"
                 )
             best = f"{self.prefix}-best"
-            self._overwritten = (*params_files(self.prefix), *params_files(best), f"{best}-symbol.json")
+            self._overwritten = (
+                *(*params_files(self.prefix), *params_files(best), f"{best}-symbol.json", self.labels_file),
+            )
+        elif self._labels:
+            self._must_not_lose_labels()
         try:
             with self._folder(keep=False):
                 check_writable(self.resume_file)
@@ -106,7 +115,8 @@ class Checkpoint:
         optimizer = trainer._optimizer
         counters = {place: getattr(owner, name) for place, owner, name in _counters(optimizer)}
         stale = {self.params_file(self._newest)} if self._newest is not None else set()
-        stale = sorted(stale.union(self._overwritten) - {self.params_file(epoch)})
+        labels = [(self.labels_file, content(self._labels))] if self._labels else []
+        stale = sorted(stale.union(self._overwritten) - {self.params_file(epoch), *dict(labels)})
         names = [os.path.relpath(path, os.path.dirname(self.prefix) or ".") for path in stale]
         progress = {**progress, "format": FORMAT, "updates": optimizer.num_update, "counters": counters, "stale": names}
         text = json.dumps(progress)
@@ -114,7 +124,7 @@ class Checkpoint:
         resume = (self.resume_file, _writer({**arrays, "digest": _bytes_array(_digest(arrays))}))
         clear_leftovers([f"{self.prefix}-best-symbol.json"])
         with self._folder():
-            write_together([*self._network_files(net, epoch), resume])
+            write_together([*labels, *self._network_files(net, epoch), resume])
         _remove(stale)
         self._newest, self._overwritten = epoch, ()
 
@@ -135,6 +145,21 @@ class Checkpoint:
     def _must_exist(self) -> None:
         if not os.path.exists(self.resume_file):
             raise Error(f"{self.resume_file}: not found; there is no run with this prefix to resume")
+
+    def _must_not_lose_labels(self) -> None:
+        """Refuse to write over names that are of no earlier run: somebody may have written them."""
+        try:
+            with open(self.labels_file, "rb") as file:
+                same = file.read() == self._labels
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise Error(f"{self.labels_file}: cannot be read ({error.strerror})") from None
+        if not same:
+            raise Error(
+                f"{self.labels_file}: exists, with other classes than this run has and with no run beside it; move it "
+                "away, or take another prefix (--prefix)"
+            )
 
     @contextlib.contextmanager
     def _folder(self, keep: bool = True) -> Iterator[None]:

@@ -7,7 +7,8 @@ import contextlib
 import os
 import shlex
 import sys
-from typing import Any, Callable, Dict, List, Optional, Tuple
+import zlib
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import mxnet as mx
 
@@ -21,7 +22,7 @@ from .augment import augmentation
 from .checkpoint import Checkpoint, best_epoch
 from .data import Batches
 from .fit import History, fit, say
-from .imagenet import RecordBatches, imagenet
+from .imagenet import RecordBatches, count_classes, imagenet
 from .objective import Objective, teacher
 from .plot import plot_curves
 from .schedule import learning_rates
@@ -84,10 +85,14 @@ def run(args: argparse.Namespace, workers: Workers) -> History:
     log = say if workers.rank == 0 else (lambda line: None)
     contexts = [mx.gpu(number) for number in args.gpus] or [mx.cpu()]
     classes = DATASETS[args.dataset].classes or args.classes
-    net = _network(args, classes, contexts)  # before the data, which take longer to be found wrong
+    # Before the data, which take longer to be found wrong; in one that follows from the data 2 classes stand for them.
+    net = _network(args, classes or 2, contexts)
     if workers.rank == 0 and not args.dry_run:
         Checkpoint(args.prefix).prepare(args.resume, args.overwrite)
-    train, test, source = _batches(args, workers)
+    train, test, source = _batches(args, workers, log)
+    if classes is None:
+        classes = args.classes
+        net = _network(args, classes, contexts)
     objective = Objective(
         classes,
         args.label_smoothing,
@@ -111,6 +116,9 @@ def run(args: argparse.Namespace, workers: Workers) -> History:
         callbacks.append(_going_on(_curves(args)))
         if args.tensorboard:
             callbacks.append(_going_on(_tensorboard(args.tensorboard)))
+    names = getattr(train, "classes", ())
+    if names:
+        log(f"names of the classes: {Checkpoint(args.prefix).labels_file}, for bmx run --labels")
     return fit(
         net,
         train,
@@ -123,6 +131,7 @@ def run(args: argparse.Namespace, workers: Workers) -> History:
         settings=_settings(args, train, test, workers),
         keep_best=True,
         callbacks=callbacks,
+        class_names=names,
         **options,
     )
 
@@ -153,17 +162,17 @@ def _network(args: argparse.Namespace, classes: int, contexts: List[mx.Context])
     return net
 
 
-def _batches(args: argparse.Namespace, workers: Workers) -> Tuple[Any, Any, str]:
-    """Return what to train on, what to test on, and a phrase about them."""
+def _batches(args: argparse.Namespace, workers: Workers, log: Callable[[str], Any]) -> Tuple[Any, Any, str]:
+    """Return what to train on, what to test on, and a phrase about them; complete --classes, limit --batch-size."""
     part = (workers.rank, workers.count)
     if args.dataset == "imagenet":
         folder = args.data_dir or os.path.join(mx.base.data_dir(), "datasets", "imagenet")
-        threads = args.threads
-        train, test = imagenet(folder, args.batch_size, args.image_size, args.augmentation, args.seed, threads, part)
-        found = len(getattr(train, "classes", ()))
-        if found > args.classes:
-            raise Error(f"--classes is {args.classes}; {folder} has {found}")
-        return train, test, f"{train.count} training and {test.count} validation images from {folder}"
+        train, test = imagenet(folder, 1, args.image_size, args.augmentation, args.seed, args.threads, part)
+        _count_classes(args, train, test, folder)
+        _limit_batch_size(args, train.count, workers, log)
+        train.batch_size = test.batch_size = args.batch_size
+        images = f"{train.count} training and {test.count} validation images"
+        return train, test, f"{images} of {args.classes} classes from {folder}"
     known = DATASETS[args.dataset]
     data = known.load(args.shape if args.dataset == "synthetic" else args.data_dir)
     images, labels = data.train_images[: args.limit], data.train_labels[: args.limit]
@@ -182,6 +191,27 @@ def _batches(args: argparse.Namespace, workers: Workers) -> Tuple[Any, Any, str]
     )
     test = Batches(data.test_images[: args.limit], data.test_labels[: args.limit], 200, **norm)
     return train, test, data.source
+
+
+def _count_classes(args: argparse.Namespace, train: Any, test: Any, folder: str) -> None:
+    """Set --classes to what the data have, or check it."""
+    if isinstance(train, RecordBatches):  # the labels of the smaller file, which is quickly read, have all classes
+        args.classes = args.classes or count_classes(test.path)
+        return
+    found = len(train.classes)
+    if args.classes not in (None, found):
+        raise Error(f"--classes is {args.classes}; {folder}/train has {found}, a folder each; leave --classes out")
+    args.classes = found
+
+
+def _limit_batch_size(args: argparse.Namespace, images: int, workers: Workers, log: Callable[[str], Any]) -> None:
+    """Make batches no larger than all images of a worker, in equal parts for all devices."""
+    devices = max(1, len(args.gpus))
+    most = images // workers.count // devices * devices
+    if args.batch_size > most >= 1:
+        each = f" for each of {workers.count} workers" if workers.count > 1 else ""
+        log(f"batch size {most}{each}, not {args.batch_size}: there are {images} images to train on")
+        args.batch_size = most
 
 
 def _optimizer(args: argparse.Namespace, batches: int, workers: Workers) -> mx.optimizer.Optimizer:
@@ -217,11 +247,17 @@ def _settings(args: argparse.Namespace, train: Any, test: Any, workers: Workers)
     settings = {name.replace("_", " "): getattr(args, name) for name in names}
     if args.dataset == "imagenet":
         settings.update({"classes": args.classes, "image size": args.image_size})
+    if hasattr(train, "classes"):  # which label is which
+        settings["class names"] = f"{train.classes[0]} to {train.classes[-1]} ({_checksum(train.classes)})"
     if isinstance(train, RecordBatches):  # MXNet shuffles them in as many parts
         settings["threads"] = args.threads
     kind = type(train).__name__
     data = f"{kind}, {train.count} training and {test.count} test images"
     return {**settings, "GPUs": len(args.gpus), "workers": workers.count, "data": data}
+
+
+def _checksum(names: Sequence[str]) -> str:
+    return f"{zlib.crc32(chr(10).join(names).encode()):08x}"
 
 
 def _going_on(callback: Callable[[History], Any]) -> Callable[[History], None]:

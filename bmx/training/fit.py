@@ -52,6 +52,7 @@ def fit(
     workers: Optional[Workers] = None,
     callbacks: Sequence[Callable[[History], Any]] = (),
     overwrite: bool = False,
+    class_names: Sequence[str] = (),
 ) -> History:
     """Train a classifier; after each epoch print its validation accuracy and write a checkpoint.
 
@@ -96,6 +97,8 @@ def fit(
         With ``callbacks=[bmx.optimizer.FlipRatio(net)]`` rows and log have the ratio of weights that were flipped.
     overwrite : bool, default False
         Whether to begin although there is an earlier run at `prefix`, and let this one take its place.
+    class_names : sequence of str, optional
+        Names of the classes in order of their labels, without line breaks; written as ``<prefix>-labels.txt``.
 
     Returns
     -------
@@ -124,7 +127,7 @@ def fit(
             f"batch size {train.batch_size}; allowed with {len(contexts)} devices: multiples of {len(contexts)}"
         )
     first = workers.rank == 0
-    checkpoint = Checkpoint(prefix) if prefix is not None else None
+    checkpoint = Checkpoint(prefix, class_names) if prefix is not None else None
     if checkpoint and first:
         checkpoint.prepare(resume, overwrite)
     objective = objective or _cross_entropy

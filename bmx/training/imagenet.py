@@ -6,7 +6,7 @@ import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Iterator, List, Tuple
+from typing import Iterator, List, Optional, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -17,6 +17,7 @@ from .augment import LEVELS, jitter_colours
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+_MOST_CLASSES = 2**24  # labels are float32
 
 
 class RecordBatches:
@@ -120,7 +121,7 @@ class FolderBatches:
     """Batches from a folder with a folder of images (jpg, png, bmp) for each class, in the order of their names.
 
     The same numbers as :class:`RecordBatches`, decoded and cut here; order and augmentation of an epoch follow from
-    `seed` and its number.
+    `seed` and its number. Folders whose names begin with a dot are none of classes. `classes` are the names.
 
     Parameters
     ----------
@@ -131,7 +132,8 @@ class FolderBatches:
     Raises
     ------
     bmx.Error
-        If there are no such folders or images, one cannot be decoded, or a parameter is not allowed.
+        If there are no such folders or images, a class has none to train on or a name that is no line of text, an image
+        cannot be decoded, or a parameter is not allowed.
     """
 
     def __init__(
@@ -149,6 +151,8 @@ class FolderBatches:
         self.batch_size, self.size, self.train, self.seed = batch_size, size, train, seed
         self.augment, self.threads, self.part = augment, threads, part if train else (0, 1)
         self.classes, self.files = _images_in(Path(folder))
+        if train:
+            _check_classes(folder, self.classes, self.files)
         if batch_size < 1 or len(self) < 1:
             raise Error(f"batch size {batch_size}; allowed with {folder}: 1 to {len(self.files) // self.part[1]}")
 
@@ -219,7 +223,7 @@ def imagenet(folder: str, batch_size: int, size: int, augment: str, seed: int, t
             train, val = (make(str(root / name), batch_size, train=name == names[0], **options) for name in names)
             if make is FolderBatches and train.classes != val.classes:
                 other = sorted(set(train.classes) ^ set(val.classes))[0]
-                raise Error(f"{root}: the class {other} is not in both of train/ and val/")
+                raise Error(f"{root}: the class {other!r} is not in both of train/ and val/")
             return train, val
     raise Error(
         f"no images in {root}: put there train.rec and val.rec, which MXNet's tools/im2rec.py makes, or the folders "
@@ -232,6 +236,26 @@ def _check(augment: str, size: int) -> None:
         raise Error(f"augmentation {augment!r}; allowed: {', '.join(LEVELS)}")
     if size < 1:
         raise Error(f"image size {size}; allowed: 1 or more")
+
+
+def count_classes(path: str) -> int:
+    """Return the number of classes that a RecordIO file has images of: the largest label and the ones below.
+
+    Raises
+    ------
+    bmx.Error
+        If the file cannot be read, is damaged, or has labels that are no numbers of classes.
+    """
+    labels: List[float] = []
+    try:
+        _walk(path, labels=labels)
+    except OSError as error:
+        raise Error(f"{path}: cannot be read ({error.strerror})") from None
+    wrong = [label for label in labels if not (0 <= label < _MOST_CLASSES and label == int(label))]
+    if wrong or not labels:
+        found = f"the label {wrong[0]:g}" if wrong else "no labels"
+        raise Error(f"{path}: has {found}, and so no number of classes; give it (--classes)")
+    return int(max(labels)) + 1
 
 
 def _count_records(path: str) -> int:
@@ -258,8 +282,12 @@ def _count_lines(index: str, path: str) -> int:
     return len(lines)
 
 
-def _walk(path: str, start: int = 0) -> int:
-    """Count records: magic number, 3 bits of the kind of part and 29 of the length, data padded to 4 bytes."""
+def _walk(path: str, start: int = 0, labels: Optional[List[float]] = None) -> int:
+    """Count records: magic number, 3 bits of the kind of part and 29 of the length, data padded to 4 bytes.
+
+    The data begin with a number of labels and a label; if the number is not 0, the labels follow 16 bytes later. The
+    first label of each record is appended to `labels`.
+    """
     count, end = 0, os.path.getsize(path)
     with open(path, "rb") as file:
         file.seek(start)
@@ -268,14 +296,18 @@ def _walk(path: str, start: int = 0) -> int:
             length = (word & (2**29 - 1)) + 3 & ~3
             if magic != 0xCED7230A or file.tell() + length > end:
                 raise Error(f"{path}: not a whole RecordIO file; make it again with tools/im2rec.py")
-            count += word >> 29 in (0, 1)  # a whole record, or the first part of one
-            file.seek(length, os.SEEK_CUR)
+            first, data = word >> 29 in (0, 1), file.tell()  # a whole record, or the first part of one
+            count += first
+            if first and labels is not None:
+                head = file.read(28).ljust(28, b"\0")
+                labels.append(float(np.frombuffer(head, "<f4")[6 if np.frombuffer(head, "<u4")[0] else 1]))
+            file.seek(data + length)
     return count
 
 
 def _images_in(folder: Path) -> Tuple[List[str], List[Tuple[str, int]]]:
     try:
-        classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+        classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
         files = [
             (str(path), label)
             for label, name in enumerate(classes)
@@ -287,6 +319,20 @@ def _images_in(folder: Path) -> Tuple[List[str], List[Tuple[str, int]]]:
     if not files:
         raise Error(f"{folder}: no images; put a folder of .jpg or .png files for each class into it")
     return classes, files
+
+
+def _check_classes(folder: str, classes: List[str], files: List[Tuple[str, int]]) -> None:
+    """Check that every class has an image, and a name that is a line of a text file."""
+    empty = sorted(set(range(len(classes))) - {label for _, label in files})
+    if empty:
+        raise Error(f"{folder}/{classes[empty[0]]}: no images of this class; put some there, or remove the folder")
+    for name in classes:
+        try:
+            fits = name.encode().decode().splitlines() == [name]
+        except UnicodeError:
+            fits = False
+        if not fits:
+            raise Error(f"{folder}: the folder {name!r} is a class whose name is no line of text (UTF-8); rename it")
 
 
 def _random_area(width: int, height: int, random: np.random.RandomState) -> Tuple[int, int, int, int]:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bmx import cli
 from bmx.training import command
 from bmx.training.cifar import CIFAR10_FILES
 
@@ -86,16 +88,72 @@ def test_cifar10_program_writes_checkpoint_best_and_curves(start, tmp_path):
     assert re.search(r"test accuracy [\d.]+%, at best [\d.]+% in epoch \d; network: runs/net-0002.params", output)
 
 
-def test_imagenet_program_on_folders(start, tmp_path):
+@pytest.fixture
+def photos(tmp_path):
+    """A folder with folders of 12 and 6 photographs of 3 classes."""
     for number in range(18):
-        path = tmp_path / "photos" / ("train" if number < 12 else "val") / "abc"[number % 3] / f"{number}.jpg"
+        kind = ["a", "b c", "ç"][number % 3]
+        path = tmp_path / "photos" / ("train" if number < 12 else "val") / kind / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((40, 40, 3), 14 * number, np.uint8)).save(path)
-    options = "--data-dir photos --classes 3 --image-size 32 --batch-size 4 --dry-run".split()
-    process = start("train_imagenet.py", *options)
+    return tmp_path / "photos"
+
+
+FOLDERS = "--dataset imagenet --data-dir photos --model lenet --image-size 28 --epochs 1 --prefix net".split()
+
+
+def test_classes_and_their_names_come_from_the_folders(main, photos, tmp_path):
+    status, output, errors = main(*FOLDERS)
+    assert status == 0, errors
+    assert output.splitlines()[0] == "batch size 12, not 100: there are 12 images to train on"
+    assert "on 12 training and 6 validation images of 3 classes from photos\n" in output
+    assert "names of the classes: net-labels.txt, for bmx run --labels\n" in output
+    assert (tmp_path / "net-labels.txt").read_text(encoding="utf-8") == "a\nb c\nç\n"
+    params = mx.nd.load(str(tmp_path / "net-0001.params"))
+    assert params["arg:fc2_bias"].shape == (3,)
+    shutil.copy(photos / "val" / "a" / "12.jpg", tmp_path / "12.jpg")
+    run = [str(tmp_path / "net-0001.params"), "12.jpg", "--labels", "net-labels.txt", "--data-shape", "3,28,28"]
+    assert cli.main(["run", *run]) == 0
+
+    status, _, errors = main(*FOLDERS, "--classes", 3, "--batch-size", 12, "--prefix", "same")
+    assert status == 0, errors
+    assert (tmp_path / "same-0001.params").read_bytes() == (tmp_path / "net-0001.params").read_bytes()
+
+    for part in photos.iterdir():
+        (part / "a").rename(part / "b")
+    status, _, errors = main(*FOLDERS, "--resume")
+    assert status == 1 and "net.resume: the run has class names a to ç (" in errors
+    status, _, errors = main(*FOLDERS, "--overwrite")
+    assert status == 0 and (tmp_path / "net-labels.txt").read_text(encoding="utf-8") == "b\nb c\nç\n", errors
+
+
+@pytest.mark.parametrize("classes", [2, 4, 1000])
+def test_a_number_of_classes_that_folders_do_not_have_is_refused(main, photos, tmp_path, classes):
+    status, output, errors = main(*FOLDERS, "--classes", classes)
+    assert status == 1 and not (tmp_path / "net.resume").exists()
+    assert errors == f"error: --classes is {classes}; photos/train has 3, a folder each; leave --classes out\n"
+
+
+def test_names_of_classes_do_not_overwrite_a_file_of_somebody_else(main, photos, tmp_path):
+    (tmp_path / "net-labels.txt").write_text("mine\n")
+    status, _, errors = main(*FOLDERS)
+    assert status == 1 and (tmp_path / "net-labels.txt").read_text() == "mine\n"
+    assert errors.startswith(
+        "error: net-labels.txt: exists, with other classes than this run has and with no run beside"
+    )
+
+
+def test_a_run_without_names_takes_those_of_an_earlier_run_away(main, photos, tmp_path):
+    assert main(*FOLDERS)[0] == 0
+    status, _, errors = main(*TINY[:-1], 1, "--prefix", "net", "--overwrite")
+    assert status == 0 and not (tmp_path / "net-labels.txt").exists(), errors
+
+
+def test_imagenet_program_on_folders(start, photos, tmp_path):
+    process = start("train_imagenet.py", *"--data-dir photos --image-size 32 --batch-size 4 --dry-run".split())
     output, errors = process.communicate()
     assert process.returncode == 0, errors
-    assert "12 training and 6 validation images from photos" in output and "of which" in output
+    assert "12 training and 6 validation images of 3 classes from photos" in output and "of which" in output
     assert output.endswith("dry run: nothing was written\n") and not (tmp_path / "runs").exists()
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 import bmx
 from bmx.training import FolderBatches, RecordBatches, fit
-from bmx.training.imagenet import imagenet
+from bmx.training.imagenet import count_classes, imagenet
 
 COLOURS = [(200, 30, 30), (30, 200, 30), (30, 30, 200)]
 
@@ -134,6 +134,54 @@ def test_labels_that_the_network_does_not_know(folder):
         fit(net, train, val, mx.optimizer.SGD(), 1, log=str)
 
 
+def records(path, labels):
+    writer = mx.recordio.MXRecordIO(str(path), "w")
+    for label in labels:
+        writer.write(mx.recordio.pack(mx.recordio.IRHeader(0, label, 0, 0), b"x" * 13))
+    writer.close()
+    return str(path)
+
+
+@pytest.mark.parametrize("labels, classes", [([0, 1, 2], 3), ([2, 2], 3), ([0], 1), ([999, 0], 1000), ([[4, 7], 1], 5)])
+def test_classes_of_records_are_counted(tmp_path, labels, classes):
+    assert count_classes(records(tmp_path / "val.rec", labels)) == classes
+
+
+@pytest.mark.parametrize("label", [-1, 0.5, np.nan, np.inf, 1e9])
+def test_labels_that_are_no_classes_are_not_counted(tmp_path, label):
+    with pytest.raises(
+        bmx.Error, match=r"val.rec: has the label .*, and so no number of classes; give it \(--classes\)"
+    ):
+        count_classes(records(tmp_path / "val.rec", [0, label]))
+
+
+def test_records_that_are_empty_or_damaged_have_no_classes(tmp_path):
+    with pytest.raises(bmx.Error, match="val.rec: has no labels"):
+        count_classes(records(tmp_path / "val.rec", []))
+    path = tmp_path / "cut.rec"
+    path.write_bytes(open(records(tmp_path / "val.rec", [0, 1]), "rb").read()[:-5])
+    with pytest.raises(bmx.Error, match="cut.rec: not a whole RecordIO file"):
+        count_classes(str(path))
+
+
+def test_a_class_without_images_is_named_and_hidden_folders_are_no_classes(folder):
+    (folder / "train" / ".cache").mkdir()
+    (folder / "val" / "empty").mkdir()
+    assert makers(folder)[1](batch_size=4, train=True).classes == ["blue", "green", "red"]
+    assert FolderBatches(str(folder / "val"), batch_size=4).classes == ["blue", "empty", "green", "red"]
+    (folder / "train" / "empty").mkdir()
+    with pytest.raises(bmx.Error, match="train/empty: no images of this class; put some there, or remove the folder"):
+        makers(folder)[1](batch_size=4, train=True)
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "separated\u2028", "\udcff"])
+def test_a_class_whose_name_is_no_line_is_refused(folder, name):
+    (folder / "train" / "red").rename(folder / "train" / name)
+    with pytest.raises(bmx.Error, match="is a class whose name is no line of text") as error:
+        makers(folder)[1](batch_size=4, train=True)
+    assert len(str(error.value).splitlines()) == 1
+
+
 def test_damaged_image_is_named(folder):
     (folder / "train" / "red" / "00.png").write_bytes(b"no image")
     with pytest.raises(bmx.Error, match="00.png: cannot be decoded"):
@@ -147,7 +195,7 @@ def test_imagenet_takes_what_is_there(folder, tmp_path):
     train, val = imagenet(str(folder), 4, **options)
     assert isinstance(train, FolderBatches) and train.train and not val.train
     (folder / "val" / "red").rename(folder / "val" / "pink")
-    with pytest.raises(bmx.Error, match="the class pink is not in both"):
+    with pytest.raises(bmx.Error, match="the class 'pink' is not in both"):
         imagenet(str(folder), 4, **options)
     with pytest.raises(bmx.Error, match="no images in .*: put there train.rec and val.rec, .*, or the folders"):
         imagenet(str(tmp_path / "empty"), 4, **options)
