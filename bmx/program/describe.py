@@ -168,9 +168,9 @@ def _weights(step: Step) -> int:
     if isinstance(step, Conv):
         size += packing.weight_bytes(step.arithmetic, step.weight.shape, step.groups, step.run)
         if step.source.dtype == "u8":
-            size += 4 * step.groups * packing.padded(step.filters // step.groups, packing.CHANNELS)
+            size += packing.start_bytes(step.filters, step.groups)
     if isinstance(step, Depthwise):
-        size += len(packing.pack_depthwise(step.weight))
+        size += packing.depthwise_bytes(step.weight.shape)
     if isinstance(step, PoolBits) and step.flip is not None:
         size += len(packing.pack_words(step.flip))
     for operation in getattr(step, "epilogue", ()):

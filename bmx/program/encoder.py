@@ -129,14 +129,14 @@ class _Encoder:
         program = self.program
         name = self.string(program.name)
         ports = b"".join(
-            PORT.pack(self.string(port.name), len(port.shape), *port.shape, *[0] * (4 - len(port.shape)))
+            PORT.pack(self.string(port.name), len(port.shape), *port.shape, *[0] * (4 - len(port.shape)), b"")
             for port in [*program.inputs, *program.outputs]
         )
         tensors = b"".join(
             TENSOR.pack(
                 *(self.string(tensor.name), DTYPES.index(tensor.dtype), *tensor.shape),
                 *(*tensor.border, tensor.border_value, tensor.offset, tensor.row_stride, tensor.pixel_stride),
-                *(tensor.scale, tensor.zero_point),
+                *(tensor.scale, tensor.zero_point, b""),
             )
             for tensor in program.tensors
         )

@@ -39,8 +39,8 @@ BYTE_ORDER = 0x01020304
 NONE = 0xFFFFFFFF
 HEADER = struct.Struct("<8sIIQII QIIQ QII QII QQ QQ II")
 CHECKED = 32  # the checksum is of what follows
-PORT = struct.Struct("<II4I16x")
-TENSOR = struct.Struct("<II3i4iIQQQfI8x")
+PORT = struct.Struct("<II4I16s")
+TENSOR = struct.Struct("<II3i4iIQQQfI8s")
 
 STEPS = {
     1: (Load, "u32 input, epilogue"),

@@ -148,6 +148,11 @@ def start(weight: np.ndarray, zero_point: int, groups: int) -> bytes:
     return rows.tobytes()
 
 
+def start_bytes(filters: int, groups: int) -> int:
+    """Size of `start` in the file."""
+    return 4 * groups * padded(filters // groups, CHANNELS)
+
+
 def pack_channels(values: np.ndarray, kind: str) -> bytes:
     """One number a channel as the file has them; `kind` is 'f32', 'i32', 'sign' (bool) or 'flip' (bool)."""
     if kind == "flip":
@@ -188,6 +193,12 @@ def pack_depthwise(weight: np.ndarray) -> bytes:
     out = np.zeros((kernel_h, kernel_w, padded(channels, CHANNELS)), "<f4")
     out[..., :channels] = weight.transpose(1, 2, 0)
     return out.tobytes()
+
+
+def depthwise_bytes(shape: Tuple[int, int, int]) -> int:
+    """Size of the weights (channels, kernel height, kernel width) of a DEPTHWISE step in the file."""
+    channels, kernel_h, kernel_w = shape
+    return 4 * kernel_h * kernel_w * padded(channels, CHANNELS)
 
 
 def unpack_depthwise(data: bytes, shape: Tuple[int, int, int]) -> np.ndarray:

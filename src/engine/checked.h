@@ -1,6 +1,8 @@
-// Sums and products of sizes that stay at the largest number instead of overflowing: nothing that large ever fits.
+// What files are checked with: sums and products of sizes that stay at the largest number instead of overflowing, as
+// nothing that large ever fits; and bytes that must be 0.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 
@@ -30,6 +32,10 @@ int64_t plus(int64_t a, int64_t b, More... more) {
 inline int64_t round_up(int64_t n, int64_t multiple) {
   const int64_t rest = n % multiple;
   return rest == 0 ? n : plus(n, multiple - rest);
+}
+
+inline bool all_zero(const uint8_t* bytes, int64_t count) {
+  return std::all_of(bytes, bytes + count, [](uint8_t byte) { return byte == 0; });
 }
 
 }  // namespace bmx::engine

@@ -1,4 +1,7 @@
 // The part of StepFields that reads epilogues: operations and stores.
+#include <algorithm>
+#include <cmath>
+
 #include "engine/checked.h"
 #include "engine/file.h"
 #include "engine/step_fields.h"
@@ -8,6 +11,7 @@ namespace {
 
 constexpr int kFunctions = 17;
 constexpr int kMostOperations = 64;
+constexpr uint32_t kSign = 0x80000000;  // of a float
 enum Store : uint32_t { kF32 = 1, kBits = 2, kU8 = 4, kCountBits = 8 };
 
 }  // namespace
@@ -41,6 +45,8 @@ Operation StepFields::operation() {
     case O::kClip:
       op.low = f32();
       op.high = f32();
+      // Not NaN either.
+      if (!(op.low <= op.high)) throw Refusal("it clips from " + real(op.low) + " to " + real(op.high));
       break;
     case O::kFunction:
       op.function = static_cast<nhwc::Function>(between(1, kFunctions, "a function"));
@@ -69,16 +75,21 @@ void StepFields::stores() {
     e.bits = stored(nhwc::Type::kBit);
     e.stores.threshold = per_channel<float>("threshold");
     e.stores.sign = per_channel<uint32_t>("sign");
+    const auto is_sign = [](uint32_t bits) { return (bits & ~kSign) == 0; };
+    if (!std::all_of(e.stores.sign, e.stores.sign + step_.channels, is_sign)) throw Refusal(bits_not_zero("sign"));
   }
   if ((which & kU8) != 0) {
     e.u8 = stored(nhwc::Type::kU8);
     e.stores.inverse_scale = f32();
+    if (!(e.stores.inverse_scale > 0 && std::isfinite(e.stores.inverse_scale))) {
+      throw Refusal("its inverse scale is " + real(e.stores.inverse_scale) + "; it must be positive and finite");
+    }
     e.stores.zero_point = at(e.u8).zero_point;
   }
   if ((which & kCountBits) != 0) {
     e.count_bits = stored(nhwc::Type::kBit);
     e.stores.count_threshold = per_channel<int32_t>("threshold");
-    e.stores.flip = data<uint8_t>(round_up((int64_t{step_.channels} + 7) / 8, 64), "flip");
+    e.stores.flip = bits<uint8_t>(u32(), 512, "flip");
   }
 }
 

@@ -2,6 +2,7 @@
 #include "engine/file.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <set>
 
@@ -17,6 +18,9 @@ constexpr uint32_t kVersion = 1, kByteOrder = 0x01020304, kOtherByteOrder = 0x04
 constexpr size_t kChecked = 32;  // the checksum is of the bytes from here on
 constexpr int64_t kAlignment = 64;
 constexpr int64_t kLargestArena = int64_t{sizeof(void*) > 4 ? 16 : 1} << 30;
+constexpr int64_t kLargestArray = 0x7FFFFFFF;  // numbers of an input or output
+
+constexpr const char* kNotZero = "its record has numbers that must be 0";
 
 struct Header {
   uint8_t magic[8];
@@ -85,8 +89,8 @@ Header read_header(const uint8_t* bytes, size_t size) {
   return h;
 }
 
-// The parts follow each other without holes but for the alignment, and the last ends the file.
-void check_parts(const Header& h, size_t size) {
+// The parts follow each other with nothing but zeros up to the alignment between them, and the last ends the file.
+void check_parts(const Header& h, const uint8_t* bytes, size_t size) {
   struct Part {
     const char* name;
     uint64_t offset;
@@ -101,10 +105,14 @@ void check_parts(const Header& h, size_t size) {
   };
   int64_t at = sizeof(Header);
   for (const Part& part : parts) {
+    const int64_t end = at;
     at = round_up(at, kAlignment);
     if (part.offset != static_cast<uint64_t>(at)) {
       throw Refusal("its part '" + std::string(part.name) + "' begins at " + text(part.offset) + " instead of " +
                     text(at));
+    }
+    if (!all_zero(bytes + end, std::min<int64_t>(at, size) - end)) {
+      throw Refusal("the bytes before its part '" + std::string(part.name) + "' are not 0");
     }
     at = plus(at, part.size);
     if (at > static_cast<int64_t>(size)) throw Refusal("its part '" + std::string(part.name) + "' is too large");
@@ -131,8 +139,8 @@ Array read_array(const uint8_t* from, const char* what, const Strings& strings) 
     array.shape[i] = r.shape[i];
     if (i < r.dims) array.size = times(array.size, r.shape[i]);
   }
-  // Of 4 bytes each, and an image of a batch after the other.
-  if (array.size > kLargestArena) throw Refusal(name + "its sizes are too large");
+  if (array.size > kLargestArray) throw Refusal(name + "it has more than " + text(kLargestArray) + " numbers");
+  if (!all_zero(r.zero, sizeof(r.zero))) throw Refusal(name + kNotZero);
   return array;
 }
 
@@ -193,9 +201,13 @@ Tensor read_tensor(const uint8_t* from, int64_t arena, const Strings& strings) {
     check_place(t, r.offset, r.row_stride, r.pixel_stride, arena);
     t.offset = static_cast<int64_t>(r.offset);
     t.row_stride = static_cast<int64_t>(r.row_stride), t.pixel_stride = static_cast<int64_t>(r.pixel_stride);
+    if (t.type == nhwc::Type::kU8 ? !(r.scale > 0 && std::isfinite(r.scale)) : r.scale != 0) {
+      throw Refusal("its scale is " + std::to_string(r.scale) + "; that of u8 is positive and finite, of others 0");
+    }
     if (r.zero_point > (t.type == nhwc::Type::kU8 ? 255u : 0u)) {
       throw Refusal("its zero point is " + text(r.zero_point));
     }
+    if (!all_zero(r.zero, sizeof(r.zero))) throw Refusal(kNotZero);
     t.scale = r.scale;
     t.zero_point = static_cast<int32_t>(r.zero_point);
   } catch (const Refusal& refusal) {
@@ -208,7 +220,7 @@ Tensor read_tensor(const uint8_t* from, int64_t arena, const Strings& strings) {
 
 Program read_program(const uint8_t* bytes, size_t size) {
   const Header h = read_header(bytes, size);
-  check_parts(h, size);
+  check_parts(h, bytes, size);
   const Strings strings(bytes + h.strings_offset, h.strings_size);
   Program program;
   program.name = strings.at(h.name);

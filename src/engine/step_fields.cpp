@@ -1,5 +1,7 @@
 #include "engine/step_fields.h"
 
+#include <array>
+#include <cstdio>
 #include <cstring>
 
 #include "engine/checked.h"
@@ -16,11 +18,19 @@ const char* type_name(nhwc::Type type) {
 
 std::string text(int64_t number) { return std::to_string(number); }
 
+std::string real(float number) {
+  std::array<char, 32> digits{};
+  std::snprintf(digits.data(), digits.size(), "%.9g", static_cast<double>(number));
+  return digits.data();
+}
+
 std::string quoted(const Tensor& t) { return "tensor '" + std::string(t.name) + "'"; }
 
 std::string shape(int64_t height, int64_t width, int64_t channels) {
   return text(height) + " x " + text(width) + " x " + text(channels);
 }
+
+std::string bits_not_zero(const char* what) { return std::string(what) + ": bits that must be 0 are not"; }
 
 uint32_t StepFields::u32() {
   uint32_t value;
@@ -60,8 +70,6 @@ int StepFields::tensor(const char* what, nhwc::Type type) {
   return index;
 }
 
-int64_t StepFields::padded_channels() const { return round_up(step_.channels, kPadding); }
-
 const uint8_t* StepFields::bytes_at(uint32_t place, int64_t count, int64_t size, const char* what) {
   if (place == kAbsent) throw Refusal("it has no " + std::string(what));
   const int64_t begin = int64_t{place} * 64, bytes = times(count, size);
@@ -71,6 +79,25 @@ const uint8_t* StepFields::bytes_at(uint32_t place, int64_t count, int64_t size,
   }
   step_.bytes += bytes;
   return data_.bytes + begin;
+}
+
+const uint8_t* StepFields::channels_at(uint32_t place, int64_t times, int64_t size, const char* what) {
+  const int64_t padded = round_up(step_.channels, kPadding) * size, used = step_.channels * size;
+  const uint8_t* bytes = bytes_at(place, times, padded, what);
+  for (int64_t i = 0; i < times; ++i) {
+    if (!all_zero(bytes + i * padded + used, padded - used)) throw Refusal(bits_not_zero(what));
+  }
+  return bytes;
+}
+
+const uint8_t* StepFields::bits_at(uint32_t place, int64_t multiple, const char* what) {
+  const int64_t size = round_up(step_.channels, multiple) / 8, whole = step_.channels / 8;
+  const uint8_t* bytes = bytes_at(place, 1, size, what);
+  const bool part = step_.channels % 8 != 0;
+  const bool zeros =
+      (!part || bytes[whole] >> step_.channels % 8 == 0) && all_zero(bytes + whole + part, size - whole - part);
+  if (!zeros) throw Refusal(bits_not_zero(what));
+  return bytes;
 }
 
 void StepFields::window(int64_t lowest_pad) {

@@ -14,8 +14,11 @@ constexpr uint32_t kAbsent = 0xFFFFFFFF;  // a tensor or data that a step does w
 constexpr int64_t kPadding = 32;          // arrays of one number a channel are padded to a multiple of this
 
 std::string text(int64_t number);
+std::string real(float number);
 std::string quoted(const Tensor& t);
 std::string shape(int64_t height, int64_t width, int64_t channels);
+// What is wrong with data that has something beyond the last filter, channel or end of a run.
+std::string bits_not_zero(const char* what);
 
 class StepFields {
  public:
@@ -41,10 +44,15 @@ class StepFields {
   const T* data_at(uint32_t place, int64_t count, const char* what) {
     return reinterpret_cast<const T*>(bytes_at(place, count, sizeof(T), what));
   }
-  // One number a channel of what comes out.
+  // One number a channel of what comes out, `times` over: each time those beyond the channels are 0.
   template <class T>
-  const T* per_channel(const char* what) {
-    return data<T>(padded_channels(), what);
+  const T* per_channel(const char* what, int64_t times = 1) {
+    return reinterpret_cast<const T*>(channels_at(u32(), times, sizeof(T), what));
+  }
+  // One bit a channel, as many as fill words of `multiple` bits: those beyond the channels are 0.
+  template <class T>
+  const T* bits(uint32_t place, int64_t multiple, const char* what) {
+    return reinterpret_cast<const T*>(bits_at(place, multiple, what));
   }
 
   void window(int64_t lowest_pad);
@@ -56,8 +64,9 @@ class StepFields {
   void epilogue();
 
  private:
-  int64_t padded_channels() const;
   const uint8_t* bytes_at(uint32_t place, int64_t count, int64_t size, const char* what);
+  const uint8_t* channels_at(uint32_t place, int64_t times, int64_t size, const char* what);
+  const uint8_t* bits_at(uint32_t place, int64_t multiple, const char* what);
   Operation operation();
   void stores();
   int stored(nhwc::Type type);

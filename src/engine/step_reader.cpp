@@ -1,12 +1,14 @@
 #include "engine/step_reader.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 
 #include "engine/access.h"
 #include "engine/checked.h"
 #include "engine/file.h"
 #include "engine/step_fields.h"
+#include "engine/weights.h"
 
 namespace bmx::engine {
 namespace {
@@ -105,8 +107,7 @@ class StepReader {
     check_groups();
     if (c.run) check_run();
     weights();
-    c.all = fields_.f32();
-    c.step = fields_.f32();
+    results();
     fields_.epilogue();
     check_border();
     const int64_t inputs = times(in().channels / c.groups, step_.window.kernel_h, step_.window.kernel_w);
@@ -134,22 +135,27 @@ class StepReader {
 
   void weights() {
     nhwc::Conv& c = step_.conv;
-    const nhwc::Window& w = step_.window;
-    const int64_t channels = in().channels / c.groups, filters = c.filters / c.groups, taps = c.run ? w.kernel_w : 1;
-    const bool binary = step_.arithmetic == Arithmetic::kBinary, bytes = in().type == nhwc::Type::kU8;
-    const int64_t elements = binary  ? times(taps, (channels + 63) / 64)
-                             : bytes ? round_up(times(taps, channels), 4) / 4
-                                     : times(taps, channels);  // of a run
-    const int64_t block_filters = binary ? 8 : 16;
-    const int64_t signs = step_.arithmetic == Arithmetic::kFloatSigns ? 2 : 8;
-    const int64_t block_bytes = step_.arithmetic < Arithmetic::kFloatSigns ? 64 : signs;  // of a block, for an element
-    const int64_t runs = c.run ? w.kernel_h : times(w.kernel_h, w.kernel_w);
-    const int64_t blocks = round_up(filters, block_filters) / block_filters;
-    c.weights = fields_.data<uint8_t>(times(c.groups, blocks, runs, elements, block_bytes), "weights");
+    const WeightLayout layout(step_, in());
+    c.weights = fields_.data<uint8_t>(layout.bytes(), "weights");
+    layout.check_zeros(c.weights);
     const uint32_t start = fields_.u32();
-    if (bytes) {
-      c.start = fields_.data_at<int32_t>(start, times(c.groups, round_up(filters, kPadding)), "start");
+    if (in().type == nhwc::Type::kU8) {
+      c.start = fields_.data_at<int32_t>(start, layout.starts(), "start");
+      layout.check_start(c.weights, c.start, in().zero_point);
+    } else if (start != kAbsent) {
+      throw Refusal("it has a start; only convolutions of bytes do");
     }
+  }
+
+  // What becomes of the differing bits.
+  void results() {
+    nhwc::Conv& c = step_.conv;
+    c.all = fields_.f32();
+    c.step = fields_.f32();
+    if (step_.arithmetic != Arithmetic::kBinary && (c.all != 0 || c.step != 0)) {
+      throw Refusal("all and step belong to binary convolutions");
+    }
+    if (!std::isfinite(c.all) || !std::isfinite(c.step)) throw Refusal("all and step must be finite");
   }
 
   // All windows lie in the image and its border.
@@ -174,8 +180,7 @@ class StepReader {
     step_.channels = step_.conv.filters = step_.conv.groups = in().channels;
     fields_.window(-kLargestSize);
     const int64_t taps = times(step_.window.kernel_h, step_.window.kernel_w);
-    const auto* weights = fields_.data<float>(times(taps, round_up(step_.channels, kPadding)), "weights");
-    step_.conv.weights = reinterpret_cast<const uint8_t*>(weights);
+    step_.conv.weights = reinterpret_cast<const uint8_t*>(fields_.per_channel<float>("weights", taps));
     fields_.epilogue();
     check_border();
     step_.macs = times(step_.height, step_.width, step_.channels, taps);
@@ -212,10 +217,7 @@ class StepReader {
     check_reach();
     const uint32_t flips = fields_.u32();
     if (flips == kAbsent) return;
-    const int64_t words = (int64_t{step_.channels} + 63) / 64;
-    step_.flips = fields_.data_at<uint64_t>(flips, words, "flips");
-    const int used = (step_.channels - 1) % 64 + 1;
-    if (used < 64 && step_.flips[words - 1] >> used != 0) throw Refusal("its flips have bits beyond the channels");
+    step_.flips = fields_.bits<uint64_t>(flips, 64, "flips");
   }
 
   void map() {
@@ -305,15 +307,6 @@ const char* kind_name(Kind kind) {
   static const char* const names[] = {"LOAD", "STORE",     "FILL", "CONV",    "DEPTHWISE",
                                       "POOL", "POOL_BITS", "MAP",  "SOFTMAX", "COPY"};
   return names[static_cast<uint32_t>(kind) - 1];
-}
-
-Strings::Strings(const uint8_t* bytes, size_t size) : first_(reinterpret_cast<const char*>(bytes)), size_(size) {
-  if (size == 0 || bytes[0] != 0 || bytes[size - 1] != 0) throw Refusal("its names do not begin and end with a 0 byte");
-}
-
-const char* Strings::at(uint32_t offset) const {
-  if (offset >= size_) throw Refusal("a name lies at " + text(offset) + " of a part of fewer bytes");
-  return first_ + offset;
 }
 
 void read_steps(Part code, uint32_t count, const Strings& strings, Part data, Program* program) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "engine/program.h"
+#include "engine/strings.h"
 
 namespace bmx::engine {
 
@@ -14,17 +15,6 @@ constexpr int32_t kLargestSize = 1 << 24;
 struct Part {
   const uint8_t* bytes;
   size_t size;
-};
-
-// Names: offset 0 is the empty one, and the last ends with the part. Throws Refusal otherwise.
-class Strings {
- public:
-  Strings(const uint8_t* bytes, size_t size);
-  const char* at(uint32_t offset) const;
-
- private:
-  const char* first_;
-  size_t size_;
 };
 
 // Appends `count` steps to a program that has its arrays and tensors. Throws Refusal.

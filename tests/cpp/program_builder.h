@@ -265,4 +265,21 @@ std::vector<uint8_t> pack_weights(uint32_t arithmetic, int groups, int filters, 
   return out.bytes();
 }
 
+// What the accumulators of a convolution of bytes start from.
+template <class F>
+std::vector<int32_t> start_of(int zero_point, int groups, int filters, int channels, const Window& w, F weight) {
+  const int group_filters = filters / groups, padded = (group_filters + 31) / 32 * 32;
+  std::vector<int32_t> start(groups * padded, 0);
+  for (int f = 0; f < filters; ++f) {
+    for (int c = 0; c < channels; ++c) {
+      for (int ky = 0; ky < static_cast<int>(w.kernel_h); ++ky) {
+        for (int kx = 0; kx < static_cast<int>(w.kernel_w); ++kx) {
+          start[f / group_filters * padded + f % group_filters] -= zero_point * static_cast<int>(weight(f, c, ky, kx));
+        }
+      }
+    }
+  }
+  return start;
+}
+
 }  // namespace test

@@ -9,6 +9,8 @@ namespace test {
 
 inline int any_weight(int f, int c, int ky, int kx) { return (f * 13 + c * 7 + ky * 5 + kx * 3) % 5 - 2; }
 
+inline int any_sign(int f, int c, int ky, int kx) { return any_weight(f, c, ky, kx) > 0 ? 1 : -1; }
+
 inline Builder sample_network(int channels = 70) {
   Builder b;
   const std::vector<float> ones(channels, 1.0f), halves(channels, 0.5f), zeros(channels, 0.0f);
@@ -31,7 +33,13 @@ inline Builder sample_network(int channels = 70) {
   b.step(FILL, "border of bits").u(bits);
   const auto int8 = pack_weights(2, 1, channels, 3, three, true, any_weight);
   b.step(CONV, "first").u(2).u(pixels).window(three).u(1).u(channels).u(1).u(b.data(int8, 1));
-  b.u(b.data(std::vector<int32_t>(channels, -128))).f(0).f(0).u(2).u(AFFINE).u(b.data(halves)).u(b.data(ones));
+  b.u(b.data(start_of(128, 1, channels, 3, three, any_weight)))
+      .f(0)
+      .f(0)
+      .u(2)
+      .u(AFFINE)
+      .u(b.data(halves))
+      .u(b.data(ones));
   b.u(ADD).u(shift).u(STORE_F32 | STORE_BITS).u(first).u(bits).u(b.data(zeros)).u(b.data(flips));
 
   const auto binary = pack_weights(0, 1, channels, channels, three, true, any_weight);
@@ -42,7 +50,9 @@ inline Builder sample_network(int channels = 70) {
   const uint32_t small = b.tensor(F32, 4, 4, channels, 1), small_bits = b.tensor(BIT, 4, 4, channels);
   b.step(FILL, "border of floats").u(small);
   b.step(POOL, "pool").u(first).window(two).u(0).u(1).u(CLIP).f(-100).f(100).u(STORE_F32).u(small);
-  std::vector<float> filters(9 * ((channels + 31) / 32 * 32), 0.25f);
+  const int padded = (channels + 31) / 32 * 32;
+  std::vector<float> filters(9 * padded, 0.0f);
+  for (int i = 0; i < 9 * padded; ++i) filters[i] = i % padded < channels ? 0.25f : 0.0f;
   const uint32_t deep = b.tensor(F32, 4, 4, channels);
   b.step(DEPTHWISE, "depthwise").u(small).window(three).u(b.data(filters)).u(1).u(FUNCTION).u(2).u(STORE_F32).u(deep);
   b.step(STORE, "map").u(deep).u(1);
@@ -52,7 +62,7 @@ inline Builder sample_network(int channels = 70) {
   b.f(0).f(0).u(0).u(STORE_F32 | STORE_U8).u(more_floats).u(few).f(4);
   const auto of_bytes = pack_weights(4, 2, 16, 8, one, false, any_weight);
   b.step(CONV, "int8 x binary").u(4).u(few).window(one).u(2).u(16).u(0).u(b.data(of_bytes, 1));
-  b.u(b.data(std::vector<int32_t>(64, -90))).f(0).f(0).u(1).u(ADD).u(more_floats).u(STORE_F32).u(more_floats);
+  b.u(b.data(start_of(90, 2, 16, 8, one, any_sign))).f(0).f(0).u(1).u(ADD).u(more_floats).u(STORE_F32).u(more_floats);
 
   // The first floats are dead: what follows uses their memory.
   const uint64_t arena = b.arena;

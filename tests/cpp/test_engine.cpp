@@ -250,15 +250,9 @@ void check_int8_convolution(uint32_t arithmetic, const char* what, F number) {
         c.height, c.width, c.channels,
         [&](Builder& b, uint32_t in) {
           const uint32_t bytes = bytes_of_tensor(b, in, scale, zero_point, c.border), out = result(b, c);
-          const int channels = c.channels / c.groups, group_filters = c.filters / c.groups;
+          const int channels = c.channels / c.groups;
           const auto weights = pack_weights(arithmetic, c.groups, c.filters, channels, w, c.run, number);
-          std::vector<int32_t> start(c.groups * ((group_filters + 31) / 32 * 32), 0);
-          for (int f = 0; f < c.filters; ++f) {
-            for (int i = 0; i < channels * c.kernel * c.kernel; ++i) {
-              start[f / group_filters * ((group_filters + 31) / 32 * 32) + f % group_filters] -=
-                  zero_point * number(f, i / c.kernel / c.kernel, i / c.kernel % c.kernel, i % c.kernel);
-            }
-          }
+          const auto start = start_of(zero_point, c.groups, c.filters, channels, w, number);
           conv(b, arithmetic, bytes, w, c.groups, c.filters, c.run, b.data(weights, 1), b.data(start), 0, 0);
           b.u(0).u(STORE_F32).u(out);
           return out;

@@ -2,6 +2,7 @@
 // touch memory that is not its own (these tests run under sanitizers too).
 #include <unistd.h>
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 
 #include <fstream>
@@ -10,6 +11,7 @@
 #include "engine/crc32.h"
 #include "engine_run.h"
 #include "program_builder.h"
+#include "refusals.h"
 #include "sample_network.h"
 #include "test.h"
 
@@ -18,21 +20,6 @@ namespace {
 using namespace test;
 using bmx::engine::Model;
 using bmx::engine::Session;
-
-std::string refusal(const std::vector<uint8_t>& file) {
-  try {
-    Model::copy(file.data(), file.size());
-  } catch (const std::exception& e) {
-    return e.what();
-  }
-  return "";
-}
-
-void check_refused(const std::vector<uint8_t>& file, const std::string& reason) {
-  const std::string message = refusal(file);
-  CHECK(message.find(reason) != std::string::npos, "'" + message + "' for '" + reason + "'");
-  CHECK(message.find('\n') == std::string::npos, message);
-}
 
 // What a file that loads computes does not matter here, only that it stays in its memory. Arenas are small.
 void run_if_it_loads(const std::vector<uint8_t>& file, int64_t largest) {
@@ -152,7 +139,7 @@ struct Small {
   explicit Small(Type type = F32, int border = 0, int channels = 8) {
     b.input("x", {uint32_t(channels), 4, 4});
     b.output("y", {uint32_t(channels), 4, 4});
-    in = b.tensor(type, 4, 4, channels, border);
+    in = b.tensor(type, 4, 4, channels, border, 0, type == U8 ? 1.0f : 0.0f);
     out = b.tensor(F32, 4, 4, channels);
   }
   Builder& begin() {
@@ -196,6 +183,9 @@ TEST(engine_refuses_tensors_outside_of_the_arena) {
   check([](TensorRecord& t) { t.border = 1; }, "its border holds 1");
   check([](TensorRecord& t) { t.zero_point = 1; }, "zero point");
   check([](TensorRecord& t) { t.name = 100000; }, "a name lies at");
+  check([](TensorRecord& t) { t.name += 1; }, "where none begins");
+  check([](TensorRecord& t) { t.scale = 1; }, "its scale is 1");
+  check([](TensorRecord& t) { t.zero = uint64_t{1} << 56; }, "its record has numbers that must be 0");
 }
 
 TEST(engine_refuses_steps_that_do_not_fit_their_tensors) {
@@ -224,6 +214,26 @@ TEST(engine_refuses_steps_that_do_not_fit_their_tensors) {
   check([](Small& s) { s.b.step(static_cast<Kind>(11)).u(s.in); }, "kind 11");
   check([](Small& s) { s.b.step(LOAD).u(1).u(0).u(STORE_F32).u(s.out); }, "there is no input 1");
   check([](Small& s) { s.b.step(STORE).u(s.out).u(1); }, "there is no output 1");
+  const auto map = [](std::vector<uint32_t> fields) {
+    return [=](Small& s) {
+      s.b.step(MAP).u(s.in);
+      for (uint32_t field : fields) s.b.u(field);
+      s.b.u(STORE_F32).u(s.out);
+    };
+  };
+  const float nan = std::nanf(""), infinity = HUGE_VALF;
+  check(map({1, CLIP, bits_of(-1.0f), bits_of(-1.0f)}), "");
+  check(map({1, CLIP, bits_of(-infinity), bits_of(infinity)}), "");
+  check(map({1, CLIP, bits_of(1.0f), bits_of(0.5f)}), "it clips from 1 to 0.5");
+  check(map({1, CLIP, bits_of(nan), bits_of(1.0f)}), "it clips from nan to 1");
+  check(map({1, CLIP, bits_of(1.0f), bits_of(nan)}), "it clips from 1 to nan");
+  const auto bytes = [](float inverse_scale) {
+    return [=](Small& s) {
+      s.b.step(MAP).u(s.in).u(0).u(STORE_U8).u(s.b.tensor(U8, 4, 4, 8, 0, 0, 1.0f)).f(inverse_scale);
+    };
+  };
+  check(bytes(1e-30f), "");
+  for (float x : {0.0f, -1.0f, nan, infinity}) check(bytes(x), "its inverse scale is");
   check([](Small& s) { s.b.step(STORE).u(s.out).u(0); }, "output 'y' is given by 2 steps");
   check([](Small& s) { s.b.step(STORE).u(s.b.slice(s.out, 0, 4)).u(0); }, "the result is 4 x 4 x 8");
   check([](Small& s) { s.b.step(SOFTMAX).u(s.in).u(s.b.slice(s.out, 0, 4)); }, "the result is 4 x 4 x 8");
@@ -240,6 +250,88 @@ TEST(engine_refuses_steps_that_do_not_fit_their_tensors) {
   check(copy(1, 0, 4), "a size is 0");
   check(copy(7, 1, 4), "number of sizes is 7");
   check(copy(2, 12, 4), "more numbers");
+}
+
+TEST(engine_refuses_scales_of_bytes_that_are_none) {
+  for (float scale : {0.0f, -1.0f, std::nanf(""), HUGE_VALF}) {
+    Small s(U8);
+    s.b.tensors[s.in].scale = scale;
+    s.begin().step(MAP).u(s.in).u(0).u(STORE_F32).u(s.out);
+    check_refused(s.end(), "tensor 't0': its scale is");
+  }
+}
+
+// 2 x 3 pixels of 4 floats, 32 bytes apart, in rows 128 bytes apart, that is channels 0 to 3 of 8 in columns 0 to 2
+// of 4.
+TensorRecord at(uint64_t offset, uint64_t row_stride = 128, uint64_t pixel_stride = 32, int height = 2) {
+  TensorRecord t{};
+  t.height = height, t.width = 3, t.channels = 4;
+  t.offset = offset, t.row_stride = row_stride, t.pixel_stride = pixel_stride;
+  return t;
+}
+
+Builder with_tensors(const std::vector<TensorRecord>& tensors) {
+  Builder b;
+  b.arena = 4096;
+  b.tensors = tensors;
+  const std::vector<uint32_t> shape = {4, static_cast<uint32_t>(tensors[0].height), 3};
+  b.input("x", shape);
+  b.output("y", shape);
+  b.step(LOAD).u(0).u(0).u(STORE_F32).u(0);
+  b.step(STORE).u(0).u(0);
+  return b;
+}
+
+TEST(engine_refuses_what_is_stored_over_what_is_read) {
+  struct Case {
+    const char* what;
+    TensorRecord one, other;
+    bool overlap;
+  };
+  const uint64_t end = 128 + 2 * 32 + 16;
+  const Case cases[] = {
+      {"the same place", at(256), at(256), true},
+      {"the channels beside", at(256), at(256 + 16), false},
+      {"a channel and those beside", at(256), at(256 + 12), true},
+      {"the channels beside and the next pixel", at(256), at(256 + 20), true},
+      {"the channels beside of the next pixel", at(256), at(256 + 48), false},
+      {"the channels beside of rows on no grid", at(256, 144), at(256 + 16, 144), true},
+      {"the channels beside of single rows on no grid", at(256, 144, 32, 1), at(256 + 16, 144, 32, 1), false},
+      {"the column beside", at(256), at(256 + 80, 128, 16), false},
+      {"the column beside and the next row", at(256), at(256 + 84, 128, 16), true},
+      {"a column and the one beside", at(256), at(256 + 76, 128, 16), true},
+      {"the bytes behind", at(256), at(256 + end, 96, 16), false},
+      {"the last byte and those behind", at(256), at(256 + end - 4, 96, 16), true},
+  };
+  for (const Case& c : cases) {
+    for (bool swapped : {false, true}) {
+      Builder b = with_tensors(swapped ? std::vector{c.other, c.one} : std::vector{c.one, c.other});
+      b.step(MAP).u(0).u(0).u(STORE_F32).u(1);
+      const std::string message = refusal(b.file());
+      CHECK(message.empty() != c.overlap, c.what + (": " + message));
+      CHECK(message.empty() || message.find("which it stores, overlaps tensor") != std::string::npos, message);
+    }
+  }
+}
+
+TEST(engine_lets_only_operands_lie_where_a_step_stores) {
+  const auto check = [](const TensorRecord& operand, const std::string& reason) {
+    Builder b = with_tensors({at(256), at(1024), operand});
+    b.step(MAP).u(0).u(1).u(ADD).u(2).u(STORE_F32).u(1);
+    check_refused(b.file(), reason);
+  };
+  check(at(1024), "");
+  check(at(256), "");
+  check(at(1024 + 4), "which it stores, overlaps");
+  check(at(1024, 96), "which it stores, overlaps");
+  check(at(1024, 128, 16), "which it stores, overlaps");
+  TensorRecord few = at(1024);
+  few.channels = 1;
+  check(few, "which it stores, overlaps");
+  Builder b = with_tensors({at(256), at(1024), at(1024)});  // two stores, in one place
+  b.tensors[2].type = U8, b.tensors[2].scale = 1;
+  b.step(MAP).u(0).u(0).u(STORE_F32 | STORE_U8).u(1).u(2).f(1);
+  check_refused(b.file(), "which it stores, overlaps");
 }
 
 TEST(engine_refuses_windows_outside_of_the_border) {
@@ -297,6 +389,39 @@ TEST(engine_refuses_convolutions_without_their_weights) {
   check(BIT, 1, 8, 1, 64, 0, "it must be u8", 1, true);
   check(F32, 0, 8, 0, 512, 0, "groups is 0");
   check(F32, 1, 0x40000000, 0, 512, 0, "filters is 1073741824");
+}
+
+TEST(engine_refuses_names_that_are_not_utf8) {
+  const auto check = [](const std::string& name, bool right) {
+    Small s;
+    s.begin().step(MAP, name).u(s.in).u(0).u(STORE_F32).u(s.out);
+    check_refused(s.end(), right ? "" : "its names are not UTF-8");
+  };
+  for (const char* name : {"a", "\x7F", "\u0080", "\u07FF", "\u0800", "\uD7FF", "\uE000", "\uFFFF", "\U00010000",
+                           "\U0010FFFF", "conv\u00E91"}) {
+    check(name, true);
+  }
+  for (const char* name :
+       {"\x80", "\xBF", "\xC0\x80", "\xC1\xBF", "\xC2", "\xC2z", "\xC2\xC0", "\xE0\x9F\xBF", "\xE1\x80", "\xED\xA0\x80",
+        "\xED\xBF\xBF", "\xF0\x8F\xBF\xBF", "\xF1\x80\x80", "\xF4\x90\x80\x80", "\xF8\x88\x80\x80\x80", "\xFF"}) {
+    check(name, false);
+  }
+}
+
+TEST(engine_refuses_parts_that_are_not_one_after_the_other) {
+  const std::vector<uint8_t> file = sample_network(8).file();
+  uint64_t strings, size, data;
+  std::memcpy(&strings, file.data() + 88, 8);
+  std::memcpy(&size, file.data() + 96, 8);
+  std::memcpy(&data, file.data() + 104, 8);
+  check_refused(with<uint8_t>(file, data - 1, 1), "the bytes before its part 'data' are not 0");
+  check_refused(with<uint8_t>(file, strings + size, 1), "the bytes before its part 'data' are not 0");
+  check_refused(with<uint64_t>(file, 96, size - 1), "do not begin and end with a 0 byte");
+  check_refused(with<uint64_t>(file, 104, data + 64), "its part 'data' begins at");
+  check_refused(with<uint8_t>(file, 128 + 24, 1), "input 'image': its record has numbers that must be 0");
+  check_refused(with<uint8_t>(file, 128 + 39, 1), "input 'image': its record has numbers that must be 0");
+  check_refused(with<uint32_t>(with<uint32_t>(with<uint32_t>(file, 128 + 8, 1), 128 + 12, 1), 128 + 16, 1u << 31),
+                "input 'image': it has more than 2147483647 numbers");
 }
 
 TEST(engine_maps_files_and_says_which_one_is_bad) {
