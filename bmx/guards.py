@@ -105,7 +105,7 @@ def without_guards(symbol: mx.sym.Symbol) -> str:
     graph["heads"] = [[place[index], *rest] for index, *rest in graph["heads"]]
     graph["arg_nodes"] = [number for number, node in enumerate(kept) if node["op"] == "null"]
     graph.pop("node_row_ptr", None)
-    return json.dumps(graph)
+    return json.dumps(graph, ensure_ascii=False)  # MXNet knows no \u escapes
 
 
 def install(operators: Mapping[str, Sequence[str]]) -> None:

@@ -176,7 +176,8 @@ def summary(
         A Gluon network of one input, whose parameters need not be initialized; or a symbol, such as
         ``mx.sym.load("net-symbol.json")``, packed or not.
     input_shape : sequence of int, or mapping of str to that
-        Shape of one sample, without the batch, of the input ``data``; by name if a symbol has other or more inputs.
+        Shape of one sample, without the batch, of the input ``data``, or of the only variable that layers take as their
+        data; by name if a symbol has more inputs.
 
     Returns
     -------
@@ -225,8 +226,12 @@ def _check_symbol(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
 
 def _check_shapes(symbol: mx.sym.Symbol, shape: Any) -> Dict[str, Tuple[int, ...]]:
     """The shapes of the inputs by name, with a batch of one."""
-    shapes = dict(shape) if isinstance(shape, Mapping) else {"data": shape}
     inputs = symbol.list_inputs()
+    if isinstance(shape, Mapping):
+        shapes = dict(shape)
+    else:  # of the input that is called data, or else of what a layer takes as its data
+        found = for_inference(parse_graph(json.loads(symbol.tojson()), "network"), inputs).inputs
+        shapes = {found[0] if len(found) == 1 and "data" not in inputs else "data": shape}
     for name, sizes in shapes.items():
         if name not in inputs:
             others = f"input {name!r}; its first ones are {', '.join(inputs[:3])}" if inputs else "inputs"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, List, Sequence, Tuple
 
 from ..errors import Error
@@ -73,7 +74,13 @@ def plot_layers(reports: Sequence[Any]) -> Write:
 
 def _png(charts: Sequence[Tuple[Any, Any]], heights: Sequence[float]) -> Write:
     figure = _figure(charts, heights)
-    return lambda path: figure.savefig(path, format="png", dpi=110)
+
+    def write(path: str) -> None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph ")  # of letters that the font has not: boxes stand for them
+            figure.savefig(path, format="png", dpi=110)
+
+    return write
 
 
 def _figure(charts: Sequence[Tuple[Any, Any]], heights: Sequence[float]) -> Any:

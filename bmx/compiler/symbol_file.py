@@ -123,7 +123,10 @@ def read_graph(path: str) -> Graph:
     """
     data = read_bytes(path)
     try:
-        content = json.loads(data.decode("utf-8"))
+        text = data.decode("utf-8")
+        content = json.loads(text)
+        if "\\u" in text:
+            _text_of(content).encode("utf-8")  # half a surrogate pair is no text
     except (ValueError, RecursionError) as error:
         raise Error(f"{path}: not valid JSON: {error}") from None
     return parse_graph(content, path)
@@ -210,8 +213,13 @@ def _parse_entry(entry: Any, nodes: List[Node], where: str) -> Entry:
 def dump_graph(graph: Graph) -> str:
     """The text of a ``<prefix>-symbol.json``, one node a line."""
     content = graph.to_json()
-    nodes = ",\n".join(json.dumps(node) for node in content.pop("nodes"))
-    return f'{{"nodes": [\n{nodes}\n],\n{json.dumps(content)[1:]}\n'
+    nodes = ",\n".join(_text_of(node) for node in content.pop("nodes"))
+    return f'{{"nodes": [\n{nodes}\n],\n{_text_of(content)[1:]}\n'
+
+
+def _text_of(content: Any) -> str:
+    """JSON as MXNet reads it: its reader has no escapes by number."""
+    return json.dumps(content, ensure_ascii=False)
 
 
 def mxnet_message(error: mx.base.MXNetError) -> str:
@@ -232,7 +240,7 @@ def to_symbol(graph: Graph, where: str) -> mx.sym.Symbol:
     """
     try:
         _check_outputs(graph, where)
-        symbol = mx.sym.load_json(json.dumps(graph.to_json()))
+        symbol = mx.sym.load_json(_text_of(graph.to_json()))
         _check_inputs(json.loads(symbol.tojson()), where)  # of old graphs MXNet has added those that they leave out
         return symbol
     except mx.base.MXNetError as error:
@@ -256,7 +264,7 @@ def _check_outputs(graph: Graph, where: str) -> None:
         item["name"] = str(i)
         item["inputs"] = [[node, 0, version] for node, _, version in item["inputs"]]
     content["heads"] = [[i, 0, 0] for i in range(len(graph.nodes))]
-    probe = mx.sym.load_json(json.dumps(content))
+    probe = mx.sym.load_json(_text_of(content))
     added = set(probe.list_inputs())  # MXNet adds missing variables to old graphs
     counts = [0] * len(graph.nodes)
     for name in probe.get_internals().list_outputs():

@@ -38,7 +38,8 @@ def compose(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
     if not isinstance(symbol, mx.sym.Symbol):
         raise Error(f"compose of {type(symbol).__name__}: needs a Symbol")
     graph = json.loads(symbol.tojson(remove_amp_cast=False))
-    return mx.sym.load_json(json.dumps(replace_operators(graph, OPERATORS)))
+    composed = replace_operators(graph, OPERATORS)
+    return mx.sym.load_json(json.dumps(composed, ensure_ascii=False))  # MXNet knows no \u escapes
 
 
 def replace_operators(graph: dict, operators: Mapping[str, Callable]) -> dict:

@@ -72,12 +72,12 @@ class Identifiers:
 
 
 def comment(text: str) -> str:
-    """A text that can stand in a comment of C, whatever a layer is called.
+    """A text that can stand in a comment or a string of C, whatever a layer is called: letters of all scripts may.
 
     Examples
     --------
-    >>> comment("a */ b")
-    'a * / b'
+    >>> comment("a */ b"), comment("слой 1"), comment("1 $")
+    ('a * / b', 'слой 1', '1 _')
     """
-    text = re.sub(r"[^A-Za-z0-9 _.,:;()+*/<>=|%&-]", "_", text)
+    text = re.sub(r"[^\w .,:;()+*/<>=|%&-]", "_", text)
     return re.sub(r"(?<=\*)(?=/)|(?<=/)(?=[*/])", " ", text)

@@ -101,7 +101,7 @@ def write_source(program: bmx.Program, name: str, array: bool) -> Source:
     }
     header = Template(rename(text_of("net.h"), name)).substitute(values)
     code = Template(rename(text_of("net.c"), name)).safe_substitute(values)
-    network = zlib.crc32(code.encode("ascii"))  # other code needs other weights, or means others
+    network = zlib.crc32(code.encode())  # other code needs other weights, or means others
     code = Template(code).substitute(network=f"0x{network:08x}u")
     weights = layers.weights.file(network, name)
     return Source(name, summary, header, code, weights, layers.layers, scratch, inputs, outputs, sizes)
