@@ -92,10 +92,10 @@ def require_mxnet(what: str) -> None:
 
 
 def _register() -> None:
-    """Register operators and optimizers; later calls do nothing."""
+    """Register operators, optimizers and Gluon's layers; later calls do nothing."""
     operators = importlib.import_module(".operators", __package__)
     operators.register()
-    for name in ("gradients", "optimizer"):  # which register theirs when they are imported
+    for name in ("gluon", "gradients", "optimizer"):  # which register theirs when they are imported
         importlib.import_module(f".{name}", __package__)
     if _FINDER in sys.meta_path:
         sys.meta_path.remove(_FINDER)

@@ -1,14 +1,27 @@
 """Gluon with binary and low-bit layers.
 
-Everything of ``mxnet.gluon`` is here as well, and everything of ``mxnet.gluon.nn`` in :mod:`bmx.gluon.nn`, so that code
-for BMXNet v2 ports by changing its import:
+Everything of ``mxnet.gluon`` is here as well, its modules too, and everything of ``mxnet.gluon.nn`` in
+:mod:`bmx.gluon.nn`. Code for BMXNet v2, which had its layers in ``mxnet.gluon.nn``, runs with ``import bmx`` before it:
+the layers with v2's names are in MXNet's own package as well. Or it changes its imports, and has bmx's BatchNorm and
+HybridSequential, which are faster on the CPU:
 
-    from bmx import gluon           # was: from mxnet import gluon
-    from bmx.gluon import nn        # was: from mxnet.gluon import nn
+    from bmx import gluon                        # was: from mxnet import gluon
+    from bmx.gluon import nn                     # was: from mxnet.gluon import nn
+    from bmx.gluon.block import HybridBlock      # was: from mxnet.gluon.block import HybridBlock
 """
 
 import importlib
+import sys
 
+import mxnet as _mx
 from mxnet.gluon import *  # noqa: F403
 
 nn = importlib.import_module(".nn", __name__)  # in the place of MXNet's
+
+for _name, _module in list(sys.modules.items()):  # `import mxnet` has imported all of them
+    if _name.startswith("mxnet.gluon."):
+        sys.modules.setdefault(__name__ + _name[len("mxnet.gluon") :], _module)
+
+for _name in nn.NAMES_OF_V2:
+    setattr(_mx.gluon.nn, _name, getattr(nn, _name))
+sys.modules.setdefault("mxnet.gluon.nn.binary_layers", nn)  # where v2 has them

@@ -110,6 +110,7 @@ def make(layer, mode="imperative", **arguments):
 
 def attributes_of(layer):
     kwargs = {k: v for k, v in layer._kwargs.items() if k not in ("no_bias", "layout")}
+    kwargs["pad"] = layer._pre_padding
     return dict(kwargs, pad_value=layer._pad_value, true_gradient=True)
 
 

@@ -18,6 +18,13 @@ from .paths import path
 from .sequential import HybridSequential
 from .shifts import RPReLU, Shift
 
+# What v2 has in mxnet.gluon.nn; bmx.gluon puts these there.
+NAMES_OF_V2 = (
+    *("BinaryConvolution", "BinaryLayerConfig", "QActivation", "QConv1D", "QConv2D", "QConv3D", "QDense"),
+    *("ScaledBinaryConv", "ScaledWeightsBinaryConv", "activated_conv", "binary_layer_config"),
+    "set_binary_layer_config",
+)
+
 __all__ = [
     "ApproxSign",
     "BatchNorm",

@@ -143,7 +143,7 @@ class ScaledBinaryConv(BinaryConvolution):
             raise Error(
                 f"dilation={window['dilate']}: ScaledBinaryConv's windows are not dilated; use BinaryConvolution"
             )
-        self._window = {key: window[key] for key in ("kernel", "stride", "pad")}
+        self._window = {"kernel": window["kernel"], "stride": window["stride"], "pad": self.qconv._pre_padding}
 
     def hybrid_forward(self, F: ModuleType, x: Array) -> Array:
         """Quantize, convolve and scale ``x``."""

@@ -8,7 +8,7 @@ from typing import Any
 from mxnet.gluon import HybridBlock
 
 from ...quantization import Array, gradient_window
-from .config import binary_layer_config, check_threshold, quantizer
+from .config import Quantizer, binary_layer_config, check_threshold, quantizer
 from .paths import operator
 
 _SIGNS = ("det_sign", "sign_approx_sign", "swish_sign")
@@ -77,8 +77,13 @@ class QActivation(HybridBlock):
     def hybrid_forward(self, F: ModuleType, x: Array) -> Array:
         """Quantize ``x``."""
         if self.window is None:
-            return quantizer(self.bits, self.method)(F, gradient_window(F, x, self.threshold))
+            return self.quantize(F, gradient_window(F, x, self.threshold))
         return operator(F, "QActivation")(x, **self.window)
+
+    @property
+    def quantize(self) -> Quantizer:
+        """The function of (F, x) that quantizes, without the window on the gradient."""
+        return quantizer(self.bits, self.method)
 
     @property
     def window(self) -> dict[str, Any] | None:

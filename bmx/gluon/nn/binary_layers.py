@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import ModuleType
 from typing import Any, Sequence
 
@@ -13,7 +14,7 @@ from ...errors import Error
 from ...gradients import quantize_gradient
 from ...quantization import Array, levels
 from .binary_activations import gives_signs
-from .config import binary_layer_config, quantizer
+from .config import Quantizer, binary_layer_config, quantizer
 from .paths import operator
 
 
@@ -43,12 +44,14 @@ class _BinaryLayer:
         with self.name_scope():
             return self.hybrid_forward(mx.sym, x, self.weight.var(), activation.window)
 
-    def _quantize(self, F, weight):
-        return quantizer(self.bits, self.method)(F, weight)
+    @property
+    def quantize(self) -> Quantizer:
+        """The function of (F, weight) that quantizes the weights."""
+        return quantizer(self.bits, self.method)
 
     def _signs(self, F, weight):
         """Return what the operators take the sign of; another gradient than theirs comes from signs made before."""
-        return weight if self.method == "det_sign" else self._quantize(F, weight)
+        return weight if self.method == "det_sign" else self.quantize(F, weight)
 
     def _finish(self, F, out, weight, per_channel):
         """Quantize the gradient that comes back to the product, and scale the product."""
@@ -93,8 +96,6 @@ class QDense(_BinaryLayer, gluon_nn.Dense):
     ----------
     units : int
         Number of outputs.
-    bits : int, optional
-        Bits of the weights, 1..32. Default: the configuration's, which is 1.
     activation : None
     use_bias : False
         A binary layer has neither activation nor bias.
@@ -105,7 +106,9 @@ class QDense(_BinaryLayer, gluon_nn.Dense):
     bias_initializer : str or Initializer, default 'zeros'
         Without effect.
     in_units : int, default 0
-        Number of inputs; 0: found at the first call.
+        Number of inputs; 0: found at the first call. The parameters so far are Gluon's, in Gluon's order.
+    bits : int, optional
+        Bits of the weights, 1..32. Default: the configuration's, which is 1.
     bits_a : int, optional
         Bits of the input. With 1, a 1-bit layer expects -1 and +1 from a QActivation, and takes the sign of whatever
         else it gets; BMXNet v2 multiplied that as it is, which ``bits_a=32`` does. Default: the configuration's, 1.
@@ -144,8 +147,6 @@ class QDense(_BinaryLayer, gluon_nn.Dense):
     def __init__(
         self,
         units: int,
-        *,
-        bits: int | None = None,
         activation: None = None,
         use_bias: bool = False,
         flatten: bool = True,
@@ -153,6 +154,8 @@ class QDense(_BinaryLayer, gluon_nn.Dense):
         weight_initializer: Any = None,
         bias_initializer: Any = "zeros",
         in_units: int = 0,
+        *,
+        bits: int | None = None,
         bits_a: int | None = None,
         no_offset: bool = False,
         apply_scaling: bool | str = False,
@@ -182,7 +185,7 @@ class QDense(_BinaryLayer, gluon_nn.Dense):
             attributes = {"no_offset": self._no_offset, "true_gradient": True, **self._gradient_type, **(window or {})}
             out = operator(F, "QFullyConnected")(x, self._signs(F, weight), **attributes, **shape)
         else:
-            out = F.FullyConnected(x, self._quantize(F, weight), name="fwd", **shape)
+            out = F.FullyConnected(x, self.quantize(F, weight), name="fwd", **shape)
             if not self._no_offset:
                 out = _add_offset(F, out, weight)
         return self._finish(F, out, weight, per_channel=(-1,))
@@ -236,7 +239,7 @@ class _QConv(_BinaryLayer):
             channels,
             _sizes("kernel_size", kernel_size, dims),
             _sizes("strides", strides, dims),
-            _sizes("padding", padding, dims, least=0),
+            0,
             _sizes("dilation", dilation, dims),
             groups,
             self._layout,
@@ -247,22 +250,27 @@ class _QConv(_BinaryLayer):
             params=params,
         )
         self._configure(bits, bits_a, quantization, no_offset, apply_scaling, grad_bit, grad_dtype)
+        self._pre_padding = _sizes("padding", padding, dims, least=0)  # v2's name; Gluon's own padding stays 0
         self._pad_value = pad_value
 
     def hybrid_forward(self, F: ModuleType, x: Array, weight: Array, window: dict | None = None) -> Array:
         """Convolve ``x`` with the quantized weights; with the window of a QActivation, in its place too."""
         if self._binary:
             attributes = {"pad_value": self._pad_value, "no_offset": self._no_offset, "true_gradient": True}
-            attributes.update(self._gradient_type, **(window or {}))
-            out = operator(F, "QConvolution")(x, self._signs(F, weight), **attributes, **self._kwargs)
+            attributes.update(self._kwargs, pad=self._pre_padding, **self._gradient_type, **(window or {}))
+            out = operator(F, "QConvolution")(x, self._signs(F, weight), **attributes)
         else:
-            attributes = dict(self._kwargs)
+            attributes = dict(self._kwargs, pad=self._pre_padding)
             if self._pad_value:
                 x = pad_spatial(F, x, attributes.pop("pad"), self._pad_value)
-            out = F.Convolution(x, self._quantize(F, weight), name="fwd", **attributes)
+            out = F.Convolution(x, self.quantize(F, weight), name="fwd", **attributes)
             if self.bits == 1 and not self._no_offset:
                 out = _add_offset(F, out, weight)
         return self._finish(F, out, weight, per_channel=(1, -1) + (1,) * len(self._kwargs["kernel"]))
+
+    def __repr__(self):
+        text, padding = super().__repr__(), self._pre_padding
+        return re.sub(r"(stride=\([^)]*\))", rf"\1, padding={padding}", text) if any(padding) else text
 
     def _alias(self):
         return "qconv"

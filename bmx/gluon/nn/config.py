@@ -120,12 +120,19 @@ class BinaryLayerConfig:
         """Return all values by name."""
         return dict(vars(self))
 
-    def set_values(self, **values: Any) -> None:
+    def set_values(self, assure_consistency: bool = True, **values: Any) -> None:
         """Change some values; None leaves a value as it is.
 
         A method that does not exist for its number of bits gives way to the default method for that number, as in
         BMXNet v2, where scripts pass on 'det_sign' together with any ``--bits``. Only 'twn' is refused for other than 2
         bits: who asks for ternary weights shall not get others.
+
+        Parameters
+        ----------
+        assure_consistency : bool, default True
+            False keeps methods that do not exist for their number of bits. Layers take the default method then.
+        **values
+            The parameters of this class.
 
         Raises
         ------
@@ -140,8 +147,9 @@ class BinaryLayerConfig:
         _check(new)
         if values.get("weight_quantization") == "twn" and new["bits"] != 2:
             raise Error(f"weight_quantization='twn' with bits={new['bits']}: ternary weights have bits=2")
-        new["activation"] = _fitting(new["activation"], activation_methods(new["bits_a"]))
-        new["weight_quantization"] = _fitting(new["weight_quantization"], weight_methods(new["bits"]))
+        if assure_consistency:
+            new["activation"] = _fitting(new["activation"], activation_methods(new["bits_a"]))
+            new["weight_quantization"] = _fitting(new["weight_quantization"], weight_methods(new["bits"]))
         vars(self).update(new)
 
     def gradient_type(self, grad_dtype: str | None = None) -> dict[str, str]:
@@ -172,6 +180,19 @@ class BinaryLayerConfig:
         bits = self.bits if bits is None else bits
         return bits, _choose("weight", bits, method, self.weight_quantization, weight_methods(bits))
 
+    def get_quantization_function(self, bits: int | None = None, method: str | None = None) -> Quantizer:
+        """Return the function of (F, x) of a method, whether it is one for activations or for weights.
+
+        Raises
+        ------
+        bmx.Error
+            If there is no such method, or it needs ``bits`` and they are not 1..32.
+        """
+        _check_method("method", method)
+        if method in _K_BIT_METHODS:
+            quantization.levels(bits)
+        return quantizer(bits, method)
+
     def get_activation_function(self, bits: int | None = None, method: str | None = None) -> Quantizer:
         """Return the function of (F, x) that quantizes activations. Raises as :meth:`activation_method`."""
         return quantizer(*self.activation_method(bits, method))
@@ -186,11 +207,15 @@ def _check(values):
         quantization.levels(values[name])
     check_threshold("grad_cancel", values["grad_cancel"])
     for name in ("activation", "weight_quantization"):
-        known = (*_METHODS, *_K_BIT_METHODS)
-        if values[name] not in known:
-            raise Error(f"{name}={values[name]!r}: there is no such method; there are {', '.join(known)}")
+        _check_method(name, values[name])
     for name, allowed in (("approximation", _APPROXIMATIONS), ("grad_dtype", _GRADIENT_TYPES)):
         _check_name(name, values[name], allowed)
+
+
+def _check_method(name, method):
+    known = (*_METHODS, *_K_BIT_METHODS)
+    if method not in known:
+        raise Error(f"{name}={method!r}: there is no such method; there are {', '.join(known)}")
 
 
 def _check_name(name, value, allowed):
@@ -227,7 +252,7 @@ class set_binary_layer_config:
     Parameters
     ----------
     **values
-        :class:`BinaryLayerConfig`'s parameters; None leaves a value as it is.
+        Those of :meth:`BinaryLayerConfig.set_values`; None leaves a value as it is.
 
     Raises
     ------
@@ -255,4 +280,4 @@ class set_binary_layer_config:
         return self
 
     def __exit__(self, *exception):
-        binary_layer_config.set_values(**self._before.pop())
+        binary_layer_config.set_values(assure_consistency=False, **self._before.pop())
