@@ -144,9 +144,9 @@ def compile(net: mx.gluon.HybridBlock, x: Any, int8: str = "off", verify: bool =
     ----------
     net : mxnet.gluon.HybridBlock
         With the parameters that it shall have.
-    x : NDArray, ndarray, mapping of str to these, or tuple of int
+    x : NDArray, ndarray, tuple of int, or a tuple, list or mapping of these
         A batch of samples like those that the network was trained on, for int8 and for the comparison; or the shape of
-        one sample.
+        one sample. Several inputs in a tuple, as in a call of the network; or by name, in the order of the call.
     int8 : {'off', 'first-last', 'all'}
         Which of the layers that stay float become int8.
     verify : bool
@@ -155,8 +155,8 @@ def compile(net: mx.gluon.HybridBlock, x: Any, int8: str = "off", verify: bool =
     Returns
     -------
     mxnet.gluon.SymbolBlock
-        For batches of any size, on the CPU. It has no gradients. ``report`` says what became of each layer and how the
-        outputs compare; ``export`` writes symbol and parameters.
+        For batches of any size, on the CPU, with the inputs of `x` in their order. It has no gradients. ``report`` says
+        what became of each layer and how the outputs compare; ``export`` writes symbol and parameters.
 
     Raises
     ------

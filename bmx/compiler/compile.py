@@ -19,7 +19,7 @@ from .compile_report import CompileReport, report_layers
 from .ir import Graph
 from .passes import finish, optimize
 from .reader import Network, open_block, open_checkpoint
-from .samples import Data, as_arrays, batches, check_labels, named, shape_of
+from .samples import Data, as_arrays, batches, check_labels, inputs_of, named, shape_of
 
 __all__ = ["Compiled", "compile_block", "compile_checkpoint", "compile_network", "compile_symbol"]
 
@@ -164,15 +164,16 @@ def compile_symbol(
     return compile_network(Network(symbol, args, aux, data_shape, name), **options)
 
 
-def compile_block(net: mx.gluon.HybridBlock, x: Union[Data, Sequence[int]], **options: Any) -> Compiled:
+def compile_block(net: mx.gluon.HybridBlock, x: Any, **options: Any) -> Compiled:
     """Compile a Gluon network.
 
     Parameters
     ----------
     net : mxnet.gluon.HybridBlock
         With the parameters that it shall have; it must have been called once.
-    x : ndarray, NDArray, mapping of str to these, or a tuple of int
-        A batch of samples; they are also the `data` of the options. Or the shape of one sample.
+    x : ndarray, NDArray, tuple of int, or a mapping, tuple or list of these
+        A batch of samples; they are also the `data` of the options. Or the shape of one sample. Several inputs by name,
+        or in a tuple or list as in a call of the network: then their names are data0, data1, ...
     **options
         As `compile_checkpoint`'s: int8, labels, verify.
 
@@ -185,15 +186,10 @@ def compile_block(net: mx.gluon.HybridBlock, x: Union[Data, Sequence[int]], **op
     bmx.Error
         As `compile_checkpoint`, or if parameters are not initialized.
     """
-    if isinstance(x, (tuple, list)):
-        if not all(isinstance(size, (int, np.integer)) for size in x):
-            raise Error("x is a list of other things than sizes; give the samples of several inputs by name, as a dict")
-        return compile_network(open_block(net, tuple(x)), **options)
-    if x is None:
-        raise Error("x is None; it must be a batch of samples, or the shape of one sample")
-    arrays = as_arrays(x)
-    shape = shape_of(arrays)
-    return compile_network(open_block(net, shape), data=arrays, **options)
+    given, call = inputs_of(x)
+    if any(isinstance(part, tuple) for part in given.values()):
+        return compile_network(open_block(net, given, call=call), **options)
+    return compile_network(open_block(net, shape_of(given), call=call), data=given, **options)
 
 
 def compile_network(

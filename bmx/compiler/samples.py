@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy as np
@@ -13,11 +13,49 @@ from ..files import check_classes
 from .ir import Graph
 from .reader import Network
 
-__all__ = ["Data", "as_arrays", "batches", "check_labels", "named", "shape_of"]
+__all__ = ["Data", "as_arrays", "batches", "check_labels", "inputs_of", "named", "shape_of"]
 
 Data = Union[np.ndarray, mx.nd.NDArray, Mapping[str, Any]]
 
 _BATCH = 16  # samples that MXNet computes at once
+
+
+def inputs_of(x: Any) -> Tuple[Any, List[Any]]:
+    """What a Gluon network is called with: samples or shapes of one sample by name, and the names as they are nested.
+
+    Several inputs are a dict, or a tuple or list as in a call of the network: then they are data0, data1, ..., as
+    Gluon's export calls them. A tuple or list of integers is the shape of one.
+
+    Raises
+    ------
+    bmx.Error
+        If there are none, or samples of some inputs and shapes of others.
+    """
+    given: Dict[str, Any] = {}
+
+    def name_all(part: Any) -> Any:
+        if isinstance(part, (tuple, list)) and not _is_shape(part):
+            return [name_all(each) for each in part]
+        given[f"data{len(given)}"] = part
+        return f"data{len(given) - 1}"
+
+    if isinstance(x, Mapping):
+        given, call = dict(x), list(x)
+    else:
+        call = name_all(x)
+        call = call if isinstance(call, list) else [call]
+    if not given or x is None:
+        raise Error(f"x is {x!r}; it must be a batch of samples or the shape of one sample, several inputs in a tuple")
+    if len(given) == 1 and not isinstance(x, Mapping):
+        given, call = {"data": given["data0"]}, ["data"]
+    shapes = [_is_shape(part) for part in given.values()]
+    if any(shapes) and not all(shapes):
+        raise Error("x has samples of some inputs and shapes of others; give the same of all")
+    return ({name: tuple(shape) for name, shape in given.items()} if all(shapes) else as_arrays(given)), call
+
+
+def _is_shape(part: Any) -> bool:
+    return isinstance(part, (tuple, list)) and bool(part) and all(isinstance(n, (int, np.integer)) for n in part)
 
 
 def as_arrays(data: Optional[Data]) -> Any:

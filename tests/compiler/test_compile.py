@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from random_networks import arrays_for, difference, fill, network_of, random_numbers, samples_for
 
+import bmx
 from bmx import Error, program
 from bmx.compiler import compare
 from bmx.compiler.compile import compile_block, compile_checkpoint, compile_network, compile_symbol
@@ -224,7 +225,10 @@ def test_a_long_chain_of_operations_is_compiled():
         (None, "x is None; it must be a batch of samples"),
         ("abc", "samples are not an array of real numbers: they are of type <U3"),
         (np.array([[None]]), "samples are not an array of real numbers: they are of type object"),
-        ([mx.nd.ones((2, 3)), mx.nd.ones((2, 3))], "give the samples of several inputs by name"),
+        ([mx.nd.ones((2, 3)), mx.nd.ones((2, 3))], "cannot be called with 2 symbols (data0, data1): "),
+        ([mx.nd.ones((2, 3)), (3,)], "samples of some inputs and shapes of others"),
+        ((), "x is (); it must be a batch of samples or the shape of one sample"),
+        ([1.5, 2.5], "samples have the shape (); it must be a batch"),
         ({"data": None}, "samples are not an array of real numbers"),
     ],
 )
@@ -233,6 +237,43 @@ def test_what_is_no_sample_of_a_block_is_an_error(given, message):
     net.initialize()
     with pytest.raises(Error, match=re.escape(message)):
         compile_block(net, given)
+
+
+class Difference(mx.gluon.HybridBlock):
+    """The second input is the first one in its graph."""
+
+    def hybrid_forward(self, F, a, b, *more):
+        others = [each for part in more for each in (part if isinstance(part, list) else [part])]
+        return sum(others, F.tanh(b) - a * 2)
+
+
+A, B, C = (np.random.RandomState(seed).normal(size=(2, 5)).astype(np.float32) for seed in range(3))
+
+
+@pytest.mark.parametrize(
+    "given, wanted",
+    [
+        ((A, B), np.tanh(B) - 2 * A),
+        ([mx.nd.array(A), mx.nd.array(B)], np.tanh(B) - 2 * A),
+        (((5,), (5,)), np.tanh(B) - 2 * A),
+        ([[5], [5]], np.tanh(B) - 2 * A),
+        ({"first": A, "second": B}, np.tanh(B) - 2 * A),
+        ({"second": (5,), "first": (5,)}, np.tanh(B) - 2 * A),
+        ((A, B, C), np.tanh(B) - 2 * A + C),
+        ((A, B, [C, A]), np.tanh(B) - A + C),
+    ],
+)
+def test_several_inputs_are_given_as_in_a_call(given, wanted):
+    compiled = bmx.compile(Difference(), given)
+    inputs = [mx.nd.array(array) for array in (A, B, C, A)][: len(compiled.report.verification.samples.split(", "))]
+    np.testing.assert_allclose(compiled(*inputs).asnumpy(), wanted, atol=1e-6)
+
+
+def test_a_list_of_one_input_is_one_input():
+    net = mx.gluon.nn.Dense(2, in_units=5)
+    net.initialize()
+    for given in ([A], (A,), [(5,)], [5]):
+        assert compile_block(net, given).program.inputs == [program.Port("data", (5,))]
 
 
 def test_a_block_with_nested_outputs_has_them_one_after_the_other():

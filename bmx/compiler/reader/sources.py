@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Iterator, Optional
+from typing import Any, Iterator, List, Optional
 
 import mxnet as mx
 
@@ -66,7 +66,14 @@ def _flat(outputs: Any) -> Iterator[mx.sym.Symbol]:
         raise Error(f"the network gives a {type(outputs).__name__}, which the compiler cannot trace")
 
 
-def open_block(net: mx.gluon.HybridBlock, data_shape: Shapes, name: Optional[str] = None) -> Network:
+def _variables(names: Any) -> Any:
+    """A variable of each name, nested as the names are."""
+    return mx.sym.var(names) if isinstance(names, str) else [_variables(part) for part in names]
+
+
+def open_block(
+    net: mx.gluon.HybridBlock, data_shape: Shapes, name: Optional[str] = None, call: Optional[List[Any]] = None
+) -> Network:
     """Trace a Gluon network, with the parameters that it has now.
 
     Parameters
@@ -74,19 +81,24 @@ def open_block(net: mx.gluon.HybridBlock, data_shape: Shapes, name: Optional[str
     net : mxnet.gluon.HybridBlock
         With initialized parameters, whose shapes are known: it must have been called once.
     data_shape : sequence of int, or mapping of str to that
-        Shape of one sample, without the batch. With names, the network is called with inputs of these, in their order.
+        Shape of one sample, without the batch.
+    call : list of str or of lists, optional
+        What the network is called with, by the names of the inputs. Default: the names of `data_shape`, in their order.
 
     Raises
     ------
     bmx.Error
-        If it is no HybridBlock, or parameters are not initialized.
+        If it is no HybridBlock, cannot be called with so many symbols, or parameters are not initialized.
     """
     name = name or getattr(net, "name", "") or type(net).__name__.lower()
     if not isinstance(net, mx.gluon.HybridBlock):
         raise Error(f"{type(net).__name__} is not a HybridBlock of Gluon, which the compiler could trace")
     names = list(data_shape) if isinstance(data_shape, dict) else ["data"]
-    with path("operators"):
-        traced = net(*map(mx.sym.var, names))
+    try:
+        with path("operators"):
+            traced = net(*_variables(names if call is None else call))
+    except (AssertionError, AttributeError, TypeError, ValueError) as error:  # the network's own code
+        raise Error(f"{name}: it cannot be called with {len(names)} symbols ({', '.join(names)}): {error}") from error
     symbol = traced if isinstance(traced, mx.sym.Symbol) else mx.sym.Group(list(_flat(traced)))
     arrays = {}
     for parameter in net.collect_params().values():
