@@ -7,9 +7,9 @@ The optimizers are registered in MXNet by their names in small letters: 'radam',
     trainer = gluon.Trainer(net.collect_params(), BinaryOptimizer('sgd', {'momentum': 0.9}, clip=1))
 """
 
-from .binary import BinaryOptimizer
+from .binary import BinaryOptimizer, has_one_bit
 from .bop import Bop
 from .flip_ratio import FlipRatio, Flips
 from .radam import RAdam
 
-__all__ = ["BinaryOptimizer", "Bop", "FlipRatio", "Flips", "RAdam"]
+__all__ = ["BinaryOptimizer", "Bop", "FlipRatio", "Flips", "RAdam", "has_one_bit"]

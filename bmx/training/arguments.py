@@ -97,9 +97,15 @@ def _add_what(group: Any) -> None:
 def _add_how(group: Any) -> None:
     add = group.add_argument
     add("--epochs", type=int, default=20, metavar="N", help="number of the last epoch")
+    add("--stages", type=int, default=1, choices=(1, 2), help="2: half of the epochs with float weights and "
+        "activations of --bits-a, then, from these, the others with weights of --bits and no weight decay")  # fmt: skip
+    add("--stage-epochs", type=int, metavar="N", help="of the first of two stages (default: half of --epochs)")
     add("--batch-size", type=int, default=100, metavar="N", help="images of a step, for each worker")
     add("--optimizer", default="adam", metavar="NAME", help="adam, radam, sgd, another one of MXNet's, or "
         "bop, with adam for what has more than 1 bit")  # fmt: skip
+    add("--binary-optimizer", metavar="NAME", help="of the 1-bit weights (default: as --optimizer)")
+    add("--binary-lr", type=float, metavar="LR", help="of the 1-bit weights, with the same schedule (default: --lr)")
+    add("--binary-wd", type=float, metavar="WD", help="of the 1-bit weights (default: 0, not --wd)")
     add("--clip-weights", type=float, metavar="C", help="clip the 1-bit weights to -C..C after each step")
     add("--bop-gamma", type=float, metavar="G", help="of bop: weight of a gradient in their mean (default: 1e-4)")
     add("--bop-threshold", type=float, metavar="T", help="of bop: from which mean on a weight flips (default: 1e-8)")
@@ -125,6 +131,7 @@ def _add_how(group: Any) -> None:
 def _add_run(group: Any) -> None:
     add = group.add_argument
     add("--prefix", help="of the files written (default: runs/DATASET-MODEL-BITSbit)")
+    add("--start", metavar="PREFIX-NNNN.params", help="begin with the parameters of a checkpoint of the same network")
     add("--resume", action="store_true", help="go on from the checkpoint of the same prefix")
     add("--overwrite", action="store_true", help="take the place of an earlier run with the same prefix")
     add("--tensorboard", metavar="DIR", help="write curves for TensorBoard there; needs tensorboardX")
@@ -178,12 +185,8 @@ def check(args: argparse.Namespace) -> None:
         raise Error(f"no data set {args.dataset!r}; there are {', '.join(DATASETS)}")
     if args.dataset == "imagenet" and (args.limit or args.small_epochs):
         raise Error("--limit and --small-epochs are for data sets in memory, not for imagenet")
-    known = sorted(set(mx.optimizer.Optimizer.opt_registry) - HIDDEN)
-    if args.optimizer.lower() not in known:
-        raise Error(f"no optimizer {args.optimizer!r}; there are {', '.join(known)}")
-    for name in ("bop_gamma", "bop_threshold"):
-        if getattr(args, name) is not None and args.optimizer.lower() != "bop":
-            raise Error(f"--{name.replace('_', '-')} is for --optimizer bop, not for {args.optimizer}")
+    _check_optimizers(args)
+    _check_stages(args)
     if args.resume and args.overwrite:
         raise Error("--resume goes on with an earlier run, --overwrite takes its place; give one of them")
     if args.gpus and mx.context.num_gpus() <= max(args.gpus):
@@ -197,8 +200,8 @@ def check(args: argparse.Namespace) -> None:
 def _check_numbers(args: argparse.Namespace) -> None:
     for name, least, allowed in (
         *((name, 1, "1 or more") for name in ("epochs", "batch_size", "limit", "threads", "classes", "image_size")),
-        *((name, 0, "0 or more") for name in ("wd", "mixup", "small_epochs", "warmup_epochs")),
-        *((name, sys.float_info.min, "more than 0") for name in ("lr", "lr_factor", "temperature")),
+        *((name, 0, "0 or more") for name in ("wd", "binary_wd", "mixup", "small_epochs", "warmup_epochs")),
+        *((name, sys.float_info.min, "more than 0") for name in ("lr", "binary_lr", "lr_factor", "temperature")),
     ):
         value = getattr(args, name)
         if value is not None and not least <= value < math.inf:
@@ -210,6 +213,42 @@ def _check_numbers(args: argparse.Namespace) -> None:
     for step in args.lr_steps:
         if not 0 < step < args.epochs:
             raise Error(f"--lr-steps has {step:g}; allowed in a run of {args.epochs} epochs: between 0 and that")
+
+
+def _check_optimizers(args: argparse.Namespace) -> None:
+    known = sorted(set(mx.optimizer.Optimizer.opt_registry) - HIDDEN)
+    for name in filter(None, (args.optimizer, args.binary_optimizer)):
+        if name.lower() not in known:
+            raise Error(f"no optimizer {name!r}; there are {', '.join(known)}")
+    if args.optimizer.lower() == "bop" and args.binary_optimizer is not None:
+        raise Error("--optimizer bop has bop for the 1-bit weights and adam for the others: no --binary-optimizer")
+    bop = "bop" in (args.optimizer.lower(), (args.binary_optimizer or "").lower())
+    for name in ("bop_gamma", "bop_threshold"):
+        if getattr(args, name) is not None and not bop:
+            raise Error(f"--{name.replace('_', '-')} is for --optimizer bop, not for {args.optimizer}")
+    for name in ("binary_optimizer", "binary_lr", "binary_wd"):
+        if getattr(args, name) is not None and args.bits != 1:
+            raise Error(f"--{name.replace('_', '-')} is for 1-bit weights; these have {args.bits} bits")
+        if getattr(args, name) is not None and bop and name != "binary_optimizer":
+            raise Error(f"--{name.replace('_', '-')}: bop has neither a learning rate nor weight decay")
+
+
+def _check_stages(args: argparse.Namespace) -> None:
+    if args.stages == 1:
+        if args.stage_epochs is not None:
+            raise Error("--stage-epochs is for --stages 2")
+        return
+    if args.bits == 32:
+        raise Error("--stages 2 makes float weights low-bit ones; with --bits 32 there is nothing for the second stage")
+    if args.start is not None or args.dry_run:
+        raise Error(f"{'--start' if args.start else '--dry-run'} is for one stage, not for --stages 2")
+    if args.stage_epochs is None:
+        args.stage_epochs = args.epochs // 2
+    if not 0 < args.stage_epochs < args.epochs:
+        raise Error(
+            f"--stage-epochs is {args.stage_epochs}; allowed with --stages 2 and {args.epochs} epochs in all: 1 to "
+            f"{args.epochs - 1}"
+        )
 
 
 def _check_layers(args: argparse.Namespace) -> None:

@@ -16,7 +16,7 @@ from .. import models
 from ..errors import Error
 from ..gluon import nn
 from ..network_summary import summary
-from ..optimizer import BinaryOptimizer, FlipRatio
+from ..optimizer import BinaryOptimizer, FlipRatio, has_one_bit
 from .arguments import DATASETS, check, parser
 from .augment import augmentation
 from .checkpoint import Checkpoint, best_epoch
@@ -26,6 +26,7 @@ from .imagenet import RecordBatches, count_classes, imagenet
 from .objective import Objective, teacher
 from .plot import plot_curves
 from .schedule import learning_rates
+from .stages import begin_with, hand_over, stages
 from .workers import Workers
 
 
@@ -66,14 +67,14 @@ def main(text: str, arguments: Optional[List[str]] = None, **defaults: Any) -> i
 
 
 def _say_how_to_go_on(args: argparse.Namespace, workers: Optional[Workers]) -> None:
-    if os.path.exists(Checkpoint(args.prefix).resume_file):
+    if any(os.path.exists(Checkpoint(stage.prefix).resume_file) for stage in stages(args)):
         again = shlex.join([arg for arg in sys.argv if arg not in ("--resume", "--overwrite")])
         launch = f"bmx launch -n {workers.count} -s ... -- " if workers and workers.distributed else ""
         print(f"go on with: {launch}python {again} --resume", file=sys.stderr)
 
 
 def run(args: argparse.Namespace, workers: Workers) -> History:
-    """Train as the checked arguments say; return the history.
+    """Train as the checked arguments say, in one stage or in two; return the history of the last one.
 
     Raises
     ------
@@ -82,6 +83,15 @@ def run(args: argparse.Namespace, workers: Workers) -> History:
     KeyboardInterrupt, SystemExit
         On Ctrl-C and SIGTERM, see :func:`bmx.training.fit`.
     """
+    history: History = []
+    for stage in stages(args):
+        if args.stages > 1 and workers.rank == 0:
+            say(f"stage {2 if hasattr(stage, 'first_stage') else 1} of {args.stages}, {stage.epochs} epochs")
+        history = _run_stage(stage, workers)
+    return history
+
+
+def _run_stage(args: argparse.Namespace, workers: Workers) -> History:
     log = say if workers.rank == 0 else (lambda line: None)
     contexts = [mx.gpu(number) for number in args.gpus] or [mx.cpu()]
     classes = DATASETS[args.dataset].classes or args.classes
@@ -93,6 +103,8 @@ def run(args: argparse.Namespace, workers: Workers) -> History:
     if classes is None:
         classes = args.classes
         net = _network(args, classes, contexts)
+    if not args.resume:
+        _begin(net, args, next(iter(test.epoch(0)))[0], classes, contexts)
     objective = Objective(
         classes,
         args.label_smoothing,
@@ -136,6 +148,28 @@ def run(args: argparse.Namespace, workers: Workers) -> History:
     )
 
 
+def _begin(
+    net: mx.gluon.HybridBlock, args: argparse.Namespace, images: mx.nd.NDArray, classes: int, contexts: List[mx.Context]
+) -> None:
+    """Give the network its first parameters, where they come from a file."""
+    first_stage = getattr(args, "first_stage", None)
+    if first_stage is None and args.start is None:
+        return
+
+    def know_shapes(network: mx.gluon.HybridBlock) -> None:
+        for context in contexts:
+            network(images.as_in_context(context))
+
+    know_shapes(net)
+    if first_stage is None:
+        begin_with(net, args.start)
+    else:
+        before = _network(first_stage, classes, contexts)
+        know_shapes(before)
+        begin_with(before, Checkpoint(first_stage.prefix).params_file(first_stage.epochs))
+        hand_over(before, net)
+
+
 def _network(args: argparse.Namespace, classes: int, contexts: List[mx.Context]) -> mx.gluon.HybridBlock:
     mx.random.seed(args.seed)
     options = {"bits": args.bits, "bits_a": args.bits_a, "classes": classes}
@@ -159,6 +193,10 @@ def _network(args: argparse.Namespace, classes: int, contexts: List[mx.Context])
             net = models.get_model(args.model, **options)  # a network for small images, or for large ones only
     net.initialize(mx.init.Xavier(), ctx=contexts)
     net.hybridize(static_alloc=True)
+    if args.binary_wd is not None:  # layers of few bits leave weight decay out, unless it is asked for
+        for parameter in net.collect_params().values():
+            if has_one_bit(parameter):
+                parameter.wd_mult = 1.0
     return net
 
 
@@ -217,19 +255,27 @@ def _limit_batch_size(args: argparse.Namespace, images: int, workers: Workers, l
 def _optimizer(args: argparse.Namespace, batches: int, workers: Workers) -> mx.optimizer.Optimizer:
     if workers.asynchronous:
         batches *= workers.count  # a server counts the steps of all
-    schedule = learning_rates(
-        args.lr_schedule, args.lr, args.epochs, batches, args.warmup_epochs, args.lr_steps, args.lr_factor
-    )
-    options = {"learning_rate": args.lr, "lr_scheduler": schedule, "wd": args.wd}
-    if args.optimizer.lower() in ("sgd", "nag", "signum", "lars"):
-        options["momentum"] = args.momentum
-    if args.optimizer.lower() == "bop":
-        of_bop = {"gamma": args.bop_gamma, "threshold": args.bop_threshold}
-        of_bop = {name: value for name, value in of_bop.items() if value is not None}
-        return BinaryOptimizer("adam", options, "bop", of_bop, clip=args.clip_weights)
+
+    def options(name: str, rate: float, decay: float) -> Dict[str, Any]:
+        if name == "bop":
+            of_bop = {"gamma": args.bop_gamma, "threshold": args.bop_threshold}
+            return {option: value for option, value in of_bop.items() if value is not None}
+        schedule = learning_rates(
+            args.lr_schedule, rate, args.epochs, batches, args.warmup_epochs, args.lr_steps, args.lr_factor
+        )
+        momentum = {"momentum": args.momentum} if name in ("sgd", "nag", "signum", "lars") else {}
+        return {"learning_rate": rate, "lr_scheduler": schedule, "wd": decay, **momentum}
+
+    others, binary = args.optimizer.lower(), (args.binary_optimizer or args.optimizer).lower()
+    others = "adam" if others == "bop" else others
+    of_others = options(others, args.lr, args.wd)
+    if binary == "bop" or (args.binary_optimizer, args.binary_lr, args.binary_wd) != (None, None, None):
+        rate, decay = args.binary_lr or args.lr, args.binary_wd or 0.0
+        of_binary = options(binary, rate, decay)
+        return BinaryOptimizer(others, of_others, binary, of_binary, clip=args.clip_weights)
     if args.clip_weights is not None:
-        return BinaryOptimizer(args.optimizer, options, clip=args.clip_weights)
-    return mx.optimizer.create(args.optimizer, **options)
+        return BinaryOptimizer(others, of_others, clip=args.clip_weights)
+    return mx.optimizer.create(others, **of_others)
 
 
 def _settings(args: argparse.Namespace, train: Any, test: Any, workers: Workers) -> Dict[str, Any]:
@@ -242,9 +288,12 @@ def _settings(args: argparse.Namespace, train: Any, test: Any, workers: Workers)
         *("grad_bit", "grad_dtype", "no_thumbnail", "dataset", "shape", "batch_size", "limit", "lr", "lr_schedule"),
         *("lr_steps", "lr_factor", "warmup_epochs", "momentum", "wd", "augmentation", "small_epochs", "mixup"),
         *("label_smoothing", "teacher", "temperature", "teacher_weight", "kv_store", "gradient_compression"),
-        *("threshold", "clip_weights", "bop_gamma", "bop_threshold"),
+        *("threshold", "clip_weights", "bop_gamma", "bop_threshold", "binary_optimizer", "binary_lr", "binary_wd"),
+        "start",
     )
     settings = {name.replace("_", " "): getattr(args, name) for name in names}
+    if hasattr(args, "first_stage"):
+        settings["start"] = f"first stage, {args.first_stage.epochs} epochs"
     if args.dataset == "imagenet":
         settings.update({"classes": args.classes, "image size": args.image_size})
     if hasattr(train, "classes"):  # which label is which
