@@ -21,7 +21,7 @@ import mxnet as mx
 from .packed_words import is_packed
 
 _SUFFIX = "_guard"
-_WITHOUT_GRADIENT = ("moving_mean", "moving_var", "mode")
+_WITHOUT_GRADIENT = ("moving_mean", "moving_var", "mode", "tau")
 
 
 def is_variable(symbol: mx.sym.Symbol) -> bool:

@@ -27,7 +27,7 @@ from .gluon.nn import path
 __all__ = ["Layer", "Summary", "summary"]
 
 _Q_OPERATORS = ("QConvolution", "QConvolution_v1", "QFullyConnected")
-_NAMES = {"bmx_BatchNorm": "BatchNorm", "bmx_RPReLU": "RPReLU", "bmx_Shift": "Shift"}
+_NAMES = {"bmx_BatchNorm": "BatchNorm", "bmx_RPReLU": "RPReLU", "bmx_Scale": "Scale", "bmx_Shift": "Shift"}
 _PRODUCTS = (*_Q_OPERATORS, "Convolution", "Convolution_v1", "Deconvolution", "FullyConnected")
 
 # Layers without parameters that have a row; what only changes shapes or does arithmetic for other layers has none.

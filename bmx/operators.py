@@ -221,6 +221,36 @@ _DOCUMENTATION["bmx_Shift"] = (
         float32 (channels,). Created if not given.
 """,
 )
+_DOCUMENTATION["bmx_Scale"] = (
+    "data, scale",
+    """Multiplies each channel by a number: learned scales of filters.
+
+    Equal to ``broadcast_mul`` with a scale of (1, channels, 1, ...), and faster on the CPU, backward above all.
+
+    Parameters
+    ----------
+    data : {array}
+        float32 (batch, channels, ...).
+    scale : {array}
+        float32 (channels,). Created if not given.
+""",
+)
+_DOCUMENTATION["bmx_ReCU"] = (
+    "weight, tau",
+    """The rectified clamp unit: latent weights on their way to the sign of a 1-bit layer (arXiv:2103.12369).
+
+    With v = (w - mean) / sqrt(variance + 1e-5), the moments those of w's filter, the output is v clamped to -q..q,
+    where q = -mean(abs(v)) log(2 - 2 tau), the mean over all filters. The gradient is for q held fixed.
+
+    Parameters
+    ----------
+    weight : {array}
+        float32 (filters, ...).
+    tau : {array}
+        float32 (1,), more than 0.5 and less than 1: the fraction of weights that is not clamped, if they have a
+        Laplace distribution.
+""",
+)
 _DOCUMENTATION["bmx_RPReLU"] = (
     "data, shift, slope, offset",
     """ReActNet's activation, a PReLU between two shifts of each channel (arXiv:2003.03488).
@@ -238,7 +268,9 @@ _DOCUMENTATION["bmx_RPReLU"] = (
 )
 
 _ATTRIBUTES = {
+    "bmx_ReCU": [],
     "bmx_RPReLU": [],
+    "bmx_Scale": [],
     "bmx_Shift": [],
     "bmx_BatchNorm": ["eps", "momentum", "fix_gamma", "use_global_stats", "axis"],
     "QActivation": ["act_bit", "backward_only", "gradient_cancel_threshold", "estimator"],

@@ -17,6 +17,7 @@ BMXNet: Yang et al., "An Open-Source Binary Neural Network Implementation Based 
 Bi-Real Net: Liu et al., "Enhancing the Performance of 1-bit CNNs With Improved Representational Capability", 2018.
 BNN+: Darabi et al., "BNN+: Improved Binary Network Training", 2018.
 TWN: Li et al., "Ternary Weight Networks", 2016.
+ReCU: Xu et al., "ReCU: Reviving the Dead Weights in Binary Neural Networks", 2021, arXiv:2103.12369.
 
 Gradients are quantized in :mod:`bmx.gradients`.
 """
@@ -43,6 +44,8 @@ __all__ = [
     "levels",
     "quantize_activation",
     "quantize_weight",
+    "rectified_clamp",
+    "recu",
     "relu",
     "round_ste",
     "sign_approx_sign",
@@ -213,6 +216,43 @@ def swish_sign(F: ModuleType, x: Array, beta: float = 5.0) -> Array:
     [-1.  1.  1.]
     """
     return det_sign(F, swish_gradient(F, x, beta))
+
+
+def rectified_clamp(F: ModuleType, w: Array, tau: Array) -> Array:
+    """Standardize each filter and clamp what is far from 0, as the operator ``bmx_ReCU``: ReCU.
+
+    With v = (w - mean)/sqrt(variance + 1e-5), the moments those of w's filter (all axes but the first):
+    y = min(max(v, -q), q), where q = -mean(abs(v))·log(2 - 2·tau), the mean over all of v. That is the quantile ``tau``
+    of a Laplace distribution with this mean. The gradient flows through the moments, not through q.
+
+    Parameters
+    ----------
+    F : module
+    w : NDArray or Symbol
+        (filters, ...).
+    tau : NDArray or Symbol
+        (1,), more than 0.5 and less than 1.
+    """
+    centered = F.broadcast_sub(w, F.mean(w, axis=0, exclude=True, keepdims=True))
+    variance = F.mean(F.square(centered), axis=0, exclude=True, keepdims=True)
+    v = F.broadcast_mul(centered, F.rsqrt(variance + 1e-5)) + F.zeros_like(w)  # which tells a symbol the shape of v
+    limit = F.BlockGrad(F.broadcast_mul(-F.mean(F.abs(v)), F.log(2 - 2 * tau)))
+    return F.broadcast_minimum(F.broadcast_maximum(v, -limit), limit)
+
+
+def recu(F: ModuleType, w: Array, tau: float = 0.85) -> Array:
+    """Take the sign of standardized and clamped weights: y = -1 where w is below the mean of its filter and else +1.
+
+    The gradient is straight through the sign, and :func:`rectified_clamp`'s: weights that are further from their
+    mean than the quantile ``tau`` get none, so that they come back to where signs change. ReCU.
+
+    Examples
+    --------
+    >>> import mxnet as mx
+    >>> print(recu(mx.nd, mx.nd.array([[1, 2, 6]])).asnumpy())
+    [[-1. -1.  1.]]
+    """
+    return det_sign(F, rectified_clamp(F, w, F.full((1,), tau)))
 
 
 # k bits

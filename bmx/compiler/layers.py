@@ -172,7 +172,7 @@ def is_guard(graph: Graph, node: Node) -> bool:
     """Whether a node is one of the copies that bmx puts between a variable and Q operators, for right gradients."""
     if node.op != "_copy" or len(node.inputs) != 1 or not node.inputs[0].node.is_variable:
         return False
-    guarded = (*Q_OPERATORS, "QActivation", "bmx_BatchNorm", "bmx_RPReLU", "bmx_Shift")
+    guarded = (*Q_OPERATORS, "QActivation", "bmx_BatchNorm", "bmx_ReCU", "bmx_RPReLU", "bmx_Scale", "bmx_Shift")
     return all(user is not None and user.op in guarded for user in graph.consumers(node))
 
 

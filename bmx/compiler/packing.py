@@ -203,25 +203,25 @@ def _split_window(graph: Graph, node: Node) -> None:
 
 
 def _use_plain_operators(graph: Graph, node: Node) -> None:
-    """Replace bmx's shift or RPReLU by operators that every MXNet has; the last one takes the node's name."""
+    """Replace bmx's shift, scale or RPReLU by operators that every MXNet has; the last one takes the node's name."""
     made: List[Node] = []
 
     def add(op: str, name: str, attributes: Dict[str, str], *inputs: Entry) -> Entry:
         made.append(Node(op, name, attributes, list(inputs)))
         return Entry(made[-1])
 
-    def shifted(x: Entry, by: Entry, name: str) -> Entry:
+    def broadcast(op: str, x: Entry, by: Entry, name: str) -> Entry:
         ends = {"dim1": "1", "dim2": "-1"}  # the channels to the end and back: there a (channels,) array broadcasts
-        x = add("broadcast_add", f"{name}_sum", {}, add("SwapAxis", f"{name}_last", ends, x), by)
+        x = add(op, f"{name}_channels", {}, add("SwapAxis", f"{name}_last", ends, x), by)
         return add("SwapAxis", name, ends, x)
 
     x, *parameters = node.inputs
-    if node.op == "bmx_Shift":
-        shifted(x, parameters[0], node.name)
-    else:
-        x = shifted(x, parameters[0], f"{node.name}_shift")
+    if node.op == "bmx_RPReLU":
+        x = broadcast("broadcast_add", x, parameters[0], f"{node.name}_shift")
         x = add("LeakyReLU", f"{node.name}_prelu", {"act_type": "prelu"}, x, parameters[1])
-        shifted(x, parameters[2], node.name)
+        broadcast("broadcast_add", x, parameters[2], node.name)
+    else:
+        broadcast("broadcast_add" if node.op == "bmx_Shift" else "broadcast_mul", x, parameters[0], node.name)
     place = graph.nodes.index(node)
     graph.replace(node, Entry(made[-1]))
     graph.nodes[place : place + 1] = made
@@ -240,7 +240,7 @@ def _remove_training_only(graph: Graph) -> None:
             node.op = "BatchNorm"
             del node.inputs[5:]
     for node in list(graph.nodes):
-        if node.op in ("bmx_Shift", "bmx_RPReLU"):
+        if node.op in ("bmx_Shift", "bmx_Scale", "bmx_RPReLU"):
             _use_plain_operators(graph, node)
     used = set()
     pending = [entry.node for entry in graph.heads]

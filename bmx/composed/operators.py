@@ -14,10 +14,21 @@ from ..quantization import (
     levels,
     quantize_activation,
     quantize_weight,
+    rectified_clamp,
     swish_gradient,
 )
 
-__all__ = ["OPERATORS", "fan_in", "pad_spatial", "qactivation", "qconvolution", "qfully_connected", "rprelu", "shift"]
+__all__ = [
+    "OPERATORS",
+    "fan_in",
+    "pad_spatial",
+    "qactivation",
+    "qconvolution",
+    "qfully_connected",
+    "rprelu",
+    "scale",
+    "shift",
+]
 
 _ESTIMATORS = ("ste", "approx_sign", "swish_sign")
 _LAYOUTS = {1: "NCW", 2: "NCHW", 3: "NCDHW"}
@@ -389,6 +400,19 @@ def shift(F: ModuleType, data: Array, shift: Array) -> Array:
     return F.swapaxes(F.broadcast_add(F.swapaxes(data, dim1=1, dim2=-1), shift), dim1=1, dim2=-1)
 
 
+def scale(F: ModuleType, data: Array, scale: Array) -> Array:
+    """Multiply each channel by a number, as the operator ``bmx_Scale``.
+
+    Examples
+    --------
+    >>> import mxnet as mx
+    >>> print(scale(mx.nd, mx.nd.ones((1, 2, 1)), mx.nd.array([1, 2])).asnumpy())
+    [[[1.]
+      [2.]]]
+    """
+    return F.swapaxes(F.broadcast_mul(F.swapaxes(data, dim1=1, dim2=-1), scale), dim1=1, dim2=-1)
+
+
 def rprelu(F: ModuleType, data: Array, before: Array, slope: Array, offset: Array) -> Array:
     """Apply a PReLU between two shifts, as the operator ``bmx_RPReLU``.
 
@@ -405,7 +429,9 @@ def rprelu(F: ModuleType, data: Array, before: Array, slope: Array, offset: Arra
 # The operators' names in MXNet; the older one of BMXNet is the same operator.
 OPERATORS = {
     "bmx_BatchNorm": _batch_norm,
+    "bmx_ReCU": rectified_clamp,
     "bmx_RPReLU": rprelu,
+    "bmx_Scale": scale,
     "bmx_Shift": shift,
     "QActivation": qactivation,
     "QConvolution": qconvolution,

@@ -2,7 +2,7 @@
 #include <cmath>
 
 #include "kernels/batch_norm.h"
-#include "kernels/rprelu.h"
+#include "kernels/channelwise.h"
 #include "test.h"
 
 namespace {

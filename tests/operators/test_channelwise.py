@@ -1,4 +1,4 @@
-"""bmx_Shift and bmx_RPReLU, and the Gluon layers on them, against MXNet's operators and the definition in float64."""
+"""bmx_Shift, bmx_Scale, bmx_RPReLU, and the Gluon layers on them, against MXNet's operators and definitions in float64."""
 
 import mxnet as mx
 import numpy as np
@@ -34,6 +34,10 @@ def shift_by_definition(x, bias, grad):
     return [x + over_channels(bias, x.ndim), grad, channel_sums(grad)]
 
 
+def scale_by_definition(x, scale, grad):
+    return [x * over_channels(scale, x.ndim), grad * over_channels(scale, x.ndim), channel_sums(grad * x)]
+
+
 def rprelu_by_definition(x, shift, slope, offset, grad):
     shift, slope, offset = (over_channels(a, x.ndim) for a in (shift, slope, offset))
     z = x + shift
@@ -50,6 +54,7 @@ def test_equal_their_definitions(shape):
     values = [random.normal(size=shape[1]).astype(np.float32) for _ in range(3)]
     for operator, arrays, definition in (
         (mx.nd.bmx_Shift, [x, values[0]], shift_by_definition),
+        (mx.nd.bmx_Scale, [x, values[0]], scale_by_definition),
         (mx.nd.bmx_RPReLU, [x, *values], rprelu_by_definition),
     ):
         expected = definition(*(a.astype(np.float64) for a in (*arrays, grad)))

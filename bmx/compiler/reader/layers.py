@@ -209,6 +209,12 @@ def shift(call: Call) -> Value:
     return call.builder.affine(call.name, call.value(), bias=call.constant(1, "shift"))
 
 
+@operator("bmx_Scale")
+def scale(call: Call) -> Value:
+    """Each channel multiplied by a number."""
+    return call.builder.affine(call.name, call.value(), scale=call.constant(1, "scale"))
+
+
 @operator("bmx_RPReLU")
 def rprelu(call: Call) -> Value:
     """A PReLU between two shifts."""

@@ -21,6 +21,7 @@ _METHODS = {
     "det_sign": quantization.det_sign,
     "identity": quantization.identity,
     "leaky_clip": quantization.leaky_clip,
+    "recu": quantization.recu,
     "relu": quantization.relu,
     "sign_approx_sign": quantization.sign_approx_sign,
     "swish_sign": quantization.swish_sign,
@@ -43,7 +44,7 @@ def weight_methods(bits: int) -> tuple[str, ...]:
     """Return the methods for weights of ``bits`` bits, the default first."""
     quantization.levels(bits)
     if bits == 1:
-        return ("det_sign", "sign_approx_sign", "swish_sign")
+        return ("det_sign", "sign_approx_sign", "swish_sign", "recu")
     if bits == 2:
         return ("dorefa", "twn")
     return ("identity",) if bits == 32 else ("dorefa",)
@@ -69,8 +70,8 @@ class BinaryLayerConfig:
         1 bit: 'det_sign', 'sign_approx_sign', 'swish_sign' or 'round'; 2..31 bits: 'round' or 'dorefa'; 32 bits:
         'relu', 'identity', 'approx_sign', 'clip' or 'leaky_clip'. Each is a function of :mod:`bmx.quantization`.
     weight_quantization : str, default 'det_sign'
-        1 bit: 'det_sign', 'sign_approx_sign' or 'swish_sign'; 2..31 bits: 'dorefa', for 2 bits also 'twn', which gives
-        ternary weights; 32 bits: 'identity'.
+        1 bit: 'det_sign', 'sign_approx_sign', 'swish_sign' or 'recu'; 2..31 bits: 'dorefa', for 2 bits also 'twn',
+        which gives ternary weights; 32 bits: 'identity'.
     approximation : {'', 'binet', 'xnor'}, default ''
         What :func:`activated_conv` makes: BinaryConvolution, ScaledWeightsBinaryConv or ScaledBinaryConv.
     grad_bit : int, default 32

@@ -73,8 +73,11 @@ def fuses(F: ModuleType) -> bool:
     return F is mx.sym and _current.get()[1] and uses_operators()
 
 
-def operator(F: ModuleType, name: str) -> Callable:
-    """Return what computes an operator of bmx here and now: a function of its inputs and attributes."""
+def operator(F: ModuleType, name: str, node: str = "fwd") -> Callable:
+    """Return what computes an operator of bmx here and now: a function of its inputs and attributes.
+
+    `node` is the name of its node in a traced graph, inside of the layer's scope.
+    """
     if uses_operators():
-        return functools.partial(getattr(F, name), name="fwd")
+        return functools.partial(getattr(F, name), name=node)
     return functools.partial(composed.OPERATORS[name], F)
