@@ -1,4 +1,4 @@
-"""bmx_Shift, bmx_Scale, bmx_RPReLU, and the Gluon layers on them, against MXNet's operators and definitions in float64."""
+"""bmx_Shift, bmx_Scale, bmx_RPReLU and the Gluon layers on them, against MXNet's operators and float64 definitions."""
 
 import mxnet as mx
 import numpy as np
