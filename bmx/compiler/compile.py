@@ -55,6 +55,10 @@ class Compiled:
             raise Error(f"{path}: exists already; use --force (force=True) to overwrite it")
         program.write(self.program, path)
 
+    def __repr__(self) -> str:
+        """The report: weights would fill the screen."""
+        return str(self.report)
+
 
 def compile_checkpoint(
     params_path: str,

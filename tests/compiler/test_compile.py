@@ -52,6 +52,11 @@ def test_the_program_gives_what_mxnet_gives(network):
     assert str(result).startswith("verified on 5 samples of shape 3x8x8: largest difference")
 
 
+def test_a_compiled_network_prints_as_its_report(network):
+    compiled = compile_network(network, verify=False)
+    assert repr(compiled) == str(compiled.report)
+
+
 def test_the_report_says_what_became_of_each_layer(network):
     report = compile_network(network, verify=False).report
     rows = {layer.name: layer for layer in report.layers}
