@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 
 # Name -> the module that has it, for functions; modules have their own names.
 _FUNCTIONS = {
+    "binary_weights": "compiler.binary_weights",
     "compile": "compiled",
     "compile_checkpoint": "compiler.compile",
     "compose": "composed",
