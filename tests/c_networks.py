@@ -36,6 +36,7 @@ def every_kernel():
     b.nodes[-1].stores[0].flip[:] = False
     keep(b.conv(decide(counts), 9, (2, 2)))
     keep(b.conv(wide, 16, (3, 2), groups=2))
+    keep(b.conv(wide, 8, pad=pads, pad_value=1.0))  # whole words of ones around
     keep(b.conv(wide, 48, (1, 1), groups=2, stores=("bit", "f32")))
     keep(b.conv(x["f32"], 17, pad=pads, dilate=(1, 2)))
     keep(b.conv(x["f32"], 16, (2, 2), (2, 2), groups=2, stores=("f32", "bit")))

@@ -163,6 +163,13 @@ def test_operations_that_are_the_same_for_all_come_before_any_reshape():
     assert check(s.giving(y=y), shapes.delay_reshapes) == ["Input", "Map", "Map", "Reshape"]
 
 
+def test_operations_that_differ_between_channels_stay_behind_a_channel_shuffle():
+    s = Sketch()
+    shuffled = s.reshape("shuffle", s.x, (6, 8, 8), (2, 3, 8, 8), (1, 0, 2, 3))
+    graph = s.giving(y=s.map("norm", shuffled, norm(6), ir.Function("tanh")))
+    assert check(graph, shapes.delay_reshapes) == ["Input", "Reshape", "Map"]
+
+
 @pytest.mark.parametrize("begin, size, found", [(0, 6, True), (6, 6, True), (6, 5, False), (3, 6, False)])
 def test_a_slice_of_a_concat_that_is_one_piece_is_that_piece(begin, size, found):
     s = Sketch()
@@ -268,6 +275,26 @@ def test_equal_signs_are_stored_once():
     assert len(graph.nodes[0].stores) == 1
 
 
+def test_the_signs_of_a_number_and_of_its_negative_are_two():
+    s = Sketch()
+    x = s.function("f", s.x, "tanh")
+    graph = s.giving(a=s.binary_conv(x), b=s.binary_conv(s.affine("negative", x, -1.0)))
+    fuse.merge_maps(graph)
+    assert check(graph, signs.move_signs) == ["Input", "Map", "Conv", "Map", "Conv"]
+    first, second = (node.source for node in graph.nodes if isinstance(node, ir.Conv))
+    assert first is not second
+
+
+def test_ties_of_a_falling_norm_behind_a_maximum_are_kept():
+    s = Sketch()
+    pooled = s.max_pool(s.map("relu", s.x, ir.Clip(0.0, np.inf)))
+    falling = ir.Norm(np.zeros(6, np.float32), np.float32([-1, -1, -1, 1, 1, 1]), np.zeros(6, np.float32))
+    graph = s.giving(y=s.binary_conv(s.map("norm", pooled, falling)))
+    fuse.merge_maps(graph)
+    check(graph, signs.move_signs)  # -0 >= 0: the maximum of a window without a positive number is a tie
+    assert node_of(graph, ir.Pool).source.dtype == "bit"
+
+
 def test_the_sign_of_a_maximum_is_a_pooling_of_bits_flipped_where_the_chain_falls():
     s = Sketch()
     graph = s.giving(y=s.binary_conv(s.map("norm", s.max_pool(s.float_conv(s.x)), norm(6))))
@@ -314,16 +341,33 @@ def test_a_sign_goes_through_a_flattening_if_the_channels_keep_one_threshold():
     assert check(graph, signs.move_signs) == ["Input", "Reshape", "Map", "Conv"]
 
 
-@pytest.mark.parametrize("channels, moves", [(64, True), (6, False)])
-def test_a_sign_goes_through_a_concat_of_whole_words(channels, moves):
-    s = Sketch((channels, 4, 4))
-    both = s.concat(s.float_conv(s.x), s.max_pool(s.x, 1), s.float_conv(s.x, channels))
-    graph = s.giving(y=s.binary_conv(s.map("norm", both, norm(both.shape[0]))))
-    graph.nodes[2].epilogue = []
+def test_a_sign_stays_behind_a_channel_shuffle():
+    s = Sketch()
+    shuffled = s.reshape("shuffle", s.x, (6, 8, 8), (2, 3, 8, 8), (1, 0, 2, 3))
+    graph = s.giving(y=s.binary_conv(s.map("norm", shuffled, norm(6))))
+    fuse.merge_maps(graph)
+    assert check(graph, signs.move_signs) == ["Input", "Reshape", "Map", "Conv"]
+
+
+@pytest.mark.parametrize(
+    "channels, moves", [((64, 128, 6), True), ((64, 6, 64), False), ((6, 64, 64), False), ((64, 32), True)]
+)
+def test_a_sign_goes_through_a_concat_whose_pieces_begin_at_whole_words(channels, moves):
+    s = Sketch((8, 4, 4))
+    pieces = [s.float_conv(s.x, count) for count in channels]
+    graph = s.giving(y=s.binary_conv(s.map("norm", s.concat(*pieces), norm(sum(channels)))))
     fuse.merge_maps(graph)
     check(graph, signs.move_signs)
-    concat = node_of(graph, ir.Concat)
-    assert (concat.sources[0].dtype == "bit") == (moves and all(v.shape[0] % 64 == 0 for v in concat.sources[:-1]))
+    assert {piece.dtype for piece in node_of(graph, ir.Concat).sources} == {"bit" if moves else "f32"}
+
+
+def test_a_sign_stays_behind_a_concat_that_others_read():
+    s = Sketch((64, 4, 4))
+    both = s.concat(s.float_conv(s.x, 64), s.float_conv(s.x, 64))
+    graph = s.giving(y=s.binary_conv(both), both=both)
+    fuse.merge_maps(graph)
+    check(graph, signs.move_signs)
+    assert {piece.dtype for piece in node_of(graph, ir.Concat).sources} == {"f32"}
 
 
 # padding
@@ -482,9 +526,10 @@ def test_counts_absorb_what_stays_exact(scale, bias, absorbed):
     assert not absorbed or (layer.all, layer.step) == (54 * scale + bias, 2 * scale)
 
 
-def test_counts_do_not_absorb_what_differs_between_channels():
+@pytest.mark.parametrize("line", [{"scale": np.float32([1, 1, 2, 1, 1, 1])}, {"bias": np.float32([0, 0, 0, 0, 0, 2])}])
+def test_counts_do_not_absorb_what_differs_between_channels(line):
     s = Sketch()
-    graph = s.giving(y=s.affine("line", s.binary_conv(s.x), np.float32([1, 1, 2, 1, 1, 1])))
+    graph = s.giving(y=s.affine("line", s.binary_conv(s.x), **line))
     fuse.fuse_maps(graph)
     check(graph, linear.absorb_into_counts)
     assert graph.nodes[-1].epilogue
@@ -521,6 +566,26 @@ def test_signs_padded_with_zero_are_bytes_too():
         "its input is signs, but it is padded with 0, which is neither -1 nor +1",
         "few bits: exact in int8",
     ]
+
+
+@pytest.mark.parametrize("border", [0.0, 0.5, 2.0])
+def test_signs_in_a_border_of_other_numbers_are_no_bits(border):
+    s = Sketch()
+    padded = s.pad("pad", s.function("sign", s.x, "sign1"), (1, 1, 1, 1), border)
+    graph = s.giving(y=s.float_conv(padded, weight=signs_of(6, 6, 3, 3).astype(np.float32), pad=0))
+    check(graph, optimize, 1e-5)
+    assert all(node.source.dtype != "bit" for node in graph.nodes if isinstance(node, ir.Conv))
+
+
+@pytest.mark.parametrize("low, steps, second", [(-1.0, 3, 1 / 3), (0.0, -3, 1 / 3), (0.0, 3, -1 / 3)])
+def test_negative_levels_are_multiplied_as_they_are(low, steps, second):
+    s = Sketch()
+    chain = quantizer(6, steps)
+    chain[0], chain[3].scale[:] = ir.Clip(low, 1.0), second
+    weight = signs_of(6, 6, 3, 3).astype(np.float32)
+    graph = s.giving(y=s.float_conv(s.map("few", s.x, *chain), weight=weight))
+    fuse.fuse_maps(graph)
+    check(graph, lowbit.multiply_integers, 1e-5)
 
 
 # explain

@@ -1,6 +1,10 @@
 """Digits for the examples."""
 
 import gzip
+import os
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -25,3 +29,25 @@ def data_dir(tmp_path_factory):
         write(f"{split}-images-idx3-ubyte.gz", np.rint(images[:, 0] * 255))
         write(f"{split}-labels-idx1-ubyte.gz", labels)
     return folder
+
+
+@pytest.fixture
+def start(root, tmp_path):
+    """Start an example in an empty folder, as Ctrl-C can interrupt it; returns the process."""
+
+    def run(program, *arguments):
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores Ctrl-C
+        try:
+            return subprocess.Popen(
+                [sys.executable, str(root / "example" / program), *map(str, arguments)],
+                cwd=tmp_path,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    return run

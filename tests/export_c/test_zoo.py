@@ -18,9 +18,7 @@ def compiled(name, shape, int8, **options):
     return compile_block(net, images, int8=int8, verify=False).program, images
 
 
-@pytest.mark.parametrize(
-    "bits_a, int8, mebibytes", [(1, "off", 22.7), (1, "first-last", 10.9), (32, "off", 22.8), (32, "first-last", 11.0)]
-)
+@pytest.mark.parametrize("bits_a, int8, mebibytes", [(1, "first-last", 10.9), (32, "off", 22.8)])
 def test_alexnet_has_the_published_size(bits_a, int8, mebibytes, tmp_path):
     program, _ = compiled("alexnet", (3, 224, 224), int8, bits_a=bits_a)
     export(program, tmp_path, "alexnet")
