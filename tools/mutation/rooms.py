@@ -1,0 +1,81 @@
+"""The rooms of the code, and the tests that have to notice a change in each: the one place that knows."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, Tuple
+
+PRELOADED = ["mxnet", "numpy", "pytest", "hypothesis"]  # imported once, for all processes that run tests
+
+
+@dataclass(frozen=True)
+class Room:
+    """A part of the code and its tests.
+
+    `sources` are glob patterns. `programs` are C++ test programs, `python` files and folders for pytest; the programs
+    run first. Files of pytest run in the order of the time they take, so name only what tests this room.
+    """
+
+    sources: Tuple[str, ...]
+    python: Tuple[str, ...] = ()
+    programs: Tuple[str, ...] = ()
+
+    def files(self, root: Path) -> List[Path]:
+        """The source files, below `root`."""
+        found = {path for pattern in self.sources for path in root.glob(pattern)}
+        return sorted(path.relative_to(root) for path in found if path.suffix in (".py", ".cpp", ".c", ".h"))
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the sources are C++."""
+        return self.sources[0].startswith("src/")
+
+
+# But those of the whole zoo, which take minutes and notice nothing that these do not.
+_COMPILER = tuple(
+    f"tests/compiler/test_{name}.py"
+    for name in (
+        *("checkpoint", "command", "compile", "convert", "convert_files", "int8", "interchange", "params_file"),
+        *("passes", "random_graphs", "reader_operators", "symbol_file", "thresholds", "v2"),
+    )
+)
+_LOWERED = ("tests/program/test_lowering.py", "tests/program/test_placement.py", "tests/program/test_plan.py")
+
+ROOMS: Dict[str, Room] = {
+    "kernels": Room(("src/kernels/*",), ("tests/operators/test_against_oracle.py",), ("bmx_tests",)),
+    "engine": Room(
+        ("src/engine/*", "src/api/*"),
+        ("tests/engine/test_runtime.py", "tests/engine/test_c_api.py", "tests/program/test_engine_agrees.py"),
+        ("bmx_engine_tests",),
+    ),
+    "operators": Room(("src/operators/*",), ("tests/operators", "tests/test_composed.py", "tests/test_gradients.py")),
+    "program": Room(("bmx/program/*.py",), ("tests/program", "tests/engine/test_runtime.py", "bmx/program")),
+    "runtime": Room(
+        ("bmx/runtime.py", "bmx/compiled.py"),
+        ("tests/engine/test_runtime.py", "tests/operators/test_compiled.py", "bmx/runtime.py", "bmx/compiled.py"),
+    ),
+    "compiler": Room(("bmx/compiler/*.py",), (*_COMPILER, *_LOWERED, "bmx/compiler")),
+    "passes": Room(("bmx/compiler/passes/*.py",), (*_COMPILER, *_LOWERED, "bmx/compiler")),
+    "reader": Room(("bmx/compiler/reader/*.py",), (*_COMPILER, *_LOWERED, "bmx/compiler")),
+    "export_c": Room(
+        ("bmx/export_c/*.py", "bmx/export_c/c/*"), ("tests/export_c", "tests/commands/test_run_in_c.py", "bmx/export_c")
+    ),
+    "quantization": Room(
+        ("bmx/quantization.py", "bmx/gradients.py", "bmx/operators.py", "bmx/composed/*.py"),
+        (
+            *("tests/test_quantization.py", "tests/test_gradients.py", "tests/test_composed.py", "tests/operators"),
+            *("bmx/quantization.py", "bmx/operators.py", "bmx/composed"),
+        ),
+    ),
+    "gluon": Room(("bmx/gluon/**/*.py",), ("tests/gluon", "bmx/gluon")),
+    "models": Room(("bmx/models/*.py",), ("tests/models", "bmx/models")),
+    "optimizer": Room(("bmx/optimizer/*.py",), ("tests/test_optimizer.py", "bmx/optimizer")),
+    "package": Room(
+        ("bmx/__init__.py", "bmx/_lazy.py", "bmx/errors.py", "bmx/library.py", "bmx/guards.py"),
+        ("tests/test_import.py", "tests/operators", "bmx/_lazy.py", "bmx/errors.py", "bmx/library.py"),
+    ),
+    "training": Room(("bmx/training/*.py",), ("tests/training", "tests/example/test_train.py", "bmx/training")),
+    "commands": Room(
+        ("bmx/commands/*.py", "bmx/cli.py", "bmx/measure/*.py", "bmx/files.py", "bmx/network_summary.py"),
+        ("tests/commands", "tests/test_cli.py", "tests/test_summary.py", "bmx/commands", "bmx/files.py"),
+    ),
+}
