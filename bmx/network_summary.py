@@ -23,10 +23,14 @@ from .compiler.layers import find_layers
 from .compiler.symbol_file import mxnet_message, parse_graph, to_symbol
 from .errors import Error
 from .gluon.nn import path
+from .packed_words import is_packed
 
 __all__ = ["Layer", "Summary", "summary"]
 
-_Q_OPERATORS = ("QConvolution", "QConvolution_v1", "QFullyConnected")
+_Q_OPERATORS = (
+    *("QConvolution", "QConvolution_v1", "QFullyConnected"),
+    *("BinaryInferenceConvolution", "BinaryInferenceFullyConnected"),
+)
 _NAMES = {"bmx_BatchNorm": "BatchNorm", "bmx_RPReLU": "RPReLU", "bmx_Scale": "Scale", "bmx_Shift": "Shift"}
 _PRODUCTS = (*_Q_OPERATORS, "Convolution", "Convolution_v1", "Deconvolution", "FullyConnected")
 
@@ -41,7 +45,7 @@ _LISTED = {
 # What hands quantized values on, if only scaled and shifted, when looking for the quantizer of a layer's input.
 _TRANSPARENT = {
     *("_copy", "Flatten", "Reshape", "reshape", "Pad", "transpose", "expand_dims", "squeeze", "slice_axis", "Dropout"),
-    *("BlockGrad", "_plus_scalar", "_minus_scalar", "_mul_scalar", "_div_scalar"),
+    *("_identity_with_attr_like_rhs", "BlockGrad", "_plus_scalar", "_minus_scalar", "_mul_scalar", "_div_scalar"),
 }
 
 
@@ -292,7 +296,7 @@ class _Graph:
                 # Packed weights have fewer elements than they stand for.
                 stored = math.prod(self._shape(own[0]))
                 weights[32] -= stored
-                packed = attributes.get("binarized_weights_only") in ("True", "true", "1")
+                packed = is_packed(kind, attributes)
                 units = int(attributes.get("num_filter", attributes.get("num_hidden")))
                 weights[weight_bits] = weights.get(weight_bits, 0) + (units * inputs_each if packed else stored)
         name = node["name"][: -len("_fwd")] if node["name"].endswith("_fwd") else node["name"]
@@ -336,7 +340,7 @@ class _Graph:
         attributes = node["attrs"]
         if node["op"] not in _Q_OPERATORS:
             return self._quantizer_bits(node["inputs"][0][0]), self._quantizer_bits(node["inputs"][1][0])
-        if attributes.get("binarized_weights_only") in ("True", "true", "1"):
+        if is_packed(node["op"], attributes):
             return 1, 1
         return int(attributes.get("act_bit", 1)), int(attributes.get("weight_bit", 1))
 

@@ -14,7 +14,7 @@ from typing import Any, Callable, Mapping, Sequence
 
 import mxnet as mx
 
-from . import functions, guards, library, packed_words, visualization
+from . import functions, guards, library, loading, packed_words, visualization
 from .errors import Error
 
 _CONVOLUTION_ATTRIBUTES = """    kernel : tuple of 1, 2 or 3 ints
@@ -395,6 +395,7 @@ def register() -> None:
     functions.install()
     guards.install({name: _inputs(name, {"no_bias": False}) for name in _DOCUMENTATION})
     packed_words.install()
+    loading.install()
     visualization.install()
     _install_backend()
     library.check_sums_of_gradients()

@@ -1,12 +1,14 @@
 """Loads checkpoints, of bmx, MXNet and BMXNet v1 and v2, packed or not, into what MXNet's Module and SymbolBlock take.
 
 Files are checked before MXNet sees them (`params_file`, `symbol_file`). Packed weights of any BMXNet v1 file, 32- or
-64-bit words in arrays of any declared shape, become 32-bit words in the shape that the operators infer.
+64-bit words in arrays of any declared shape and of integers too, become 32-bit words in the shape that the operators
+infer.
 """
 
 from __future__ import annotations
 
-from typing import Dict, Sequence, Tuple
+import re
+from typing import Dict, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -16,7 +18,7 @@ from ..errors import Error
 from . import interchange
 from .layers import QLayer, find_layers, normalize_attributes
 from .params_file import StoredArray, parse_params, read_bytes
-from .symbol_file import Entry, mxnet_message, read_graph, to_symbol
+from .symbol_file import Entry, Graph, mxnet_message, read_graph, to_symbol
 from .v2 import translate
 
 __all__ = ["checkpoint_arrays", "declared", "load_checkpoint", "load_files", "packed_weight_shape", "to_ndarray"]
@@ -73,10 +75,27 @@ def load_files(symbol_path: str, params_path: str) -> Tuple[mx.sym.Symbol, Array
         normalize_attributes(layer.node)
         if layer.packed:
             _load_packed(layer, stored, arrays, f"{params_path}: layer {layer.name!r}")
+    _complete_shapes(graph, arrays)
     symbol = to_symbol(graph, symbol_path)
     arg_params = {name[4:]: array for name, array in arrays.items() if name.startswith("arg:")}
     aux_params = {name[4:]: array for name, array in arrays.items() if name.startswith("aux:")}
     return symbol, arg_params, aux_params
+
+
+def is_incomplete(shape: Optional[str]) -> bool:
+    """Whether a shape, as the attribute of a variable has it, has sizes that are not known: 0 or -1."""
+    return shape is not None and re.search(r"(?<!\d)0(?!\d)|-1", shape) is not None
+
+
+def _complete_shapes(graph: Graph, arrays: Arrays) -> None:
+    """Declare the shapes of parameters of which the graph does not know all sizes.
+
+    They are 0 or -1 there: v2's layers find their channels at the first call. MXNet cannot infer them through an
+    operator of a library.
+    """
+    for name, node in graph.variables().items():
+        if f"arg:{name}" in arrays and is_incomplete(node.attributes.get("__shape__")):
+            node.attributes["__shape__"] = str(arrays[f"arg:{name}"].shape)
 
 
 def checkpoint_arrays(data: bytes, path: str) -> Dict[str, StoredArray]:
@@ -96,15 +115,14 @@ def to_ndarray(array: np.ndarray) -> mx.nd.NDArray:
     return mx.nd.array(array, ctx=mx.cpu(), dtype=array.dtype)
 
 
-def packed_weight_shape(layer: QLayer, stored: StoredArray) -> Tuple[int, ...]:
-    """Shape of the latent weight behind a packed layer's stored array.
+def packed_weight_shape(layer: QLayer, words: np.ndarray) -> Tuple[int, ...]:
+    """Shape of the latent weight behind a packed layer's array.
 
     Raises
     ------
     bmx.Error
         If the array is not one of words that fit the layer.
     """
-    words = stored.numpy()
     text = layer.weight.attributes.get(interchange.INPUTS_ATTRIBUTE)
     if text is not None and not (text.isdecimal() and len(text) < 10):
         raise Error(f"{interchange.INPUTS_ATTRIBUTE} is {text!r}; it must be a positive integer")
@@ -139,8 +157,9 @@ def _load_packed(layer: QLayer, stored: Dict[str, StoredArray], arrays: Arrays, 
     if key not in stored:
         raise Error(f"{where}: the array {key!r} is missing")
     try:
-        shape = packed_weight_shape(layer, stored[key])
-        arrays[key] = to_ndarray(interchange.change_word_bits(stored[key].numpy(), shape, 32))
+        words = stored[key].numpy()
+        shape = packed_weight_shape(layer, words)
+        arrays[key] = to_ndarray(interchange.change_word_bits(words, shape, 32))
     except Error as error:
         raise Error(f"{where}: {error}") from None
     layer.node.inputs[1] = Entry(weight)

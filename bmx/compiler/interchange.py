@@ -43,11 +43,12 @@ INPUTS_ATTRIBUTE = "__inputs_per_output__"
 
 _UINT = {32: np.uint32, 64: np.uint64}
 _FLOAT = {32: np.float32, 64: np.float64}
-_WORD_BITS = {np.dtype(kind): bits for types in (_UINT, _FLOAT) for bits, kind in types.items()}
+_INT = {32: np.int32, 64: np.int64}  # of BMXNet v2's scripts
+_WORD_BITS = {np.dtype(kind): bits for types in (_UINT, _FLOAT, _INT) for bits, kind in types.items()}
 
 
 def word_bits_of(words: np.ndarray) -> int:
-    """Width of the words of a packed array: 32 for float32 or uint32, 64 for float64 or uint64.
+    """Width of the words of a packed array: 32 for float32, uint32 or int32, 64 for float64, uint64 or int64.
 
     Raises
     ------
@@ -55,7 +56,7 @@ def word_bits_of(words: np.ndarray) -> int:
         For any other dtype.
     """
     if words.dtype not in _WORD_BITS:
-        raise Error(f"packed weights are float32 or float64 arrays (32- or 64-bit words), not {words.dtype}")
+        raise Error(f"packed weights are float or integer arrays of 32- or 64-bit words, not {words.dtype}")
     return _WORD_BITS[words.dtype]
 
 
@@ -111,7 +112,7 @@ def unpack(words: np.ndarray, weight_shape: Sequence[int]) -> np.ndarray:
 
     Parameters
     ----------
-    words : ndarray of float32, uint32 (32-bit words), float64 or uint64 (64-bit words)
+    words : ndarray of float32, uint32, int32 (32-bit words), float64, uint64 or int64 (64-bit words)
         Of any shape with the right number of elements.
     weight_shape : sequence of int
         Shape of the latent weight.

@@ -115,7 +115,7 @@ def _check_arrays(layer: QLayer, stored: Arrays) -> None:
         raise Error(f"the array {_key(layer)!r} is missing")
     array = stored[_key(layer)]
     if layer.packed:
-        packed_weight_shape(layer, array)
+        packed_weight_shape(layer, array.numpy())
         return
     shape = array.shape
     if len(shape) != 2 + len(layer.kernel) or shape[0] != layer.units or shape[2:] != layer.kernel:

@@ -426,6 +426,10 @@ def rprelu(F: ModuleType, data: Array, before: Array, slope: Array, offset: Arra
     return shift(F, F.LeakyReLU(shift(F, data, before), slope, act_type="prelu"), offset)
 
 
+def _packed(F, data, weight, bias=None, **attributes):
+    _check_bits(1, 1, True, "bb")
+
+
 # The operators' names in MXNet; the older one of BMXNet is the same operator.
 OPERATORS = {
     "bmx_BatchNorm": _batch_norm,
@@ -433,6 +437,8 @@ OPERATORS = {
     "bmx_RPReLU": rprelu,
     "bmx_Scale": scale,
     "bmx_Shift": shift,
+    "BinaryInferenceConvolution": _packed,
+    "BinaryInferenceFullyConnected": _packed,
     "QActivation": qactivation,
     "QConvolution": qconvolution,
     "QConvolution_v1": qconvolution,

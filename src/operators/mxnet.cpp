@@ -77,7 +77,9 @@ Planes planes_of(const std::vector<int64_t>& data) {
 }
 
 void assign_packed_shape(const std::vector<int64_t>& wanted, size_t words32, size_t words64, Shape* shape) {
-  if (shape->empty()) {
+  bool unknown = shape->size() == wanted.size() && std::count(shape->begin(), shape->end(), kUnknown) > 0;
+  for (size_t i = 0; unknown && i < wanted.size(); ++i) unknown = shape->at(i) == kUnknown || shape->at(i) == wanted[i];
+  if (shape->empty() || unknown) {
     shape->assign(wanted.begin(), wanted.end());
     return;
   }

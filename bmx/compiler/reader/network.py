@@ -21,6 +21,7 @@ from .. import ir
 from ..arithmetic import apply_all, is_channelwise
 from ..inference import as_float32, for_inference
 from ..symbol_file import Entry, Graph, Node, mxnet_message, parse_graph, to_symbol
+from ..v2 import translate
 from . import elementwise as _elementwise  # noqa: F401  (these register what they read)
 from . import layers as _layers  # noqa: F401
 from . import shapes as _moves  # noqa: F401
@@ -69,7 +70,9 @@ class Network:
     def __init__(self, symbol: mx.sym.Symbol, args: Arrays, aux: Arrays, data_shape: Shapes, name: str = "network"):
         parameters = {key: _to_numpy(array) for key, array in {**args, **aux}.items()}
         named = data_shape if isinstance(data_shape, Mapping) else ()
-        self._needed = for_inference(parse_graph(json.loads(symbol.tojson()), name), parameters, named)
+        graph = parse_graph(json.loads(symbol.tojson()), name)
+        translate(graph)
+        self._needed = for_inference(graph, parameters, named)
         self._graph, self._name = self._needed.graph, name
         self._check_nodes()
         self.inputs = self._find_inputs(data_shape, parameters)
