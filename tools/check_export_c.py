@@ -24,9 +24,9 @@ import numpy as np
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from bmx import checkpoint_names  # noqa: E402
+from bmx.arrays import load_samples  # noqa: E402
 from bmx.commands.bench import columns  # noqa: E402
 from bmx.errors import Error  # noqa: E402
-from bmx.files import load_samples  # noqa: E402
 
 CALIBRATION = 512  # training images that decide the ranges of int8
 BATCH = 50

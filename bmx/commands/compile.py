@@ -7,9 +7,10 @@ import os
 import re
 from typing import Any, List
 
+from ..arrays import load_named_samples, load_samples
 from ..checkpoint_names import split_path
 from ..errors import Error
-from ..files import check_apart, check_target, load_named_samples, load_samples, model_files
+from ..files import check_apart, check_target, model_files
 from ..writing import content, write_together
 from .arguments import add_command, shapes
 

@@ -6,8 +6,9 @@ import argparse
 import os
 from typing import Any
 
+from ..arrays import load_named_samples, load_samples
 from ..errors import Error
-from ..files import check_apart, load_named_samples, load_samples, model_files
+from ..files import check_apart, model_files
 from .arguments import add_command, shapes
 
 

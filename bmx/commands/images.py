@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional, Sequence, Tuple
+import contextlib
+import logging
+import os
+import stat
+import warnings
+from typing import Any, Iterator, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -89,8 +94,42 @@ def load_image(path: str, preparation: Preparation) -> np.ndarray:
     except ImportError:
         raise Error("pictures need Pillow: pip install 'bmx-mxnet[images]'") from None
     try:
-        with Image.open(path) as image:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe or a device may have no end
+            raise Error(f"{path}: cannot be read: it is not a file")
+        file = open(path, "rb")
+    except OSError as error:
+        raise Error(f"{path}: cannot be read: {error.strerror or error}") from None
+    with file, _quiet():
+        try:
+            image = Image.open(file)
+            if image.format == "EPS":
+                raise Error(f"{path}: is a program in PostScript, which Pillow would run; convert it to PNG")
             return preparation(ImageOps.exif_transpose(image))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is not a picture"
-        raise Error(f"{path}: cannot be read: {reason}") from None
+        except Error:
+            raise
+        except MemoryError:
+            raise Error(f"{path}: cannot be read: there is not enough memory") from None
+        except Image.DecompressionBombError:
+            pixels = 2 * Image.MAX_IMAGE_PIXELS
+            raise Error(f"{path}: cannot be read: it has more than {pixels} pixels; make it smaller") from None
+        except Exception:  # every format of Pillow has errors of its own
+            raise Error(f"{path}: cannot be read: it is not a picture, or it is damaged") from None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back what Pillow, and the C libraries in it, print of a damaged file."""
+    logger = logging.getLogger("PIL")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    with contextlib.ExitStack() as stack:
+        stack.callback(logger.setLevel, level)
+        with contextlib.suppress(OSError):  # there is no standard error
+            stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+            stack.callback(os.close, stderr)
+            stack.callback(os.dup2, stderr, 2)
+            os.dup2(nowhere, 2)
+            os.close(nowhere)
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        yield

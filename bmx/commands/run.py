@@ -56,7 +56,7 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print a line for each picture, and one for each of its likeliest classes."""
-    from ..measure.runners import kind, open_model
+    from ..measure.runners import check_outputs, kind, open_model
 
     for option in ("top", "threads"):
         if getattr(args, option) < 1:
@@ -76,7 +76,9 @@ def run(args: argparse.Namespace) -> int:
     except Error as error:
         raise Error(f"{args.model}: {error}") from None
     for path in args.images:
-        scores = runner.run([load_image(path, prepare)[None]])[0].reshape(-1)
+        outputs = runner.run([load_image(path, prepare)[None]])
+        check_outputs(args.model, outputs)
+        scores = outputs[0].reshape(-1)
         if labels is not None and len(labels) != len(scores):
             raise Error(f"{args.labels}: has {len(labels)} lines; the network has {len(scores)} classes")
         print(path)

@@ -7,8 +7,8 @@ import sys
 from typing import List, Optional, Tuple
 
 from .. import library
+from ..arrays import load_samples
 from ..errors import Error
-from ..files import load_samples
 from .convert import convert_checkpoint
 
 __all__ = ["main"]

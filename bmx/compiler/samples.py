@@ -8,8 +8,8 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 import mxnet as mx
 import numpy as np
 
+from ..arrays import check_classes
 from ..errors import Error
-from ..files import check_classes
 from .ir import Graph
 from .reader import Network
 

@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from ..arrays import load_samples
 from ..errors import Error
-from ..files import load_samples, model_files
+from ..files import model_files
 from .runners import kind
 
 __all__ = ["Contender", "Layer", "Result", "measure"]

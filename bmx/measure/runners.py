@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import statistics
 from abc import ABC, abstractmethod
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from .. import checkpoint_names
 from ..errors import Error
 
-__all__ = ["Runner", "kind", "open_model", "random_inputs"]
+__all__ = ["Runner", "check_outputs", "kind", "open_model", "random_inputs"]
 
 Shape = Tuple[int, ...]
 
@@ -119,27 +119,56 @@ class _OnnxRunner(Runner):
             raise Error(f"{path}: needs ONNX Runtime: pip install onnxruntime") from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # errors become exceptions, whose message is enough
         try:
+            onnxruntime.set_default_logger_severity(4)
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's own, of many classes
-            raise Error(f"{path}: ONNX Runtime cannot load it: {str(error).splitlines()[0]}") from None
-        self.inputs = {}
-        for port in self._session.get_inputs():
-            if isinstance(port.shape[0], int) and port.shape[0] != batch:
-                raise Error(f"{path}: takes batches of {port.shape[0]} only, not of {batch}")
-            known = tuple(port.shape[1:])
-            if not all(isinstance(size, int) for size in known):
-                if shape is None:
-                    raise Error(f"{path}: the shape of {port.name!r} is not in the file; give it with --data-shape")
-                known = shape
-            self.inputs[port.name] = known
+            raise Error(f"{path}: ONNX Runtime cannot load it: {_line(error)}") from None
+        for port in self._session.get_outputs():
+            if not port.type.startswith("tensor(") or port.type == "tensor(string)":
+                raise Error(f"{path}: its output {port.name!r} is a {port.type}; allowed are tensors of numbers")
+        self.inputs = {port.name: self._shape(path, port, batch, shape) for port in self._session.get_inputs()}
+        if not self.inputs:
+            raise Error(f"{path}: has no input")
+
+    @staticmethod
+    def _shape(path: str, port: Any, batch: int, shape: Optional[Shape]) -> Shape:
+        """The shape of an input, without the batch."""
+        if port.type != "tensor(float)":
+            raise Error(f"{path}: its input {port.name!r} is a {port.type}; allowed is tensor(float)")
+        sizes = list(port.shape or [])  # empty also where the file does not say how many dimensions there are
+        if sizes and isinstance(sizes[0], int) and sizes[0] != batch:
+            raise Error(f"{path}: takes batches of {sizes[0]} only, not of {batch}")
+        known = tuple(sizes[1:])
+        if not sizes or not all(isinstance(size, int) for size in known):
+            if shape is None:
+                raise Error(f"{path}: the shape of {port.name!r} is not in the file; give it with --data-shape")
+            known = tuple(shape)
+        if 0 in known:
+            raise Error(
+                f"{path}: its input {port.name!r} has the shape {'x'.join(map(str, known))}, which holds nothing"
+            )
+        return known
 
     def run(self, arrays):
         try:
             return self._session.run(None, dict(zip(self.inputs, arrays)))
         except Exception as error:
-            raise Error(f"ONNX Runtime: {str(error).splitlines()[0]}") from None
+            raise Error(f"ONNX Runtime: {_line(error)}") from None
+
+
+def _line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def check_outputs(path: str, outputs: Sequence[Any]) -> None:
+    """Raise bmx.Error unless the outputs are arrays of numbers that are not empty."""
+    for number, output in enumerate(outputs):
+        if not isinstance(output, np.ndarray) or output.dtype.kind not in "fiub":
+            raise Error(f"{path}: its output {number} is no array of numbers")
+        if not output.size:
+            raise Error(f"{path}: its output {number} is empty, of the shape {output.shape}")
 
 
 def open_model(

@@ -14,9 +14,9 @@ from typing import Any, Dict, List, TextIO
 
 import numpy as np
 
+from ..arrays import check_classes, load_samples
 from ..errors import Error
-from ..files import check_classes, load_samples
-from .runners import Runner, open_model, random_inputs
+from .runners import Runner, check_outputs, open_model, random_inputs
 
 _WARM_UP = 2  # calls before each round that do not count: others have emptied the caches
 
@@ -25,11 +25,12 @@ class _Server:
     """Requests by name; each returns what is sent back."""
 
     def __init__(self, path: str, batch: int, **options: Any):
-        self._batch = batch
+        self._path, self._batch = path, batch
         start, before = time.perf_counter(), _status("VmRSS")
         self._runner: Runner = open_model(path, batch=batch, **options)
         self._arrays = random_inputs(self._runner, batch)
         outputs = self._runner.run(self._arrays)
+        check_outputs(path, outputs)
         self._loaded = {"load_seconds": time.perf_counter() - start, "memory_before": before}
         self._loaded["outputs"] = [list(output.shape[1:]) for output in outputs]
 
@@ -65,7 +66,10 @@ class _Server:
             count = len(part)
             if count < self._batch:  # shapes stay as they are
                 part = np.concatenate([part, np.zeros((self._batch - count, *part.shape[1:]), np.float32)])
-            scores = self._runner.run([np.ascontiguousarray(part)])[0][:count].reshape(count, -1)
+            scores = self._runner.run([np.ascontiguousarray(part)])[0]
+            if scores.shape[:1] != (self._batch,):
+                raise Error(f"{self._path}: its output has the shape {scores.shape}, not one row for each sample")
+            scores = scores[:count].reshape(count, -1)
             right += int(np.sum(scores.argmax(axis=1) == wanted[start : start + count]))
         return right / len(samples)
 

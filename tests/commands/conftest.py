@@ -17,9 +17,8 @@ def _network():
     return mx.sym.SoftmaxOutput(mx.sym.FullyConnected(net, num_hidden=4, name="last"), name="softmax")
 
 
-@pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory):
-    """Path of the .params file of a network for 3x12x10 images and 4 classes."""
+def write_checkpoint(prefix):
+    """Write a network for 3x12x10 images and 4 classes; the path of its .params file."""
     symbol, random = _network(), np.random.RandomState(1)
     arguments, _, auxiliary = symbol.infer_shape(data=(1, *SHAPE))
     args = {
@@ -29,19 +28,28 @@ def checkpoint(tmp_path_factory):
     }
     names = symbol.list_auxiliary_states()
     aux = {name: mx.nd.array(random.uniform(0.5, 1.5, shape)) for name, shape in zip(names, auxiliary)}
-    prefix = tmp_path_factory.mktemp("checkpoint") / "net"
-    mx.model.save_checkpoint(str(prefix), 3, symbol, args, aux)
+    mx.model.save_checkpoint(prefix, 3, symbol, args, aux)
     return f"{prefix}-0003.params"
+
+
+def compile_to(path, checkpoint):
+    """Write the .bmx file of the network; its path."""
+    from bmx.compiler.compile import compile_checkpoint
+
+    compile_checkpoint(checkpoint, path, data_shape=SHAPE, verify=False)
+    return path
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """Path of the .params file of a network for 3x12x10 images and 4 classes."""
+    return write_checkpoint(str(tmp_path_factory.mktemp("checkpoint") / "net"))
 
 
 @pytest.fixture(scope="session")
 def bmx_file(checkpoint, tmp_path_factory):
     """The same network compiled."""
-    from bmx.compiler.compile import compile_checkpoint
-
-    path = str(tmp_path_factory.mktemp("compiled") / "net.bmx")
-    compile_checkpoint(checkpoint, path, data_shape=SHAPE, verify=False)
-    return path
+    return compile_to(str(tmp_path_factory.mktemp("compiled") / "net.bmx"), checkpoint)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,80 @@
+"""What of an .onnx file's inputs and outputs can be run, with a stand-in for ONNX Runtime."""
+
+import sys
+import types
+
+import numpy as np
+import pytest
+
+import bmx
+from bmx.measure.runners import check_outputs, open_model
+
+
+class Port:
+    def __init__(self, name, shape, type="tensor(float)"):
+        self.name, self.shape, self.type = name, shape, type
+
+
+@pytest.fixture
+def runtime(monkeypatch, tmp_path):
+    """Opens a file whose ports are given."""
+    (tmp_path / "net.onnx").write_bytes(b"")
+
+    def open_with(inputs, outputs, **options):
+        session = types.SimpleNamespace(get_inputs=lambda: inputs, get_outputs=lambda: outputs)
+        module = types.SimpleNamespace(
+            SessionOptions=types.SimpleNamespace,
+            InferenceSession=lambda *_, **__: session,
+            set_default_logger_severity=lambda level: None,
+        )
+        monkeypatch.setitem(sys.modules, "onnxruntime", module)
+        return open_model(str(tmp_path / "net.onnx"), threads=1, batch=1, **options)
+
+    return open_with
+
+
+OUT = [Port("y", ["n", 4])]
+
+
+def test_inputs(runtime):
+    assert runtime([Port("x", ["n", 3, 8, 8])], OUT).inputs == {"x": (3, 8, 8)}
+    assert runtime([Port("x", [1, 3, 8, 8])], OUT).inputs == {"x": (3, 8, 8)}
+    for shape in (["n", 3, "h", "w"], [], None, ["n", None, 8, 8]):
+        assert runtime([Port("x", shape)], OUT, shape=(3, 8, 8)).inputs == {"x": (3, 8, 8)}
+
+
+@pytest.mark.parametrize(
+    "inputs, outputs, message",
+    [
+        ([], OUT, "net.onnx: has no input"),
+        ([Port("x", [])], OUT, "the shape of 'x' is not in the file; give it with --"),
+        ([Port("x", None)], OUT, "the shape of 'x' is not in the file; give it with --"),
+        ([Port("x", ["n", "h"])], OUT, "the shape of 'x' is not in the file; give it with --"),
+        ([Port("x", [2, 3])], OUT, "takes batches of 2 only, not of 1"),
+        ([Port("x", ["n", 3, 0, 8])], OUT, "its input 'x' has the shape 3x0x8"),
+        ([Port("x", ["n", 3], "tensor(int64)")], OUT, "its input 'x' is a tensor.int64.; allowed is tensor.float."),
+        (
+            [Port("x", ["n", 3])],
+            [Port("y", [], "seq(tensor(float))")],
+            "its output 'y' is a seq.tensor.float",
+        ),
+        ([Port("x", ["n", 3])], [*OUT, Port("z", [], "tensor(string)")], "its output 'z' is a tensor.string.; allowed"),
+        ([Port("x", ["n", 3])], [Port("y", [], "seq(map(int64,tensor(float)))")], "its output 'y' is a seq.map"),
+        ([Port("x", ["n", 3])], [Port("y", [], "optional(tensor(float))")], "its output 'y' is a optional"),
+    ],
+)
+def test_what_cannot_be_run_is_one_line(runtime, inputs, outputs, message):
+    with pytest.raises(bmx.Error, match=message) as error:
+        runtime(inputs, outputs)
+    assert "\n" not in str(error.value)
+
+
+def test_outputs():
+    check_outputs("f", [np.ones((1, 2)), np.ones(1, np.int64), np.array(1.0)])
+    for wrong, message in (
+        ([np.ones(1), np.ones((1, 0))], r"^f: its output 1 is empty, of the shape \(1, 0\)$"),
+        ([[np.ones(1)]], "^f: its output 0 is no array of numbers$"),
+        ([np.array(["a"])], "^f: its output 0 is no array of numbers$"),
+    ):
+        with pytest.raises(bmx.Error, match=message):
+            check_outputs("f", wrong)
