@@ -136,6 +136,23 @@ ELEMENTWISE = {
     "cast": mx.sym.Cast(x, dtype="float32") * 2,
     "composed sign": mx.sym.contrib.sign_ste(x) + (mx.sym.contrib.sign_ste(x) == 0),
     "composed sign of the value": mx.sym.sign(x) + (x == 0),
+    **{
+        f"choice by {name}": mx.sym.where(condition, x * 2, x - 1)
+        for name, condition in {
+            "<": x < 1,
+            "<=": x <= 1,
+            ">": x > -1,
+            ">=": x >= -1,
+            "|x| <=": mx.sym.abs(x) <= 1,
+        }.items()
+    },
+    "choice of numbers": mx.sym.where(x > 0, mx.sym.ones_like(x) * 3, mx.sym.zeros_like(x)),
+    "BMXNet v2's leaky_clip": mx.sym.where(x < -1, 0.1 * x, mx.sym.where(x <= 1, x, 0.1 * x)),
+    "BMXNet v2's approx_sign": mx.sym.where(
+        x <= -1,
+        -1 * mx.sym.ones_like(x),
+        mx.sym.where(x < 0, 2 * x + x**2, mx.sym.where(x < 1, 2 * x - x**2, mx.sym.ones_like(x))),
+    ),
     "window of a gradient": mx.sym.where(mx.sym.abs(x) <= 1, x, mx.sym.BlockGrad(x)) * 2,
     "number a channel": mx.sym.broadcast_add(x, mx.sym.var("shift", shape=(1, 6, 1, 1))),
     "factor a channel": mx.sym.broadcast_mul(mx.sym.var("factor", shape=(1, 6, 1, 1)), x),
@@ -325,6 +342,11 @@ def test_pooling_of_a_row(kind):
     compare(network_of(mx.sym.Pooling(x, pool_type=kind, kernel=(3,), stride=(2,), pad=(1,)), data=(4, 9)))
 
 
+def test_a_choice_is_not_spoilt_by_infinities_that_are_not_chosen():
+    network = network_of(mx.sym.where(mx.sym.abs(x) < 2, x, mx.sym.exp(x * 1000)), data=(1, 2, 2))
+    compare(network, {"data": np.float32([[[[-1, 0.5], [1, 1.5]]]])})
+
+
 def test_several_inputs_and_outputs():
     total = mx.sym.Concat(conv(x, 4), conv(y, 4, kernel=(1, 1)), dim=1, name="both")
     network = network_of(mx.sym.Group([total, mx.sym.Flatten(total) * 2, x]), data=(3, 6, 6), other=(2, 4, 4))
@@ -368,7 +390,8 @@ def test_what_nothing_needs_is_not_computed():
         (mx.sym.BatchNorm(x, axis=2, name="bn"), r"node 'bn' \(BatchNorm\): axis is 2"),
         (mx.sym.Pooling(x, kernel=(2, 2), pool_type="lp", p_value=2, name="lp"), "'lp'.*pool_type"),
         (mx.sym.softmax(x, axis=2, name="s"), "'s'.*softmax over anything but the channels"),
-        (mx.sym.where(x > 0, x, x * 2, name="w"), "'w'.*a choice between different values"),
+        (mx.sym.where(mx.sym.relu(x), x, x * 2, name="w"), "'w'.*a choice by anything but a comparison"),
+        (mx.sym.where(x == 0, x, x * 2, name="w"), "'w'.*a choice by _equal_scalar"),
         (mx.sym.mean(x, name="m"), "'m'.*batch"),
         (mx.sym.transpose(x, name="t"), "'t'.*(mix|move)"),
         (mx.sym.Reshape(x, shape=(-1, 7), name="r"), "'r'.*mixes the samples"),

@@ -12,6 +12,7 @@ from .builder import image_shape
 from .call import Call, Comparison, Operand, Result, operator
 
 _INFINITY = float("inf")
+_LARGEST = float(np.finfo(np.float32).max)
 _RELU = Clip(0.0, _INFINITY)
 
 # --- nothing ---------------------------------------------------------------------------------------------------------
@@ -280,10 +281,49 @@ def comparison(call: Call) -> Comparison:
 
 @operator("where")
 def where(call: Call) -> Operand:
-    """A choice between a value and itself, with which quantizers cancel gradients."""
-    if len(call.inputs) != 3 or call.inputs[1] is not call.inputs[2]:
-        raise Error("a choice between different values is not supported")
-    return call.inputs[1]
+    """A choice between values by a comparison with a number; between a value and itself that value.
+
+    With m = 1 where the comparison is true and else 0, it is m a + (1 - m) b, of which one product is 0. Infinite
+    operands become the largest floats, for 0 times infinity is NaN. A NaN in the operand that is not chosen stays one.
+    """
+    if len(call.inputs) == 3 and call.inputs[1] is call.inputs[2]:
+        return call.inputs[1]
+    condition = call.inputs[0]
+    if len(call.inputs) != 3 or not isinstance(condition, Comparison):
+        raise Error("a choice by anything but a comparison with a number is not supported")
+    chosen, other = (_choice(call, number, condition.value) for number in (1, 2))
+    if {condition.value.shape, chosen.shape, other.shape} != {call.shape}:
+        raise Error("a choice between values of other shapes than the result's is not supported")
+    no = _is_false(call, condition)
+    yes = call.builder.affine(f"{call.name}_yes", no, -1.0, 1.0)
+    finite = Clip(-_LARGEST, _LARGEST)
+    first = call.builder.map(f"{call.name}_first", chosen, finite, Multiply(yes))
+    return call.builder.map(call.name, other, finite, Multiply(no), Add(first))
+
+
+def _is_false(call: Call, condition: Comparison) -> Value:
+    """1 where a comparison is false, as all with NaN are, and else 0.
+
+    x < t is false where x - t has no sign; x <= t is x < the next larger float.
+    """
+    signs = {"_lesser_scalar": 1, "_lesser_equal_scalar": 1, "_greater_scalar": -1, "_greater_equal_scalar": -1}
+    if condition.operator not in signs:
+        raise Error(f"a choice by {condition.operator} is not supported")
+    sign, number = signs[condition.operator], np.float32(condition.number)
+    if condition.operator.endswith("_equal_scalar"):
+        number = np.nextafter(number, np.float32(sign * _INFINITY))
+    name = f"{call.name}_no"
+    difference = call.builder.affine(f"{name}_difference", condition.value, sign, -sign * number)
+    return call.builder.affine(name, call.builder.function(f"{name}_sign", difference, "sign1"), 0.5, 0.5)
+
+
+def _choice(call: Call, number: int, like: Value) -> Value:
+    """What `where` chooses from; one number everywhere is made of any value, which is cheaper than a constant."""
+    operand = call.inputs[number]
+    if isinstance(operand, np.ndarray) and operand.size and (operand == operand.flat[0]).all():
+        zero = call.builder.map(f"{call.name}_zero", like, Clip(0.0, 0.0))
+        return call.builder.affine(f"{call.name}_number", zero, bias=operand.flat[0])
+    return call.value(number)
 
 
 def _sign_source(call: Call, sign: Value) -> Value:
