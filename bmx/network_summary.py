@@ -18,6 +18,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, 
 
 import mxnet as mx
 
+from .compiler.equal_bits import in_graph
 from .compiler.inference import for_inference
 from .compiler.layers import find_layers
 from .compiler.symbol_file import mxnet_message, parse_graph, to_symbol
@@ -93,9 +94,12 @@ class Summary:
     ----------
     layers : list of Layer
         In the order in which they are computed.
+    warnings : list of str
+        Of layers whose input bits are all the same, such as those of the sign after a ReLU.
     """
 
     layers: List[Layer]
+    warnings: List[str] = dataclasses.field(default_factory=list)
 
     @property
     def weights(self) -> Dict[int, int]:
@@ -137,7 +141,7 @@ class Summary:
         """The layers and the totals as dicts, lists and numbers, which JSON can hold."""
         layers = [{**dataclasses.asdict(layer), "memory": layer.memory} for layer in self.layers]
         names = ("weights", "parameters", "macs", "memory", "float_memory", "ratio", "binary_share")
-        return {"layers": layers, **{name: getattr(self, name) for name in names}}
+        return {"layers": layers, **{name: getattr(self, name) for name in names}, "warnings": self.warnings}
 
     def __str__(self) -> str:
         weights, macs = sorted(self.weights), sorted(self.macs)
@@ -151,7 +155,7 @@ class Summary:
             rows.append([layer.name, layer.kind, shape, bits, *numbers])
         total = _numbers(self.weights, weights, self.memory) + [_count(self.macs[bits]) for bits in macs]
         rows.append(["total", "", "", "", *total])
-        return "\n".join([*_table(rows), "", *self._totals()])
+        return "\n".join([*_table(rows), "", *self._totals(), *(f"warning: {line}" for line in self.warnings)])
 
     __repr__ = __str__  # what an interactive session shows
 
@@ -207,7 +211,8 @@ def summary(
     stored = [name for name in symbol.list_inputs() if name not in shapes]
     needed = for_inference(parse_graph(json.loads(symbol.tojson()), "network"), stored, shapes)
     graph = _Graph(to_symbol(needed.graph, "summary of a Symbol"), shapes, needed.placeholders)
-    return Summary([layer for layer in map(graph.layer, graph.numbers()) if layer is not None])
+    warnings = list(in_graph(parse_graph(json.loads(symbol.tojson()), "summary")).values())
+    return Summary([layer for layer in map(graph.layer, graph.numbers()) if layer is not None], warnings)
 
 
 def _trace(network: Any) -> mx.sym.Symbol:

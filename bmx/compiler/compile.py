@@ -225,6 +225,7 @@ def compile_network(
     report.file_bytes = len(programs.encode(program))
     if verify:
         report.verification = verify_program(network, graph.name, program, arrays, classes, exact=int8 == "off")
+    report.remarks += [f"warning: {line}" for line in network.equal_bits(arrays if verify else None)]
     return Compiled(program, graph, report)
 
 

@@ -21,6 +21,7 @@ from ..errors import Error
 from ..optimizer import BinaryOptimizer
 from .checkpoint import Checkpoint, best_epoch
 from .data import Batches, small_side
+from .signs import equal_bits
 from .workers import Workers
 
 History = List[Dict[str, Any]]
@@ -55,6 +56,8 @@ def fit(
     class_names: Sequence[str] = (),
 ) -> History:
     """Train a classifier; after each epoch print its validation accuracy and write a checkpoint.
+
+    Layers whose input bits are (nearly) all the same, as behind a ReLU, are named before the first step.
 
     The checkpoint is also written before the validation, after Ctrl-C and SIGTERM, and when `train` fails to give a
     batch. A run that is stopped, by these or by `epochs`, and resumed ends with the same parameters, bit for bit, as
@@ -132,7 +135,8 @@ def fit(
         checkpoint.prepare(resume, overwrite)
     objective = objective or _cross_entropy
     settings = _plain({**(settings or {}), "optimizer": _name(optimizer), "seed": seed})
-    classes = _shaped(net, train, validation, contexts)
+    images = next(iter(validation.epoch(0)))[0]
+    classes = _shaped(net, train, images, contexts)
     trainer = workers.trainer(net.collect_params(), optimizer)
     run = {"epoch": 0, "batch": 0, "loss": 0.0, "seconds": 0.0, "history": [], "settings": settings}
     images_of_a_step = train.batch_size * (1 if workers.asynchronous else workers.count)
@@ -146,6 +150,8 @@ def fit(
         workers.start(trainer, images_of_a_step)
     for callback in callbacks if first else ():
         getattr(callback, "begin", lambda: None)()
+    if first and not resume:
+        _warn(net, images, log)
 
     with _deferred_signals() as signals:
         while run["epoch"] < epochs:
@@ -187,11 +193,10 @@ def _name(optimizer: mx.optimizer.Optimizer) -> str:
     return type(optimizer).__name__
 
 
-def _shaped(net: gluon.HybridBlock, train: Batches, validation: Batches, contexts: List[mx.Context]) -> int:
+def _shaped(net: gluon.HybridBlock, train: Batches, images: mx.nd.NDArray, contexts: List[mx.Context]) -> int:
     """Give parameters of unknown shape their shape and first values; return the number of classes."""
     if not isinstance(net, gluon.HybridBlock):
         raise Error(f"the network is a {type(net).__name__}; allowed are HybridBlocks: checkpoints have its symbol")
-    images = next(iter(validation.epoch(0)))[0]
     shape = "x".join(map(str, images.shape[1:]))
     try:
         scores = [net(images.as_in_context(ctx)) for ctx in contexts][0]
@@ -211,6 +216,16 @@ def _shaped(net: gluon.HybridBlock, train: Batches, validation: Batches, context
                 f"of {height}x{width}"
             ) from None
     return scores.shape[1]
+
+
+def _warn(net: gluon.HybridBlock, images: mx.nd.NDArray, log: Callable[[str], Any]) -> None:
+    """Say which layers will not learn, their input bits being all the same."""
+    try:
+        lines = equal_bits(net, images)
+    except Exception:  # of networks that train, but have no symbol: no reason to stop
+        return
+    for line in lines:
+        log(f"warning: {line}")
 
 
 def accuracy(net: gluon.HybridBlock, batches: Batches, ctx: Optional[mx.Context] = None) -> float:

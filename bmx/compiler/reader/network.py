@@ -11,7 +11,7 @@ import copy
 import io
 import json
 import warnings
-from typing import Any, Dict, List, Mapping, Sequence, Set, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 import mxnet as mx
 import numpy as np
@@ -19,6 +19,7 @@ import numpy as np
 from ...errors import Error
 from .. import ir
 from ..arithmetic import apply_all, is_channelwise
+from ..equal_bits import find_signs, in_graph, in_values, is_untrained
 from ..inference import as_float32, for_inference
 from ..symbol_file import Entry, Graph, Node, mxnet_message, parse_graph, to_symbol
 from ..v2 import translate
@@ -34,6 +35,7 @@ __all__ = ["Arrays", "Network", "Shapes"]
 Arrays = Mapping[str, Any]  # of NDArray or ndarray
 Shapes = Union[Sequence[int], Mapping[str, Sequence[int]]]
 
+_JUDGED = 8  # samples that are looked at for what is wrong with the network
 _VERSION = {"mxnet_version": ["int", 10901]}  # MXNet has brought older graphs up to date as it loaded them
 
 
@@ -118,6 +120,23 @@ class Network:
         return (
             [f"left out: {_list(left_out)}, made of the labels {labels}, which only training needs"] if left_out else []
         )
+
+    def equal_bits(self, data: Optional[Mapping[str, np.ndarray]] = None) -> List[str]:
+        """What the report should say of layers whose input bits are nearly all the same, in the graph or on samples.
+
+        Parameters
+        ----------
+        data : mapping of str to ndarray, optional
+            As the network was trained on. Default: only the graph is looked at.
+        """
+        lines = in_graph(self._graph)
+        signs = [sign for sign in find_signs(self._graph) if sign not in lines]
+        signs = [sign for sign in signs if not is_untrained(sign.source, self._parameters)]
+        batch = {name: array[:_JUDGED] for name, array in (data or {}).items()}
+        if not signs or all((array == array[:1]).all() for array in batch.values()):  # also of no samples, or of one
+            return list(lines.values())
+        values = self._compute([sign.source for sign in signs], batch)
+        return [*lines.values(), *in_values(signs, values)]
 
     def with_other_last_digits(self, noise: float, seed: int) -> Network:
         """The network with biases and numbers of BatchNorms that are nearly the same; weights may be packed."""
