@@ -176,11 +176,16 @@ def compile(net: mx.gluon.HybridBlock, x: Any, int8: str = "off", verify: bool =
     """
     compiled = compile_block(net, x, int8=int8, verify=verify)
     symbol, states = to_symbol(compiled.program)
-    block = mx.gluon.SymbolBlock(symbol, [_variable(port.name, port.shape) for port in compiled.program.inputs])
+    inputs = [_variable(port.name, port.shape) for port in compiled.program.inputs]
+    zeros = [mx.nd.zeros((1, *port.shape)) for port in compiled.program.inputs]
+    if mx.util.is_np_array():
+        symbol, inputs = symbol.as_np_ndarray(), [variable.as_np_ndarray() for variable in inputs]
+        zeros, states = [array.as_np_ndarray() for array in zeros], {k: v.as_np_ndarray() for k, v in states.items()}
+    block = mx.gluon.SymbolBlock(symbol, inputs)
     for name, array in states.items():
         block.collect_params()[name]._load_init(array, mx.cpu())
     block.report = compiled.report
-    block(*(mx.nd.zeros((1, *port.shape)) for port in compiled.program.inputs))  # before that, export writes nothing
+    block(*zeros)  # before that, export writes nothing
     return block
 
 

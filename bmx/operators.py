@@ -13,6 +13,7 @@ from types import MappingProxyType, ModuleType
 from typing import Any, Callable, Mapping, Sequence
 
 import mxnet as mx
+from mxnet.symbol.numpy import _Symbol as NumpySymbol
 
 from . import functions, guards, library, loading, packed_words, visualization
 from .errors import Error
@@ -318,6 +319,10 @@ def _split(name: str, F: ModuleType, arrays: Sequence[Any], keywords: dict) -> t
     """Inputs by name (None: not given), and attributes."""
     if len(arrays) > len(_inputs(name, {"no_bias": False})):
         raise Error(f"{name}: takes the arrays {', '.join(_inputs(name, keywords))}; {len(arrays)} are given")
+    for value in (*arrays, *keywords.values()):
+        if isinstance(value, (mx.np.ndarray, NumpySymbol)):
+            kind = "mx.nd, not of mx.np: x.as_nd_ndarray()" if F is mx.nd else "mx.sym, not of NumPy: x.as_nd_ndarray()"
+            raise Error(f"{name}: takes arrays of {kind} is one")
     given = dict(zip(_inputs(name, {"no_bias": False}), arrays))
     attributes = {}
     for key, value in keywords.items():

@@ -14,6 +14,7 @@ from mxnet.gluon.contrib.nn import Identity
 from ..composed import pad_spatial, rprelu
 from ..errors import Error
 from ..gluon import nn
+from ..gluon.nn.numpy_mode import classic
 from ..quantization import Array, levels
 
 __all__ = ["Network", "Precision", "ResidualUnit", "add_stage", "add_stem", "check_classes", "pooled_shortcut"]
@@ -112,6 +113,7 @@ class Precision:
 
 
 class _FloatRPReLU(nn.RPReLU):
+    @classic
     def hybrid_forward(self, F, x, shift, slope, offset):
         return rprelu(F, x, shift, slope, offset)
 
@@ -121,6 +123,7 @@ class _ZeroPadding(HybridBlock):
         super().__init__()
         self._padding = padding
 
+    @classic
     def hybrid_forward(self, F, x):
         return pad_spatial(F, x, (self._padding, self._padding), 0.0)
 

@@ -9,6 +9,7 @@ from typing import Any, Optional, Union
 from mxnet.gluon import HybridBlock
 
 from ..gluon import nn
+from ..gluon.nn.numpy_mode import functions
 from ..quantization import Array
 from .blocks import Network, Precision, add_stage, add_stem
 
@@ -185,6 +186,7 @@ class GrowingBlock(HybridBlock):
 
     def hybrid_forward(self, F: ModuleType, x: Array) -> Array:
         """Gluon's hook: the block on NDArrays or symbols."""
+        F = functions(F)
         return F.concat(x, self.body(x), dim=1)
 
 
@@ -208,6 +210,7 @@ class ImprovementBlock(HybridBlock):
 
     def hybrid_forward(self, F: ModuleType, x: Array) -> Array:
         """Gluon's hook: the block on NDArrays or symbols."""
+        F = functions(F)
         kept = F.slice_axis(x, axis=1, begin=0, end=self._kept)
         newest = F.slice_axis(x, axis=1, begin=self._kept, end=None)
         return F.concat(kept, newest + self.body(x), dim=1)
@@ -228,5 +231,6 @@ class ChannelShuffle(HybridBlock):
 
     def hybrid_forward(self, F: ModuleType, x: Array) -> Array:
         """Gluon's hook: the layer on NDArrays or symbols."""
+        F = functions(F)
         grouped = F.reshape(x, shape=(0, -4, self._groups, -1, -2))
         return F.reshape(F.swapaxes(grouped, 1, 2), shape=(0, -3, -2))

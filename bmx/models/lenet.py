@@ -5,6 +5,7 @@ from __future__ import annotations
 from mxnet.gluon import HybridBlock, nn
 
 from ..gluon.nn.config import binary_layer_config
+from ..gluon.nn.numpy_mode import functions
 from ..quantization import levels
 from .blocks import check_classes
 
@@ -55,6 +56,7 @@ class LeNet(HybridBlock):
 
     def hybrid_forward(self, F, x, conv2_weight, fc1_weight):
         """Gluon's hook: the network on NDArrays or symbols."""
+        F = functions(F)
         x = self._tanh(F, self.conv1(x), "tanh1")
         x = self.bn1(self._max_pool(F, x, "pool1"))
         x = self._activation(F, x, "act2")

@@ -10,6 +10,7 @@ import numpy as np
 from mxnet.gluon import HybridBlock
 
 from ..gluon import nn
+from ..gluon.nn.numpy_mode import functions
 from ..quantization import Array
 from .blocks import Network, Precision, add_stage
 
@@ -144,6 +145,6 @@ class Blur(HybridBlock):
     def hybrid_forward(self, F: ModuleType, x: Array, weight: Array) -> Array:
         """Gluon's hook: the layer on NDArrays or symbols."""
         size = {"kernel": (3, 3), "stride": (2, 2), "pad": (1, 1)}
-        return F.Convolution(
+        return functions(F).Convolution(
             x, weight, num_filter=self._channels, num_group=self._channels, no_bias=True, name="fwd", **size
         )

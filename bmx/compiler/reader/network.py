@@ -29,6 +29,7 @@ from . import shapes as _moves  # noqa: F401
 from .builder import Builder
 from .call import OPERATORS, Call, Operand
 from .constants import BATCHES, Key, depends, evaluate, fold
+from .numpy_names import classic
 
 __all__ = ["Arrays", "Network", "Shapes"]
 
@@ -168,14 +169,15 @@ class Network:
         return [values[id(entry.node)] if entry.node.is_variable else next(results) for entry in entries]
 
     def _read_node(self, node: Node) -> None:
-        reader = OPERATORS.get(node.op)
+        known = classic(node)
+        reader = OPERATORS.get(known.op)
         if reader is None:
             raise Error("this operator is not supported by the compiler")
         used = [index for index in range(self._used_outputs(node)) if (id(node), index) in self._shapes]
         results = {index: self._sample_shape(Entry(node, index)) for index in used}
         entries = [entry for entry in node.inputs if entry.node.name not in self._needed.placeholders]
         call = Call(
-            node,
+            known,
             [self._operand(entry) for entry in entries],
             [self._shape_of_input(entry) for entry in entries],
             [results[index] for index in used],

@@ -68,7 +68,10 @@ def _flat(outputs: Any) -> Iterator[mx.sym.Symbol]:
 
 def _variables(names: Any) -> Any:
     """A variable of each name, nested as the names are."""
-    return mx.sym.var(names) if isinstance(names, str) else [_variables(part) for part in names]
+    if not isinstance(names, str):
+        return [_variables(part) for part in names]
+    variable = mx.sym.var(names)
+    return variable.as_np_ndarray() if mx.util.is_np_array() else variable
 
 
 def open_block(
@@ -99,11 +102,12 @@ def open_block(
             traced = net(*_variables(names if call is None else call))
     except (AssertionError, AttributeError, TypeError, ValueError) as error:  # the network's own code
         raise Error(f"{name}: it cannot be called with {len(names)} symbols ({', '.join(names)}): {error}") from error
-    symbol = traced if isinstance(traced, mx.sym.Symbol) else mx.sym.Group(list(_flat(traced)))
+    outputs = [output.as_nd_ndarray() for output in _flat(traced)]  # in MXNet's NumPy mode they are NumPy's
+    symbol = outputs[0] if len(outputs) == 1 else mx.sym.Group(outputs)
     arrays = {}
     for parameter in net.collect_params().values():
         try:
-            arrays[parameter.name] = parameter.list_data()[0]
+            arrays[parameter.name] = parameter.list_data()[0].asnumpy()
         except (RuntimeError, mx.gluon.parameter.DeferredInitializationError):
             raise Error(
                 f"{name}: the parameter {parameter.name!r} has no value yet; initialize the network and call it once"

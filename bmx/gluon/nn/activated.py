@@ -12,6 +12,7 @@ from ...quantization import Array
 from .binary_activations import QActivation, gives_signs
 from .binary_layers import QConv2D
 from .config import binary_layer_config
+from .numpy_mode import classic
 from .sequential import activate
 
 
@@ -147,9 +148,15 @@ class ScaledBinaryConv(BinaryConvolution):
 
     def hybrid_forward(self, F: ModuleType, x: Array) -> Array:
         """Quantize, convolve and scale ``x``."""
-        magnitude = F.mean(F.abs(x), axis=1, keepdims=True)
-        scale = F.Pooling(magnitude, pool_type="avg", count_include_pad=True, **self._window)
-        return F.broadcast_mul(F.BlockGrad(scale), super().hybrid_forward(F, x))
+        return _scaled(F, x, super().hybrid_forward(F, x), self._window)
+
+
+@classic
+def _scaled(F, x, out, window):
+    """Multiply the output by the mean of abs(x) under each window."""
+    magnitude = F.mean(F.abs(x), axis=1, keepdims=True)
+    scale = F.Pooling(magnitude, pool_type="avg", count_include_pad=True, **window)
+    return F.broadcast_mul(F.BlockGrad(scale), out)
 
 
 _ACTIVATED = {"": BinaryConvolution, "binet": ScaledWeightsBinaryConv, "xnor": ScaledBinaryConv}

@@ -7,6 +7,7 @@ from types import ModuleType
 from mxnet.gluon import nn as gluon_nn
 
 from ...quantization import Array
+from .numpy_mode import classic
 from .paths import uses_operators
 
 
@@ -27,6 +28,7 @@ class BatchNorm(gluon_nn.BatchNorm):
     (1, 2, 3)
     """
 
+    @classic
     def hybrid_forward(
         self, F: ModuleType, x: Array, gamma: Array, beta: Array, running_mean: Array, running_var: Array
     ) -> Array:

@@ -9,6 +9,7 @@ from mxnet.gluon import HybridBlock
 
 from ...quantization import Array, gradient_window
 from .config import Quantizer, binary_layer_config, check_threshold, quantizer
+from .numpy_mode import classic
 from .paths import operator
 
 _SIGNS = ("det_sign", "sign_approx_sign", "swish_sign")
@@ -74,6 +75,7 @@ class QActivation(HybridBlock):
         check_threshold("gradient_cancel_threshold", gradient_cancel_threshold)
         self.threshold = gradient_cancel_threshold
 
+    @classic
     def hybrid_forward(self, F: ModuleType, x: Array) -> Array:
         """Quantize ``x``."""
         if self.window is None:

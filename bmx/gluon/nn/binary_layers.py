@@ -15,6 +15,7 @@ from ...gradients import quantize_gradient
 from ...quantization import Array, levels
 from .binary_activations import gives_signs
 from .config import Quantizer, binary_layer_config, quantizer
+from .numpy_mode import classic
 from .paths import operator
 
 
@@ -178,6 +179,7 @@ class QDense(_BinaryLayer, gluon_nn.Dense):
         )
         self._configure(bits, bits_a, None, no_offset, apply_scaling, grad_bit, grad_dtype)
 
+    @classic
     def hybrid_forward(self, F: ModuleType, x: Array, weight: Array, window: dict | None = None) -> Array:
         """Multiply ``x`` by the quantized weights; with the window of a QActivation, in its place too."""
         shape = {"num_hidden": self._units, "flatten": self._flatten, "no_bias": True}
@@ -253,6 +255,7 @@ class _QConv(_BinaryLayer):
         self._pre_padding = _sizes("padding", padding, dims, least=0)  # v2's name; Gluon's own padding stays 0
         self._pad_value = pad_value
 
+    @classic
     def hybrid_forward(self, F: ModuleType, x: Array, weight: Array, window: dict | None = None) -> Array:
         """Convolve ``x`` with the quantized weights; with the window of a QActivation, in its place too."""
         if self._binary:

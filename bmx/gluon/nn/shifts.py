@@ -9,6 +9,7 @@ import mxnet as mx
 from mxnet.gluon import HybridBlock
 
 from ...quantization import Array
+from .numpy_mode import classic
 from .paths import operator
 
 
@@ -45,6 +46,7 @@ class Shift(HybridBlock):
         with self.name_scope():
             self.shift = self.params.get("shift", shape=(in_channels,), init="zeros", allow_deferred_init=True)
 
+    @classic
     def hybrid_forward(self, F: ModuleType, x: Array, shift: Array) -> Array:
         """Add the shift to ``x``."""
         return operator(F, "bmx_Shift")(x, shift)
@@ -86,6 +88,7 @@ class RPReLU(HybridBlock):
                 start = mx.init.Constant(value)
                 setattr(self, name, self.params.get(name, shape=(in_channels,), init=start, allow_deferred_init=True))
 
+    @classic
     def hybrid_forward(self, F: ModuleType, x: Array, shift: Array, slope: Array, offset: Array) -> Array:
         """Apply the activation to ``x``."""
         return operator(F, "bmx_RPReLU")(x, shift, slope, offset)
