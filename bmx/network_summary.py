@@ -345,6 +345,8 @@ class _Graph:
         attributes = node["attrs"]
         if node["op"] not in _Q_OPERATORS:
             return self._quantizer_bits(node["inputs"][0][0]), self._quantizer_bits(node["inputs"][1][0])
+        if attributes.get("float_input") in ("True", "true", "1"):
+            return self._quantizer_bits(node["inputs"][0][0]), 1
         if is_packed(node["op"], attributes):
             return 1, 1
         return int(attributes.get("act_bit", 1)), int(attributes.get("weight_bit", 1))

@@ -30,7 +30,7 @@ _CONVOLUTION_ATTRIBUTES = """    kernel : tuple of 1, 2 or 3 ints
     no_bias : bool, default True
         Without a bias, unlike ``Convolution``.
     act_bit, weight_bit : int, 1..32, default 1
-        Bits of the activations and of the weights; 32 leaves weights as they are.
+        Bits of the activations and of the weights; 32 leaves them as they are.
     scaling_mode : {'none', 'forward', 'backward'}, default 'none'
         'forward' multiplies the output of a 1/1-bit layer by mean|weight|, and the gradient of the data;
         'backward' only the gradient of the data.
@@ -53,6 +53,9 @@ _LAYER_ATTRIBUTES = """    no_offset : bool, default False
         1/1 bits: the output is the dot product of +-1 vectors, not (K + dot) / 2.
     true_gradient : bool, default False
         The gradient includes the 1/2 of (K + dot) / 2, as BMXNet v2's layers have it; v1 leaves it out.
+    float_input : bool, default False
+        1/1 bits: data that are not all -1 and +1 are multiplied as they are by the signs of the weights, as BMXNet v2's
+        layers do, instead of by their sign. Data of -1 and +1 still meet popcounts. Padding stays -1 or +1.
     gradient_cancel_threshold : float >= 0, default None
         Window on the gradient of the data, for act_bit=1: the layer does the work of a QActivation before it. None:
         no window.
@@ -124,6 +127,7 @@ _DOCUMENTATION = {
     no_bias : bool, default True
         Without a bias, unlike ``FullyConnected``.
     act_bit, weight_bit : int, 1..32, default 1
+        Bits of the activations and of the weights; 32 leaves them as they are.
     gradient_update_mode : {'bb', 'bf', 'ff'}, default 'bb'
         'ff' computes the gradient of the data with the float weights instead of the quantized ones.
     grad_dtype : {'float32', 'bfloat16'}, default the environment variable BMX_GRAD_DTYPE, else 'float32'
@@ -277,12 +281,12 @@ _ATTRIBUTES = {
     "QActivation": ["act_bit", "backward_only", "gradient_cancel_threshold", "estimator"],
     "QConvolution": (
         "kernel num_filter stride dilate pad num_group no_bias act_bit weight_bit scaling_mode gradient_update_mode "
-        "grad_dtype binarized_weights_only pad_value no_offset true_gradient gradient_cancel_threshold estimator "
-        "workspace cudnn_tune cudnn_off layout"
+        "grad_dtype binarized_weights_only pad_value no_offset true_gradient float_input gradient_cancel_threshold "
+        "estimator workspace cudnn_tune cudnn_off layout"
     ).split(),
     "QFullyConnected": (
         "num_hidden no_bias act_bit weight_bit gradient_update_mode grad_dtype binarized_weights_only flatten "
-        "no_offset true_gradient gradient_cancel_threshold estimator"
+        "no_offset true_gradient float_input gradient_cancel_threshold estimator"
     ).split(),
 }
 _ATTRIBUTES["QConvolution_v1"] = _ATTRIBUTES["QConvolution"]

@@ -206,6 +206,7 @@ def _convolution_attributes(
     pad_value=0.0,
     no_offset=False,
     true_gradient=False,
+    float_input=False,
     gradient_cancel_threshold=None,
     estimator="ste",
     **ignored,  # workspace, no_bias, cudnn_tune, cudnn_off, layout, scaling_factor: they do not change the result
@@ -226,6 +227,7 @@ def _convolution_attributes(
         "pad_value": pad_value,
         "no_offset": no_offset,
         "true_gradient": true_gradient,
+        "float_input": float_input,
         "gradient_cancel_threshold": gradient_cancel_threshold,
         "estimator": estimator,
     }
@@ -236,8 +238,11 @@ def _geometry(a):
 
 
 def _quantized_padded(data, a):
-    padded = pad_spatial(np.asarray(data, np.float32), a["pad"], a["pad_value"])
-    return quantize_activation(padded, a["act_bit"])
+    data = np.asarray(data, np.float32)
+    if a["float_input"]:  # the layer is padded with a sign all the same
+        return pad_spatial(data, a["pad"], sign(a["pad_value"]))
+    padded = pad_spatial(data, a["pad"], a["pad_value"])
+    return padded if a["act_bit"] == 32 else quantize_activation(padded, a["act_bit"])
 
 
 # QFullyConnected: a 1x1 convolution of one pixel

@@ -76,6 +76,7 @@ def check_convolution(inputs, attributes, runners=(run_nd, run_sym)):
     exact = (
         binary
         and len(inputs) == 2
+        and not attributes.get("float_input")
         and attributes.get("scaling_mode", "none") == "none"
         and attributes.get("gradient_update_mode") != "ff"
     )
@@ -86,7 +87,11 @@ def convolution_inputs(seed, spatial, attributes, channels=4, batch=2, bias=Fals
     rng = np.random.default_rng(seed)
     groups, filters = attributes.get("num_group", 1), attributes["num_filter"]
     inputs = [
-        random_input(rng, (batch, channels) + spatial, special and attributes.get("act_bit", 1) == 1),
+        random_input(
+            rng,
+            (batch, channels) + spatial,
+            special and attributes.get("act_bit", 1) == 1 and not attributes.get("float_input"),
+        ),
         random_input(
             rng, (filters, channels // groups) + attributes["kernel"], special and attributes.get("weight_bit", 1) == 1
         ),
@@ -225,7 +230,8 @@ def convolutions(draw):
         "no_offset": draw(st.booleans()),
         "true_gradient": draw(st.booleans()),
     }
-    if attributes["act_bit"] == 1 and draw(st.booleans()):
+    attributes["float_input"] = attributes["act_bit"] == attributes["weight_bit"] == 1 and draw(st.booleans())
+    if attributes["act_bit"] == 1 and not attributes["float_input"] and draw(st.booleans()):
         attributes["gradient_cancel_threshold"] = draw(st.sampled_from([0.0, 0.5, 1.0]))
         attributes["estimator"] = draw(st.sampled_from(["ste", "approx_sign"]))
     inputs = convolution_inputs(
@@ -251,14 +257,29 @@ def test_any_qconvolution(case):
 @pytest.mark.parametrize("shape, flatten", [((3, 7), True), ((2, 3, 2, 2), True), ((2, 3, 5), False), ((1, 1), True)])
 @pytest.mark.parametrize("act_bit, weight_bit", [(1, 1), (1, 3), (2, 1), (2, 6), (32, 32)])
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("mode", [{}, {"gradient_update_mode": "ff"}, {"true_gradient": True}, {"no_offset": True}])
+@pytest.mark.parametrize(
+    "mode",
+    [{}, {"gradient_update_mode": "ff"}, {"true_gradient": True}, {"no_offset": True}],
+)
 def test_qfully_connected(shape, flatten, act_bit, weight_bit, bias, mode):
+    check_fully_connected(shape, flatten, bias, dict(mode, act_bit=act_bit, weight_bit=weight_bit))
+
+
+@pytest.mark.parametrize("shape, flatten", [((3, 7), True), ((2, 3, 5), False)])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("mode", [{}, {"gradient_update_mode": "ff"}, {"true_gradient": True, "no_offset": True}])
+def test_float_input_of_qfully_connected(shape, flatten, bias, mode):
+    check_fully_connected(shape, flatten, bias, dict(mode, act_bit=1, weight_bit=1, float_input=True))
+
+
+def check_fully_connected(shape, flatten, bias, attributes):
     rng = np.random.default_rng(3)
     width = int(np.prod(shape[1:])) if flatten else shape[-1]
-    special = act_bit == weight_bit == 1 and not mode.get("gradient_update_mode")
+    binary = attributes["act_bit"] == attributes["weight_bit"] == 1
+    special = binary and not {"gradient_update_mode", "float_input"} & set(attributes)
     inputs = [random_input(rng, shape, special), random_input(rng, (4, width), special)]
     inputs += [rng.normal(size=4).astype(np.float32)] if bias else []
-    attributes = dict(mode, num_hidden=4, flatten=flatten, act_bit=act_bit, weight_bit=weight_bit)
+    attributes = dict(attributes, num_hidden=4, flatten=flatten)
     exact = special and not bias
     check(
         composed.qfully_connected,
@@ -304,6 +325,8 @@ def test_window_of_a_layer(threshold, estimator, weight_bit):
         ({"gradient_cancel_threshold": 1.0, "act_bit": 2}, "allowed is None, because act_bit is not 1"),
         ({"gradient_cancel_threshold": 1.0, "estimator": "swish"}, "estimator='swish'.*'ste', 'approx_sign'"),
         ({"estimator": "approx_sign"}, "with a gradient_cancel_threshold only"),
+        ({"float_input": True, "act_bit": 2}, "float_input=True: .*act_bit and weight_bit are not both 1"),
+        ({"float_input": True, "gradient_cancel_threshold": 1.0}, "None, because float_input is True"),
     ],
 )
 def test_bad_attributes(attributes, message):

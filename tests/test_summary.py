@@ -82,6 +82,16 @@ def test_bits_of_gluon_layers(bits, bits_a, scaling):
     assert [(layer.input_bits, layer.weight_bits) for layer in layers] == [(bits_a, bits)] * 2
 
 
+@pytest.mark.parametrize("path", ["operators", "composed"])
+def test_one_bit_layers_have_the_bits_of_what_they_read(path):
+    net = nn.HybridSequential()
+    net.add(nn.QConv2D(8, 3), nn.QActivation(bits=4), nn.QConv2D(8, 3))
+    net.add(nn.QActivation(), nn.MaxPool2D(), nn.QDense(10))
+    with nn.path(path):
+        layers = [layer for layer in summary(net, (3, 9, 9)).layers if layer.macs]
+    assert [(layer.input_bits, layer.weight_bits) for layer in layers] == [(32, 1), (4, 1), (1, 1)]
+
+
 def test_composed_networks_have_the_same_numbers():
     symbol = get_model("resnet18_e1", classes=10, thumbnail=True)(data())
     one, other = summary(symbol, (3, 32, 32)), summary(bmx.compose(symbol), (3, 32, 32))

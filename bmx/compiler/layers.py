@@ -14,6 +14,7 @@ __all__ = [
     "QLayer",
     "extension_attributes",
     "find_layers",
+    "gives_signs",
     "is_guard",
     "layers_in_subgraphs",
     "normalize_attributes",
@@ -25,8 +26,8 @@ Q_OPERATORS = ("QConvolution", "QConvolution_v1", "QFullyConnected")
 
 # attributes that bmx adds to BMXNet v1's operators, and the defaults that mean v1's behaviour
 EXTENSION_DEFAULTS: Dict[str, Dict[str, object]] = {
-    "QConvolution": {"pad_value": 0.0, "no_offset": False, "true_gradient": False},
-    "QFullyConnected": {"flatten": True, "no_offset": False, "true_gradient": False},
+    "QConvolution": {"pad_value": 0.0, "no_offset": False, "true_gradient": False, "float_input": False},
+    "QFullyConnected": {"flatten": True, "no_offset": False, "true_gradient": False, "float_input": False},
     "QActivation": {"gradient_cancel_threshold": 0.5, "estimator": "ste"},
 }
 EXTENSION_DEFAULTS["QConvolution_v1"] = EXTENSION_DEFAULTS["QConvolution"]
@@ -46,6 +47,8 @@ class QLayer:
     groups, act_bit, weight_bit : int
     packed : bool
         binarized_weights_only.
+    float_input : bool
+        Data that are not -1 and +1 are multiplied as they are.
     scaling_mode : str
     """
 
@@ -56,6 +59,7 @@ class QLayer:
     act_bit: int
     weight_bit: int
     packed: bool
+    float_input: bool
     scaling_mode: str
 
     @property
@@ -114,6 +118,7 @@ def _layer(node: Node) -> QLayer:
         act_bit=_integer(node, "act_bit", 1),
         weight_bit=_integer(node, "weight_bit", 1),
         packed=_boolean(node, "binarized_weights_only"),
+        float_input=_boolean(node, "float_input"),
         scaling_mode=node.attributes.get("scaling_mode", "none"),
     )
 
@@ -166,6 +171,26 @@ def _equals(text: str, value: object) -> bool:
         except ValueError:
             return False
     return text == value
+
+
+_MOVES = (
+    *("_copy", "identity", "BlockGrad", "stop_gradient", "Flatten", "Reshape", "reshape", "transpose", "SwapAxis"),
+    *("expand_dims", "squeeze", "slice", "slice_axis", "SliceChannel", "split", "Concat", "concat"),
+)
+
+
+def gives_signs(node: Node) -> bool:
+    """Whether a node gives nothing but -1 and +1, in training too, as far as can be seen in the graph."""
+    given = node.attributes
+    if node.op == "QActivation":
+        return given.get("act_bit", "1") == "1" and given.get("backward_only", "False") in ("False", "false", "0")
+    moves = node.op in _MOVES
+    if node.op == "Pooling":  # windows of the other convention may meet no pixel
+        moves = given.get("pool_type", "max") == "max" and given.get("pooling_convention", "valid") == "valid"
+    elif node.op in ("Pad", "pad"):
+        border = float(given.get("constant_value", 0)) if given.get("mode") == "constant" else 1.0
+        moves = abs(border) == 1
+    return moves and all(gives_signs(entry.node) for entry in node.inputs)
 
 
 def is_guard(graph: Graph, node: Node) -> bool:

@@ -4,7 +4,8 @@ A packed layer gets ``binarized_weights_only="True"``. ``scaling_mode="forward"`
 included, by mean|w|, which packed weights no longer tell; that number becomes a ``_mul_scalar`` node after the layer:
 the same multiplication at the same place, equal up to rounding. A layer's window on the gradient of its data becomes a
 QActivation before it, as BMXNet's networks have it. The copies that bmx puts before Q layers for training are taken
-out, and so are bmx's own attributes where they say what BMXNet v1 does anyway.
+out, and so are bmx's own attributes where they say what BMXNet v1 does anyway: ``float_input`` does so where the input
+is a sign already.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ..errors import Error
 from . import interchange
 from .checkpoint import declared, packed_weight_shape
 from .inference import as_float32
-from .layers import QLayer, extension_attributes, find_layers, is_guard, layers_in_subgraphs, readers
+from .layers import QLayer, extension_attributes, find_layers, gives_signs, is_guard, layers_in_subgraphs, readers
 from .params_file import StoredArray, encode_array
 from .report import LayerReport
 from .symbol_file import Entry, Graph, Node
@@ -68,6 +69,9 @@ def pack_network(
             _check_arrays(layer, stored)
         except Error as error:
             raise Error(f"{params_path}: layer {layer.name!r}: {error}") from None
+    for layer in layers:
+        if layer.float_input and gives_signs(layer.node.inputs[0].node):
+            del layer.node.attributes["float_input"]  # the sign of a sign is the same
     obstacles = _obstacles(graph, layers, stored)
     rows: List[LayerReport] = []
     records: Dict[str, bytes] = {}

@@ -112,6 +112,7 @@ def qconvolution(
     pad_value: float = 0.0,
     no_offset: bool = False,
     true_gradient: bool = False,
+    float_input: bool = False,
     gradient_cancel_threshold: float | None = None,
     estimator: str = "ste",
     no_bias: bool | None = None,
@@ -139,7 +140,8 @@ def qconvolution(
     num_group : int, default 1
     layout : {'NCW', 'NCHW', 'NCDHW'}, optional
     act_bit, weight_bit : int, default 1
-        1..32, see :func:`bmx.quantization.quantize_activation` and :func:`bmx.quantization.quantize_weight`.
+        1..32, see :func:`bmx.quantization.quantize_activation` and :func:`bmx.quantization.quantize_weight`; 32 bits of
+        the data are the data themselves.
     binarized_weights_only : bool, default False
         Packed weights: only the C++ operator reads them.
     scaling_mode : {'none', 'forward', 'backward'}, default 'none'
@@ -147,11 +149,14 @@ def qconvolution(
     gradient_update_mode : {'bb', 'bf', 'ff'}, default 'bb'
         'ff' computes the gradient of the data with the latent weights, unscaled. 'bb' and 'bf' are the same.
     pad_value : {0.0, -1.0}, default 0.0
-        What the data are padded with before they are quantized: 1 bit reads 0 as +1.
+        What the data are padded with before they are quantized: 1 bit reads 0 as +1, 2 to 31 bits read -1 as 0.
     no_offset : bool, default False
         Leave out (K + y)/2.
     true_gradient : bool, default False
         Apply the 1/2 of (K + y)/2 to the gradients of data and weight too. BMXNet v1 does not.
+    float_input : bool, default False
+        1/1 bits only: multiply the data as they are instead of their sign, as BMXNet v2's layers do. Padding stays -1
+        or +1.
     gradient_cancel_threshold : float, optional
         1 bit of the data only: their gradient passes the window of :func:`qactivation`. Default: no window.
     estimator : {'ste', 'approx_sign', 'swish_sign'}, default 'ste'
@@ -191,12 +196,12 @@ def qconvolution(
     geometry = {"kernel": kernel, "num_filter": num_filter, "num_group": num_group, "no_bias": True}
     geometry.update({k: v for k, v in (("stride", stride), ("dilate", dilate)) if v})
 
-    data = _layer_window(F, data, act_bit, gradient_cancel_threshold, estimator)
-    # The padding, quantized: 0 is +1 in one bit. Padding the quantized data is the same and cheaper.
-    padding = (-1.0 if pad_value < 0 else 1.0) if act_bit == 1 else 0.0
-    quantized = pad_spatial(F, quantize_activation(F, data, act_bit), pad or (), padding)
-
     binary = act_bit == weight_bit == 1
+    data = _layer_window(F, data, act_bit, float_input, gradient_cancel_threshold, estimator)
+    # The padding, quantized: 0 is +1 in one bit. Padding the quantized data is the same and cheaper.
+    padding = (-1.0 if pad_value < 0 else 1.0) if act_bit == 1 else pad_value if act_bit == 32 else 0.0
+    quantized = pad_spatial(F, _quantize_data(F, data, act_bit, binary, float_input), pad or (), padding)
+
     scale = F.BlockGrad(F.mean(F.abs(weight))) if binary and scaling_mode != "none" else None
     out = _multiply(
         F, lambda x, w: F.Convolution(x, w, **geometry), quantized, weight, weight_bit, gradient_update_mode, scale
@@ -224,6 +229,7 @@ def qfully_connected(
     gradient_update_mode: str = "bb",
     no_offset: bool = False,
     true_gradient: bool = False,
+    float_input: bool = False,
     gradient_cancel_threshold: float | None = None,
     estimator: str = "ste",
     no_bias: bool | None = None,
@@ -248,7 +254,7 @@ def qfully_connected(
         Multiply along all dimensions but the first, or along the last alone.
     act_bit, weight_bit, binarized_weights_only, gradient_update_mode, no_offset, true_gradient, no_bias, grad_dtype
         As :func:`qconvolution`'s.
-    gradient_cancel_threshold, estimator
+    float_input, gradient_cancel_threshold, estimator
         As :func:`qconvolution`'s.
 
     Returns
@@ -270,12 +276,13 @@ def qfully_connected(
     """
     _check_bits(act_bit, weight_bit, binarized_weights_only, gradient_update_mode)
     attributes = {"num_hidden": num_hidden, "flatten": flatten, "no_bias": True}
-    data = _layer_window(F, data, act_bit, gradient_cancel_threshold, estimator)
-    quantized = quantize_activation(F, data, act_bit)
+    binary = act_bit == weight_bit == 1
+    data = _layer_window(F, data, act_bit, float_input, gradient_cancel_threshold, estimator)
+    quantized = _quantize_data(F, data, act_bit, binary, float_input)
     out = _multiply(
         F, lambda x, w: F.FullyConnected(x, w, **attributes), quantized, weight, weight_bit, gradient_update_mode
     )
-    if act_bit == weight_bit == 1 and not no_offset:
+    if binary and not no_offset:
         out = _popcount(F, out, weight, true_gradient)
     return out if bias is None else F.broadcast_add(out, _per_filter(F, bias, weight))
 
@@ -291,7 +298,13 @@ def _check_bits(act_bit, weight_bit, binarized_weights_only, gradient_update_mod
         )
 
 
-def _layer_window(F, data, act_bit, threshold, estimator):
+def _quantize_data(F, data, act_bit, binary, float_input):
+    if float_input and not binary:
+        raise Error("float_input=True: allowed is False, because act_bit and weight_bit are not both 1")
+    return data if float_input or act_bit == 32 else quantize_activation(F, data, act_bit)
+
+
+def _layer_window(F, data, act_bit, float_input, threshold, estimator):
     """The window of a layer that has one: whose threshold is given."""
     _one_of("estimator", estimator, _ESTIMATORS)
     if threshold is None:
@@ -300,6 +313,10 @@ def _layer_window(F, data, act_bit, threshold, estimator):
         return data
     if act_bit != 1:
         raise Error(f"gradient_cancel_threshold={threshold!r}: allowed is None, because act_bit is not 1")
+    if float_input:
+        raise Error(
+            f"gradient_cancel_threshold={threshold!r}: allowed is None, because float_input is True: no sign is taken"
+        )
     return _window(F, data, threshold, estimator)
 
 

@@ -42,25 +42,27 @@ size_t packed_input_words(const ConvShape& s) {
 
 size_t packed_weight_words(const ConvShape& s) { return static_cast<size_t>(s.filters * s.filter_words()); }
 
-void pack_conv_input(const Kernels& kernels, const ConvShape& s, const float* data, bool pad_bit, uint64_t* words,
-                     int threads) {
+bool pack_conv_input(const Kernels& kernels, const ConvShape& s, const float* data, bool pad_bit, uint64_t* words,
+                     int threads, OtherValues others) {
   const int64_t channel_words = s.channel_words(), pixels = s.in_pixels(), padded = s.padded_pixels();
-  if (padded == 1) return pack_rows(kernels, data, s.batch * s.groups, s.group_channels(), words, threads);
+  if (padded == 1) return pack_rows(kernels, data, s.batch * s.groups, s.group_channels(), words, threads, others);
   const int64_t planes = s.batch * s.groups * channel_words;
   const bool pads = padded != pixels;
   threads = useful_threads(threads, static_cast<double>(planes * pixels));
   const int64_t stride = (pixels + 7) / 8 * 8;
   Buffer<uint64_t> scratch(pads ? threads * stride : 0);  // before the threads start: nothing may fail inside
+  bool signs = true;
 #pragma omp parallel num_threads(threads)
   {
     uint64_t* const plane = scratch.get() + (pads ? thread_number() * stride : 0);
-#pragma omp for
+#pragma omp for reduction(&& : signs)
     for (int64_t i = 0; i < planes; ++i) {
+      if (!signs && others == OtherValues::kGiveUp) continue;
       const int64_t first = i % channel_words * 64;
       const int channels = static_cast<int>(std::min<int64_t>(64, s.group_channels() - first));
       const float* source = data + (i / channel_words * s.group_channels() + first) * pixels;
       uint64_t* target = words + i * padded;
-      kernels.pack_channels(source, pixels, channels, pixels, pads ? plane : target);
+      signs = kernels.pack_channels(source, pixels, channels, pixels, pads ? plane : target) && signs;
       if (!pads) continue;
       const uint64_t all = channels == 64 ? ~uint64_t{0} : (uint64_t{1} << channels) - 1;
       const uint64_t fill = pad_bit ? all : 0;
@@ -80,12 +82,14 @@ void pack_conv_input(const Kernels& kernels, const ConvShape& s, const float* da
       }
     }
   }
+  return signs;
 }
 
 void pack_conv_weight(const Kernels& kernels, const ConvShape& s, const float* weight, uint64_t* words, int threads) {
   const int64_t taps = s.taps(), channel_words = s.channel_words();
   if (taps == 1) {
-    return pack_rows(kernels, weight, s.filters, s.group_channels(), words, threads);
+    pack_rows(kernels, weight, s.filters, s.group_channels(), words, threads);
+    return;
   }
   threads = useful_threads(threads, static_cast<double>(s.filters * s.filter_words()));
 #pragma omp parallel for num_threads(threads)
@@ -172,11 +176,17 @@ void binary_matmul(const Kernels& kernels, const uint64_t* a, const uint64_t* b,
   }
 }
 
-void pack_rows(const Kernels& kernels, const float* data, size_t rows, size_t length, uint64_t* words, int threads) {
+bool pack_rows(const Kernels& kernels, const float* data, size_t rows, size_t length, uint64_t* words, int threads,
+               OtherValues others) {
   const size_t depth = (length + 63) / 64;
   threads = useful_threads(threads, static_cast<double>(rows * length) / 8);
-#pragma omp parallel for num_threads(threads)
-  for (size_t r = 0; r < rows; ++r) kernels.pack_row(data + r * length, length, words + r * depth);
+  bool signs = true;
+#pragma omp parallel for num_threads(threads) reduction(&& : signs)
+  for (size_t r = 0; r < rows; ++r) {
+    if (!signs && others == OtherValues::kGiveUp) continue;
+    signs = kernels.pack_row(data + r * length, length, words + r * depth) && signs;
+  }
+  return signs;
 }
 
 }  // namespace bmx

@@ -14,9 +14,14 @@ namespace bmx {
 size_t packed_input_words(const ConvShape& shape);
 size_t packed_weight_words(const ConvShape& shape);
 
-// NCHW floats to bits. Pixels outside the image are +1 bits if `pad_bit`, otherwise -1.
-void pack_conv_input(const Kernels& kernels, const ConvShape& shape, const float* data, bool pad_bit, uint64_t* words,
-                     int threads);
+// What happens to values other than -1 and +1 when floats are packed: their sign is taken, or packing ends as soon as
+// it meets one, and the words are of no use.
+enum class OtherValues { kTakeSign, kGiveUp };
+
+// NCHW floats to bits. Pixels outside the image are +1 bits if `pad_bit`, otherwise -1. Returns whether every value is
+// exactly -1 or +1.
+bool pack_conv_input(const Kernels& kernels, const ConvShape& shape, const float* data, bool pad_bit, uint64_t* words,
+                     int threads, OtherValues others = OtherValues::kTakeSign);
 
 // (filters, channels / groups, kernel) floats to bits.
 void pack_conv_weight(const Kernels& kernels, const ConvShape& shape, const float* weight, uint64_t* words,
@@ -30,7 +35,8 @@ void binary_conv(const Kernels& kernels, const ConvShape& shape, const uint64_t*
 void binary_matmul(const Kernels& kernels, const uint64_t* a, const uint64_t* b, size_t rows, size_t columns,
                    size_t depth, const Epilogue& epilogue, float* out, int threads);
 
-// (rows, length) floats to (rows, ceil(length / 64)) words.
-void pack_rows(const Kernels& kernels, const float* data, size_t rows, size_t length, uint64_t* words, int threads);
+// (rows, length) floats to (rows, ceil(length / 64)) words. Returns as pack_conv_input.
+bool pack_rows(const Kernels& kernels, const float* data, size_t rows, size_t length, uint64_t* words, int threads,
+               OtherValues others = OtherValues::kTakeSign);
 
 }  // namespace bmx

@@ -41,8 +41,9 @@ struct Kernels {
   int lanes;
   int panel_columns;
 
-  // words[p] bit c = !(data[c * channel_stride + p] < 0), for c < channels <= 64 and p < pixels.
-  void (*pack_channels)(const float* data, size_t channel_stride, int channels, size_t pixels, uint64_t* words);
+  // words[p] bit c = !(data[c * channel_stride + p] < 0), for c < channels <= 64 and p < pixels. Returns whether every
+  // value is exactly -1 or +1 (sign_check.h): then the bits are all there is to know of the data.
+  bool (*pack_channels)(const float* data, size_t channel_stride, int channels, size_t pixels, uint64_t* words);
 
   // The opposite, as +-1 for other libraries' layouts: channel c of pixel p goes to
   // out[c / 16 * block_stride + p * pixel_stride + c % 16]; the rest of a last block of 16 becomes 0. float32, or
@@ -52,8 +53,8 @@ struct Kernels {
   void (*expand_signs_bf16)(const uint64_t* words, size_t pixels, int channels, size_t block_stride,
                             size_t pixel_stride, uint16_t* out);
 
-  // A row of `length` contiguous floats into ceil(length / 64) words.
-  void (*pack_row)(const float* data, size_t length, uint64_t* words);
+  // A row of `length` contiguous floats into ceil(length / 64) words. Returns as pack_channels.
+  bool (*pack_row)(const float* data, size_t length, uint64_t* words);
 
   // panel[k * panel_columns + j] = words[column_offset[j] + depth_offset[k]] for j < columns, k < depth;
   // the rest of the last vector is zeros.

@@ -6,6 +6,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/float_gemm_tile.h"
 #include "kernels/gemm_tile.h"
+#include "kernels/sign_check.h"
 
 namespace bmx {
 namespace {
@@ -62,11 +63,23 @@ struct Avx2 {
 
 constexpr int kPanelColumns = Avx2::kLanes * Avx2::kMaxVectors;
 
+// Gathers sign_difference of sign_check.h.
+struct SignCheck {
+  __m256i others = _mm256_setzero_si256();
+
+  void add(__m256 x) {
+    const __m256i one = _mm256_castps_si256(_mm256_set1_ps(1));
+    others = _mm256_or_si256(others, _mm256_xor_si256(_mm256_castps_si256(x), one));
+  }
+  bool passed() const { return _mm256_testz_si256(others, _mm256_set1_epi32(kMagnitudeBits)) != 0; }
+};
+
 // Eight pixels a step: the comparison's mask selects the channel's bit in 32-bit lanes.
-inline __m256i collect(const float* data, size_t channel_stride, int channels) {
+inline __m256i collect(const float* data, size_t channel_stride, int channels, SignCheck* check) {
   __m256i bits = _mm256_setzero_si256();
   for (int c = 0; c < channels; ++c) {
     const __m256 x = _mm256_loadu_ps(data + c * channel_stride);
+    check->add(x);
     const __m256 set = _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_NLT_UQ);
     const __m256i bit = _mm256_set1_epi32(static_cast<int>(1u << c));
     bits = _mm256_or_si256(bits, _mm256_and_si256(_mm256_castps_si256(set), bit));
@@ -74,19 +87,22 @@ inline __m256i collect(const float* data, size_t channel_stride, int channels) {
   return bits;
 }
 
-void pack_channels(const float* data, size_t channel_stride, int channels, size_t pixels, uint64_t* words) {
+bool pack_channels(const float* data, size_t channel_stride, int channels, size_t pixels, uint64_t* words) {
+  SignCheck check;
   size_t p = 0;
   for (; p + 8 <= pixels; p += 8) {
-    const __m256i low = collect(data + p, channel_stride, channels < 32 ? channels : 32);
-    const __m256i high =
-        channels > 32 ? collect(data + p + 32 * channel_stride, channel_stride, channels - 32) : _mm256_setzero_si256();
+    const __m256i low = collect(data + p, channel_stride, channels < 32 ? channels : 32, &check);
+    const __m256i high = channels > 32 ? collect(data + p + 32 * channel_stride, channel_stride, channels - 32, &check)
+                                       : _mm256_setzero_si256();
     const __m256i even = _mm256_unpacklo_epi32(low, high);  // pixels 0 1 4 5
     const __m256i odd = _mm256_unpackhi_epi32(low, high);   // pixels 2 3 6 7
     auto* target = reinterpret_cast<__m256i*>(words + p);
     _mm256_storeu_si256(target, _mm256_permute2x128_si256(even, odd, 0x20));
     _mm256_storeu_si256(target + 1, _mm256_permute2x128_si256(even, odd, 0x31));
   }
-  if (p < pixels) kPortableKernels.pack_channels(data + p, channel_stride, channels, pixels - p, words + p);
+  const bool rest =
+      p == pixels || kPortableKernels.pack_channels(data + p, channel_stride, channels, pixels - p, words + p);
+  return check.passed() && rest;
 }
 
 // Eight channels at a time: each lane keeps its own bit, and a comparison makes it all ones or none.
@@ -113,18 +129,21 @@ void expand_signs_bf16(const uint64_t* words, size_t pixels, int channels, size_
   kPortableKernels.expand_signs_bf16(words, pixels, channels, block_stride, pixel_stride, out);
 }
 
-void pack_row(const float* data, size_t length, uint64_t* words) {
+bool pack_row(const float* data, size_t length, uint64_t* words) {
+  SignCheck check;
   size_t i = 0;
   for (; i + 64 <= length; i += 64) {
     uint64_t word = 0;
     for (int part = 0; part < 8; ++part) {
       const __m256 x = _mm256_loadu_ps(data + i + 8 * part);
+      check.add(x);
       const int set = _mm256_movemask_ps(_mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_NLT_UQ));
       word |= static_cast<uint64_t>(static_cast<unsigned>(set)) << (8 * part);
     }
     words[i / 64] = word;
   }
-  if (i < length) kPortableKernels.pack_row(data + i, length - i, words + i / 64);
+  const bool rest = i == length || kPortableKernels.pack_row(data + i, length - i, words + i / 64);
+  return check.passed() && rest;
 }
 
 void gather_panel(const uint64_t* words, const int64_t* column_offset, int columns, const int64_t* depth_offset,

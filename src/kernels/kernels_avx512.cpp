@@ -7,6 +7,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/float_gemm_tile.h"
 #include "kernels/gemm_tile.h"
+#include "kernels/sign_check.h"
 
 namespace bmx {
 namespace {
@@ -53,18 +54,31 @@ struct Avx512 {
 
 constexpr int kPanelColumns = Avx512::kLanes * Avx512::kMaxVectors;
 
+// Gathers sign_difference of sign_check.h: others | (x ^ 1) is one instruction, of truth table 0xf6.
+struct SignCheck {
+  __m512i others = _mm512_setzero_si512();
+
+  void add(__m512 x, __mmask16 valid) {
+    const __m512i one = _mm512_castps_si512(_mm512_set1_ps(1));
+    others = _mm512_mask_ternarylogic_epi32(others, valid, _mm512_castps_si512(x), one, 0xf6);
+  }
+  bool passed() const { return _mm512_test_epi32_mask(others, _mm512_set1_epi32(kMagnitudeBits)) == 0; }
+};
+
 // Lanes are 16 pixels; `low` and `high` collect channels 0-31 and 32-63 of each.
-inline __m512i collect(const float* data, size_t channel_stride, int channels, __mmask16 valid) {
+inline __m512i collect(const float* data, size_t channel_stride, int channels, __mmask16 valid, SignCheck* check) {
   __m512i bits = _mm512_setzero_si512();
   for (int c = 0; c < channels; ++c) {
     const __m512 x = _mm512_maskz_loadu_ps(valid, data + c * channel_stride);
+    check->add(x, valid);
     const __mmask16 set = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_NLT_UQ);
     bits = _mm512_mask_or_epi32(bits, set, bits, _mm512_set1_epi32(static_cast<int>(1u << c)));
   }
   return bits;
 }
 
-void pack_channels(const float* data, size_t channel_stride, int channels, size_t pixels, uint64_t* words) {
+bool pack_channels(const float* data, size_t channel_stride, int channels, size_t pixels, uint64_t* words) {
+  SignCheck check;
   const __m512i first = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
   const __m512i second = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
   for (size_t p = 0; p < pixels; p += 16) {
@@ -72,17 +86,18 @@ void pack_channels(const float* data, size_t channel_stride, int channels, size_
     const auto valid = static_cast<__mmask16>((1u << count) - 1);
     __m512i low, high = _mm512_setzero_si512();
     if (channels == 64) {  // constant trip counts, so that the compiler unrolls
-      low = collect(data + p, channel_stride, 32, valid);
-      high = collect(data + p + 32 * channel_stride, channel_stride, 32, valid);
+      low = collect(data + p, channel_stride, 32, valid, &check);
+      high = collect(data + p + 32 * channel_stride, channel_stride, 32, valid, &check);
     } else {
-      low = collect(data + p, channel_stride, channels < 32 ? channels : 32, valid);
-      if (channels > 32) high = collect(data + p + 32 * channel_stride, channel_stride, channels - 32, valid);
+      low = collect(data + p, channel_stride, channels < 32 ? channels : 32, valid, &check);
+      if (channels > 32) high = collect(data + p + 32 * channel_stride, channel_stride, channels - 32, valid, &check);
     }
     const __m512i w0 = _mm512_permutex2var_epi32(low, first, high);
     const __m512i w1 = _mm512_permutex2var_epi32(low, second, high);
     _mm512_mask_storeu_epi64(words + p, static_cast<__mmask8>(valid), w0);
     if (count > 8) _mm512_mask_storeu_epi64(words + p + 8, static_cast<__mmask8>(valid >> 8), w1);
   }
+  return check.passed();
 }
 
 void expand_signs(const uint64_t* words, size_t pixels, int channels, size_t block_stride, size_t pixel_stride,
@@ -112,13 +127,15 @@ void expand_signs_bf16(const uint64_t* words, size_t pixels, int channels, size_
   }
 }
 
-void pack_row(const float* data, size_t length, uint64_t* words) {
+bool pack_row(const float* data, size_t length, uint64_t* words) {
   const __m512 zero = _mm512_setzero_ps();
+  SignCheck check;
   size_t i = 0;
   for (; i + 64 <= length; i += 64) {
     uint64_t word = 0;
     for (int part = 0; part < 4; ++part) {
       const __m512 x = _mm512_loadu_ps(data + i + 16 * part);
+      check.add(x, 0xffff);
       word |= static_cast<uint64_t>(_mm512_cmp_ps_mask(x, zero, _CMP_NLT_UQ)) << (16 * part);
     }
     words[i / 64] = word;
@@ -129,10 +146,12 @@ void pack_row(const float* data, size_t length, uint64_t* words) {
       const size_t left = length - i - 16 * part;
       const auto valid = static_cast<__mmask16>(left >= 16 ? 0xffffu : (1u << left) - 1);
       const __m512 x = _mm512_maskz_loadu_ps(valid, data + i + 16 * part);
+      check.add(x, valid);
       word |= static_cast<uint64_t>(_mm512_mask_cmp_ps_mask(valid, x, zero, _CMP_NLT_UQ)) << (16 * part);
     }
     words[i / 64] = word;
   }
+  return check.passed();
 }
 
 void gather_panel(const uint64_t* words, const int64_t* column_offset, int columns, const int64_t* depth_offset,

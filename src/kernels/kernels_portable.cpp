@@ -3,6 +3,7 @@
 #include "kernels/float_gemm_tile.h"
 #include "kernels/gemm_tile.h"
 #include "kernels/popcount.h"
+#include "kernels/sign_check.h"
 
 namespace bmx {
 namespace {
@@ -72,12 +73,17 @@ struct Portable {
 
 constexpr int kPanelColumns = Portable::kLanes * Portable::kMaxVectors;
 
-void pack_channels(const float* data, size_t channel_stride, int channels, size_t pixels, uint64_t* words) {
+bool pack_channels(const float* data, size_t channel_stride, int channels, size_t pixels, uint64_t* words) {
+  uint32_t others = 0;
   for (size_t p = 0; p < pixels; ++p) words[p] = 0;
   for (int c = 0; c < channels; ++c) {
     const float* channel = data + c * channel_stride;
-    for (size_t p = 0; p < pixels; ++p) words[p] |= static_cast<uint64_t>(!(channel[p] < 0)) << c;
+    for (size_t p = 0; p < pixels; ++p) {
+      words[p] |= static_cast<uint64_t>(!(channel[p] < 0)) << c;
+      others |= sign_difference(channel[p]);
+    }
   }
+  return only_signs(others);
 }
 
 template <class T>
@@ -104,12 +110,17 @@ void expand_signs_bf16(const uint64_t* words, size_t pixels, int channels, size_
   expand<uint16_t>(words, pixels, channels, block_stride, pixel_stride, 0x3f80, 0xbf80, out);
 }
 
-void pack_row(const float* data, size_t length, uint64_t* words) {
+bool pack_row(const float* data, size_t length, uint64_t* words) {
+  uint32_t others = 0;
   for (size_t i = 0; i < length; i += 64) {
     uint64_t word = 0;
-    for (size_t j = 0; j < 64 && i + j < length; ++j) word |= static_cast<uint64_t>(!(data[i + j] < 0)) << j;
+    for (size_t j = 0; j < 64 && i + j < length; ++j) {
+      word |= static_cast<uint64_t>(!(data[i + j] < 0)) << j;
+      others |= sign_difference(data[i + j]);
+    }
     words[i / 64] = word;
   }
+  return only_signs(others);
 }
 
 void gather_panel(const uint64_t* words, const int64_t* column_offset, int columns, const int64_t* depth_offset,

@@ -172,6 +172,7 @@ void read_window(Reader* r, QLayerParam* p) {
     return;
   }
   if (p->act_bit != 1) r->fail("gradient_cancel_threshold", "None, because act_bit is not 1");
+  if (p->float_input) r->fail("gradient_cancel_threshold", "None, because float_input is True: no sign is taken");
   p->window = GradientWindow{r->real("gradient_cancel_threshold", 0, 0, HUGE_VALF), estimator};
 }
 
@@ -182,6 +183,8 @@ void read_layer(Reader* r, QLayerParam* p) {
   p->binarized_weights_only = r->boolean("binarized_weights_only", false);
   p->no_offset = r->boolean("no_offset", false);
   p->true_gradient = r->boolean("true_gradient", false);
+  p->float_input = r->boolean("float_input", false);
+  if (p->float_input && !p->binary()) r->fail("float_input", "False, because act_bit and weight_bit are not both 1");
   p->gradient_mode =
       r->choice("gradient_update_mode", 0, {"bb", "bf", "ff"}) == 2 ? GradientMode::kLatent : GradientMode::kBinary;
   p->gradient_type =
@@ -229,6 +232,11 @@ QConvolutionParam::QConvolutionParam(const char* op, const AttributeMap& attribu
   // Of cuDNN, or of older files: they do not change a result.
   r.ignore({"workspace", "cudnn_tune", "cudnn_off", "scaling_factor"});
   r.finish();
+}
+
+float QConvolutionParam::float_padding() const {
+  if (binary()) return pad_bit() ? 1.0f : -1.0f;
+  return act_bit == 32 ? pad_value : quantize_activation(pad_value, act_bit);
 }
 
 ConvShape QConvolutionParam::shape(const std::vector<int64_t>& data) const {

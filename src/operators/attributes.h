@@ -44,12 +44,15 @@ struct QLayerParam {
   bool binarized_weights_only = false;
   bool no_offset = false;      // ours: 1/1 bits give the +-1 dot product, not (K + dot) / 2
   bool true_gradient = false;  // ours: the gradient includes the 1/2 of (K + dot) / 2
+  bool float_input = false;    // ours: 1/1 bits multiply data that are not signs as they are
   GradientMode gradient_mode = GradientMode::kBinary;
   GradientType gradient_type = GradientType::kFloat32;  // ours: arithmetic of the backward pass
   std::optional<GradientWindow> window;                 // ours: in the place of a QActivation before the layer
 
   bool binary() const { return binarized_weights_only || (act_bit == 1 && weight_bit == 1); }
   bool offset() const { return binary() && !no_offset; }
+  // Bits that the data are quantized to; with 32 they are used as they are. Packed weights meet binarized data.
+  int data_bits() const { return float_input ? 32 : (binarized_weights_only ? 1 : act_bit); }
   int num_inputs() const { return no_bias ? 2 : 3; }
   // Factor of the gradients of data and weight.
   float gradient_scale() const { return offset() && true_gradient ? 0.5f : 1.0f; }
@@ -63,6 +66,11 @@ struct QConvolutionParam : QLayerParam {
   int64_t num_group = 1;
   ScalingMode scaling_mode = ScalingMode::kNone;
   float pad_value = 0;  // ours: 0 as BMXNet v1 (sign(0) = +1), or -1 as v2
+
+  // Whether bits are padded with +1.
+  bool pad_bit() const { return !(pad_value < 0); }
+  // What floats are padded with: the quantized pad value.
+  float float_padding() const;
 
   // The geometry for a data shape (batch, channels, spatial...); throws if they do not fit.
   ConvShape shape(const std::vector<int64_t>& data) const;

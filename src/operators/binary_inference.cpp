@@ -16,8 +16,8 @@ using namespace mxnet::ext;
 AttributeMap packed_layer(const char* op, const AttributeMap& given, std::initializer_list<const char*> own) {
   AttributeMap attributes = given;
   for (const char* name : {"act_bit", "weight_bit", "binarized_weights_only", "scaling_mode", "gradient_update_mode",
-                           "grad_dtype", "pad_value", "no_offset", "true_gradient", "gradient_cancel_threshold",
-                           "estimator", "cudnn_tune", "cudnn_off", "scaling_factor"}) {
+                           "grad_dtype", "pad_value", "no_offset", "true_gradient", "float_input",
+                           "gradient_cancel_threshold", "estimator", "cudnn_tune", "cudnn_off", "scaling_factor"}) {
     if (given.count(name) == 0) continue;
     std::string allowed;
     for (const char* known : own) allowed += (allowed.empty() ? "" : ", ") + std::string(known);

@@ -171,7 +171,8 @@ memory quantized(OnednnCall* call, const ConvShape& s, const QuantizedData& data
     if (expand_signs(s, data.values, target, threads)) return target;
     return call->reordered(plain_quantized(s, data, threads, workspace), d.plain_data(), target);
   }
-  return call->input(plain_quantized(s, data, threads, workspace), d.plain_data(), wanted);
+  const float* values = data.bits == 32 ? data.values : plain_quantized(s, data, threads, workspace);
+  return call->input(values, d.plain_data(), wanted);
 }
 
 // The (tap, output pixel) pairs that read outside the image.

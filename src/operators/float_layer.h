@@ -17,7 +17,7 @@ enum class GradientType { kFloat32, kBfloat16 };
 // matrix units, or with vectors that are wider than those of the lookups.
 bool faster_than_lookups(GradientType type);
 
-// NCHW floats that are used quantized to `bits`, padded with the quantized `pad`.
+// NCHW floats that are used quantized to `bits`, or as they are with 32, padded with `pad`, which is quantized already.
 struct QuantizedData {
   const float* values;
   int bits;

@@ -12,10 +12,14 @@ size_t data_size(const ConvShape& s) { return static_cast<size_t>(s.batch * s.ch
 size_t padded_size(const ConvShape& s) { return static_cast<size_t>(s.batch * s.channels * s.padded_pixels()); }
 
 float* quantized_and_padded(const ConvShape& s, const QuantizedData& data, int threads, Workspace* workspace) {
-  float* quantized = workspace->take<float>(data_size(s));
   float* padded = workspace->take<float>(padded_size(s));
-  quantize_activation(data.values, quantized, data_size(s), data.bits, threads);
-  pad_input(s, quantized, data.pad, padded, threads);
+  const float* values = data.values;
+  if (data.bits < 32) {
+    float* quantized = workspace->take<float>(data_size(s));
+    quantize_activation(values, quantized, data_size(s), data.bits, threads);
+    values = quantized;
+  }
+  pad_input(s, values, data.pad, padded, threads);
   return padded;
 }
 

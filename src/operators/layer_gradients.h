@@ -22,6 +22,8 @@ class SignGradients {
   bool of_data() const { return of_data_; }
   bool of_weight() const { return of_weight_; }
   bool all() const { return of_data_ && of_weight_; }
+  // To be called where the data turn out not to be signs.
+  void leave_weight() { of_weight_ = false; }
 
   // Of workspace.
   size_t bytes() const {
@@ -49,11 +51,16 @@ class SignGradients {
     sign_data_gradient(kernels(), shape_, out_grad, weight, factor, window, data_grad, threads_, scratch);
   }
 
-  // Of data that are padded with +1 if `pad_bit`, otherwise -1.
-  void weight_gradient(const float* out_grad, const float* data, bool pad_bit, float factor, float* weight_grad,
-                       Workspace* workspace) const {
+  // Bits of data that are padded with +1 if `pad_bit`, otherwise -1; null if there are others than signs and they are
+  // given up for that.
+  const uint64_t* pack_data(const float* data, bool pad_bit, OtherValues others, Workspace* workspace) const {
     auto* words = workspace->take<uint64_t>(packed_input_words(shape_));
-    pack_conv_input(kernels(), shape_, data, pad_bit, words, threads_);
+    const bool signs = pack_conv_input(kernels(), shape_, data, pad_bit, words, threads_, others);
+    return signs || others == OtherValues::kTakeSign ? words : nullptr;
+  }
+
+  void weight_gradient(const float* out_grad, const uint64_t* words, float factor, float* weight_grad,
+                       Workspace* workspace) const {
     auto* scratch = workspace->take<float>(sign_weight_gradient_floats(kernels(), shape_, threads_));
     sign_weight_gradient(kernels(), shape_, out_grad, words, factor, weight_grad, threads_, scratch);
   }

@@ -1,7 +1,8 @@
 // QConvolution, and QConvolution_v1, its name in older files.
 //
 // Forward of 1/1 bits: popcount arithmetic on packed bits, (K + dot) / 2 = K - popcount(x ^ w) exactly. Other
-// bit widths: quantized floats, padded by the quantized pad value, and a float convolution.
+// bit widths: quantized floats, padded by the quantized pad value, and a float convolution. So are data that are not
+// signs with float_input.
 // Backward: the gradients of the convolution of the quantized arrays, straight through both quantizers; with a
 // gradient_cancel_threshold that of the data passes a window, as through a QActivation before the layer.
 #include "kernels/binary_conv.h"
@@ -46,14 +47,13 @@ class QConvolution final : public QLayer {
     const ConvShape s = param_.shape(inputs->at(kData).shape);
     const float* bias = param_.no_bias ? nullptr : floats(inputs->at(kBias));
     const float* data = floats(inputs->at(kData));
-    if (param_.binary()) {
-      forward_binary(s, data, &inputs->at(kWeight), bias, out, resource);
-    } else {
-      forward_float(s, data, floats(inputs->at(kWeight)), bias, out, resource);
-    }
+    MXTensor* weight = &inputs->at(kWeight);
+    if (param_.binary() && forward_binary(s, data, weight, bias, out, resource)) return;
+    forward_float(s, data, weight, bias, out, resource);
   }
 
-  void forward_binary(const ConvShape& s, const float* data, MXTensor* weight, const float* bias, float* out,
+  // False, and nothing done, if the data are not signs and their signs are not to be taken.
+  bool forward_binary(const ConvShape& s, const float* data, MXTensor* weight, const float* bias, float* out,
                       const Resource& resource) {
     const Kernels& k = kernels();
     const int threads = num_threads();
@@ -61,7 +61,8 @@ class QConvolution final : public QLayer {
     Workspace memory =
         workspace(Workspace::bytes<uint64_t>(input_words) + Workspace::bytes<uint64_t>(weight_words), resource);
     uint64_t* input = memory.take<uint64_t>(input_words);
-    pack_conv_input(k, s, data, pad_bit(), input, threads);
+    const bool signs = pack_conv_input(k, s, data, pad_bit(), input, threads, other_values());
+    if (!signs && other_values() == OtherValues::kGiveUp) return false;
 
     const uint64_t* bits;
     PackedCache::Words kept;
@@ -87,25 +88,30 @@ class QConvolution final : public QLayer {
     const float step = param_.offset() ? 1.0f : 2.0f;
     binary_conv(k, s, input, bits, {static_cast<float>(s.inputs()), step, biases.get(), scales.get(), true}, out,
                 threads);
+    return true;
   }
 
-  void forward_float(const ConvShape& s, const float* data, const float* weight, const float* bias, float* out,
+  void forward_float(const ConvShape& s, const float* data, MXTensor* weight, const float* bias, float* out,
                      const Resource& resource) {
     const int threads = num_threads();
     Workspace memory = workspace(quantized_bytes(s) + float_.forward_bytes(s, threads), resource);
     float* quantized = memory.take<float>(weight_size(s));
-    quantize_weight(weight, quantized, weight_size(s), param_.weight_bit);
-    float_.forward(s, quantized_data(data), quantized, out, threads, &memory);
-    if (bias == nullptr) return;
-    for (int64_t n = 0; n < s.batch; ++n) {
-      for (int64_t f = 0; f < s.filters; ++f) {
-        for (int64_t p = 0; p < s.out_pixels(); ++p) *out++ += bias[f];
-      }
+    FloatEpilogue epilogue{static_cast<float>(s.inputs()), param_.offset(), bias, 1};
+    if (param_.binarized_weights_only) {
+      expand_bits(s, packed(s, weight)->get(), quantized);
+    } else {
+      quantize_weight(floats(*weight), quantized, weight_size(s), param_.weight_bit);
+      if (param_.scaling_mode == ScalingMode::kForward) epilogue.scale = scale_of(param_, s, floats(*weight));
     }
+    float_.forward(s, quantized_data(data), quantized, out, threads, &memory);
+    if (epilogue.nothing()) return;
+    const int64_t pixels = s.out_pixels();
+#pragma omp parallel for num_threads(threads)
+    for (int64_t i = 0; i < s.batch * s.filters; ++i) epilogue.apply(out + i * pixels, pixels, i % s.filters);
   }
 
   ConvShape shape_of(const std::vector<int64_t>& data) const override { return param_.shape(data); }
-  bool pad_bit() const override { return !(param_.pad_value < 0); }
+  bool pad_bit() const override { return param_.pad_bit(); }
 
   float weight_scale(const ConvShape& s, const float* weight) const override {
     return param_.scaling_mode == ScalingMode::kNone ? 1 : scale_of(param_, s, weight);
@@ -127,9 +133,7 @@ class QConvolution final : public QLayer {
                     param_.gradient_type, threads, memory);
   }
 
-  QuantizedData quantized_data(const float* data) const {
-    return {data, data_bits(), quantize_activation(param_.pad_value, data_bits())};
-  }
+  QuantizedData quantized_data(const float* data) const { return {data, param_.data_bits(), param_.float_padding()}; }
 
   static size_t quantized_bytes(const ConvShape& s) { return Workspace::bytes<float>(weight_size(s)); }
 

@@ -57,14 +57,13 @@ class QFullyConnected final : public QLayer {
     const Sizes s = sizes_of(param_, inputs->at(kData).shape);
     const float* bias = param_.no_bias ? nullptr : floats(inputs->at(kBias));
     const float* data = floats(inputs->at(kData));
-    if (param_.binary()) {
-      forward_binary(s, data, &inputs->at(kWeight), bias, out, resource);
-    } else {
-      forward_float(s, data, floats(inputs->at(kWeight)), bias, out, resource);
-    }
+    MXTensor* weight = &inputs->at(kWeight);
+    if (param_.binary() && forward_binary(s, data, weight, bias, out, resource)) return;
+    forward_float(s, data, weight, bias, out, resource);
   }
 
-  void forward_binary(const Sizes& s, const float* data, MXTensor* weight, const float* bias, float* out,
+  // False, and nothing done, if the data are not signs and their signs are not to be taken.
+  bool forward_binary(const Sizes& s, const float* data, MXTensor* weight, const float* bias, float* out,
                       const Resource& resource) {
     const Kernels& k = kernels();
     const int threads = num_threads();
@@ -72,7 +71,8 @@ class QFullyConnected final : public QLayer {
     Workspace memory =
         workspace(Workspace::bytes<uint64_t>(data_words) + Workspace::bytes<uint64_t>(weight_words), resource);
     uint64_t* x = memory.take<uint64_t>(data_words);
-    pack_rows(k, data, s.rows, s.inputs, x, threads);
+    const bool signs = pack_rows(k, data, s.rows, s.inputs, x, threads, other_values());
+    if (!signs && other_values() == OtherValues::kGiveUp) return false;
     const uint64_t* bits;
     PackedCache::Words kept;
     if (param_.binarized_weights_only) {
@@ -91,17 +91,19 @@ class QFullyConnected final : public QLayer {
     const float step = param_.offset() ? 1.0f : 2.0f;
     binary_matmul(k, x, bits, s.rows, s.units, s.depth(),
                   {static_cast<float>(s.inputs), step, bias, scales.get(), false}, out, threads);
+    return true;
   }
 
-  void forward_float(const Sizes& s, const float* data, const float* weight, const float* bias, float* out,
+  void forward_float(const Sizes& s, const float* data, MXTensor* weight, const float* bias, float* out,
                      const Resource& resource) {
     const int threads = num_threads();
     Workspace memory = workspace(quantized_bytes(s) + float_.forward_bytes(s.dense(), threads), resource);
-    const float *x = quantized_data(s, data, &memory), *w = quantized_weight(s, weight, &memory);
+    const float* x = quantized_data(s, data, &memory);
+    const float* w = param_.binarized_weights_only ? expanded(s, packed(images(s), weight)->get(), &memory)
+                                                   : quantized_weight(s, floats(*weight), &memory);
     float_.forward(s.dense(), x, w, out, threads, &memory);
-    for (size_t r = 0; bias != nullptr && r < s.rows; ++r) {
-      for (size_t u = 0; u < s.units; ++u) out[r * s.units + u] += bias[u];
-    }
+    const FloatEpilogue epilogue{static_cast<float>(s.inputs), param_.offset(), bias, 1};
+    for (size_t i = 0; !epilogue.nothing() && i < s.rows * s.units; ++i) epilogue.apply(out + i, 1, i % s.units);
   }
 
   ConvShape shape_of(const std::vector<int64_t>& data) const override { return images(sizes_of(param_, data)); }
@@ -117,9 +119,7 @@ class QFullyConnected final : public QLayer {
     const Sizes s = sizes_of(shape);
     const float* used = pass.weight;
     if (pass.weight == nullptr) {
-      float* expanded = memory->take<float>(s.units * s.inputs);
-      expand_bits(s, pass.packed, expanded);
-      used = expanded;
+      used = expanded(s, pass.packed, memory);
     } else if (!pass.latent) {
       used = quantized_weight(s, pass.weight, memory);
     }
@@ -134,8 +134,9 @@ class QFullyConnected final : public QLayer {
   }
 
   const float* quantized_data(const Sizes& s, const float* data, Workspace* workspace) const {
+    if (param_.data_bits() == 32) return data;
     float* x = workspace->take<float>(s.rows * s.inputs);
-    quantize_activation(data, x, s.rows * s.inputs, data_bits(), num_threads());
+    quantize_activation(data, x, s.rows * s.inputs, param_.data_bits(), num_threads());
     return x;
   }
 
@@ -145,12 +146,14 @@ class QFullyConnected final : public QLayer {
     return w;
   }
 
-  static void expand_bits(const Sizes& s, const uint64_t* bits, float* w) {
+  static const float* expanded(const Sizes& s, const uint64_t* bits, Workspace* workspace) {
+    float* w = workspace->take<float>(s.units * s.inputs);
     for (size_t u = 0; u < s.units; ++u) {
       for (size_t i = 0; i < s.inputs; ++i) {
         w[u * s.inputs + i] = (bits[u * s.depth() + i / 64] >> (i % 64)) & 1 ? 1.0f : -1.0f;
       }
     }
+    return w;
   }
 
   PackedCache::Words packed(const ConvShape& shape, MXTensor* weight) override {

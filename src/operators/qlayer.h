@@ -57,8 +57,22 @@ class QLayer : public mxnet::ext::CustomStatefulOp {
   virtual size_t float_backward_bytes(const ConvShape& shape, int threads) = 0;
   virtual void float_backward(const ConvShape& shape, const FloatPass& pass, int threads, Workspace* memory) = 0;
 
-  // Packed weights always meet binarized data.
-  int data_bits() const { return layer_.binarized_weights_only ? 1 : layer_.act_bit; }
+  // What packing does with data that are not signs.
+  OtherValues other_values() const { return layer_.float_input ? OtherValues::kGiveUp : OtherValues::kTakeSign; }
+
+  // What becomes of a float product: (K + y) / 2 where the layer has that, plus the bias, times the scale.
+  struct FloatEpilogue {
+    float all;
+    bool offset;
+    const float* bias;  // null: none
+    float scale;
+
+    bool nothing() const { return !offset && bias == nullptr && scale == 1; }
+    void apply(float* y, int64_t size, int64_t unit) const {
+      const float plus = bias == nullptr ? 0.0f : bias[unit];
+      for (int64_t i = 0; i < size; ++i) y[i] = ((offset ? (all + y[i]) * 0.5f : y[i]) + plus) * scale;
+    }
+  };
 
   static Workspace workspace(size_t bytes, const Resource& resource) {
     return Workspace(bytes, [&](int size) { return resource.alloc_cpu(size); });
@@ -94,7 +108,7 @@ class QLayer : public mxnet::ext::CustomStatefulOp {
 
  private:
   // The gradients of the product of the quantized arrays, straight through both quantizers; by lookup where one of them
-  // has one bit.
+  // has one bit. With float_input the data may turn out to be signs, then those of the weight are by lookup too.
   void backward(Tensors* inputs, Tensors* outputs, const Resource& resource) {
     const int threads = num_threads();
     const float* out_grad = floats(inputs->at(0));
@@ -102,9 +116,20 @@ class QLayer : public mxnet::ext::CustomStatefulOp {
     const float* data = floats(inputs->at(1 + kData));
     const bool has_packed = layer_.binarized_weights_only;
     const bool latent = !has_packed && layer_.gradient_mode == GradientMode::kLatent;
-    const SignGradients signs(s, !latent && (has_packed || layer_.weight_bit == 1), data_bits() == 1,
-                              layer_.gradient_type, threads);
-    Workspace memory = workspace(signs.bytes() + (signs.all() ? 0 : float_backward_bytes(s, threads)), resource);
+    SignGradients signs(s, !latent && (has_packed || layer_.weight_bit == 1),
+                        layer_.float_input || layer_.data_bits() == 1, layer_.gradient_type, threads);
+    const auto memory_for_all = [&] {
+      return workspace(signs.bytes() + (signs.all() ? 0 : float_backward_bytes(s, threads)), resource);
+    };
+    Workspace memory = memory_for_all();
+    const uint64_t* data_bits = nullptr;
+    if (signs.of_weight() && !has_packed) {
+      data_bits = signs.pack_data(data, pad_bit(), other_values(), &memory);
+      if (data_bits == nullptr) {
+        signs.leave_weight();
+        memory = memory_for_all();
+      }
+    }
 
     const PackedCache::Words kept = has_packed ? packed(s, &inputs->at(1 + kWeight)) : nullptr;
     const float* weight = has_packed ? nullptr : floats(inputs->at(1 + kWeight));
@@ -118,8 +143,8 @@ class QLayer : public mxnet::ext::CustomStatefulOp {
       const std::optional<SignWindow> window = sign_window(data);
       signs.data_gradient(out_grad, bits, scale, window ? &*window : nullptr, data_grad, &memory);
     }
-    if (signs.of_weight() && weight_grad != nullptr) {
-      signs.weight_gradient(out_grad, data, pad_bit(), layer_.gradient_scale(), weight_grad, &memory);
+    if (data_bits != nullptr) {
+      signs.weight_gradient(out_grad, data_bits, layer_.gradient_scale(), weight_grad, &memory);
     }
     if (!signs.all()) {
       float* float_data_grad = signs.of_data() ? nullptr : data_grad;

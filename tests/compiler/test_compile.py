@@ -114,10 +114,20 @@ def test_int8_is_calibrated_and_its_change_of_accuracy_reported(network):
     assert "points)" in str(report.verification)
 
 
-def test_the_report_says_which_layer_could_not_be_calibrated():
+def test_the_report_says_which_layer_could_not_be_calibrated(monkeypatch):
     y = mx.sym.QConvolution(mx.sym.var("data"), kernel=(3, 3), pad=(1, 1), num_filter=8, weight_bit=16, name="signs")
     net = network_of(mx.sym.FullyConnected(y, num_hidden=3, name="last"), data=(6, 8, 8))
-    rows = {row.name: row for row in compile_network(net, int8="all", data=samples_for(net, 16)).report.layers}
+    data = samples_for(net, 16)
+    rows = {row.name: row for row in compile_network(net, int8="all", data=data).report.layers}
+    assert rows["signs"].kind == "int8 conv 3x3 + scale"  # what pads its signs is among its numbers
+
+    def read(network):  # as if the reader could not tell what the layer multiplies
+        graph = type(network).read(network)
+        network.multiplied = {layer: how for layer, how in network.multiplied.items() if layer.name != "signs"}
+        return graph
+
+    monkeypatch.setattr(net, "read", lambda: read(net))
+    rows = {row.name: row for row in compile_network(net, int8="all", data=data).report.layers}
     assert rows["signs"].kind == "float conv 3x3" and "its range is not known" in rows["signs"].note
     assert rows["last"].kind == "int8 dense + scale" and rows["last"].note == ""
 
@@ -370,3 +380,38 @@ def test_a_missing_checkpoint_is_an_error(tmp_path):
         compile_checkpoint(str(tmp_path / "net-0001.params"))
     with pytest.raises(Error, match="must be named"):
         compile_checkpoint(str(tmp_path / "net.params"))
+
+
+def _sliced(x):
+    return mx.sym.slice_axis(mx.sym.QActivation(x), axis=1, begin=1, end=9)
+
+
+def _joined(x):  # pieces that are no whole words of bits
+    return mx.sym.Concat(mx.sym.QActivation(x), mx.sym.QActivation(x * -1))
+
+
+@pytest.mark.parametrize(
+    "before, arithmetic",
+    [
+        (lambda x: mx.sym.QActivation(x), "binary"),
+        (lambda x: mx.sym.Pooling(mx.sym.QActivation(x), kernel=(2, 2), pool_type="max"), "binary"),
+        (lambda x: mx.sym.Dropout(mx.sym.identity(mx.sym.QActivation(x))), "binary"),
+        (lambda x: mx.sym.transpose(mx.sym.QActivation(x), axes=(0, 1, 3, 2)), "binary"),
+        (_sliced, "binary"),
+        (_joined, "binary"),
+        (lambda x: mx.sym.relu(x), "float x binary"),
+        (lambda x: mx.sym.relu(mx.sym.QActivation(x)), "float x binary"),
+        (lambda x: mx.sym.QActivation(x, backward_only=True), "float x binary"),
+        (lambda x: mx.sym.QActivation(x) + mx.sym.QActivation(x), "float x binary"),
+        (lambda x: mx.sym.QActivation(x, act_bit=4), "int8 x binary"),
+    ],
+)
+def test_layers_of_any_input_are_binary_where_it_is_signs(before, arithmetic):
+    x = before(mx.sym.BatchNorm(mx.sym.var("data"), fix_gamma=False))
+    y = mx.sym.QConvolution(x, kernel=(3, 3), num_filter=16, pad=(1, 1), pad_value=-1, float_input=True, name="conv")
+    y = before(mx.sym.BatchNorm(y, fix_gamma=False))
+    y = mx.sym.QFullyConnected(y, num_hidden=16, float_input=True, no_offset=True, name="dense")
+    net = network_of(y, data=(9, 12, 12))
+    report = compile_network(net, data=samples_for(net, 8)).report  # which verifies
+    found = {layer.name: layer.arithmetic for layer in report.layers if layer.arithmetic}
+    assert found == {"conv": arithmetic, "dense": arithmetic}

@@ -247,6 +247,46 @@ def test_windows_of_layers_become_activations(save, tmp_path, window, weight_bit
     assert ("QActivation needs bmx" in str(report)) == (window.get("gradient_cancel_threshold") == 1)
 
 
+def relu(x):
+    return mx.sym.relu(x)
+
+
+def sign(x):
+    return mx.sym.QActivation(x, name="sign")
+
+
+@pytest.mark.parametrize(
+    "before, kept",
+    [
+        (sign, False),
+        (lambda x: mx.sym.Pooling(sign(x), kernel=(2, 2), pool_type="max"), False),
+        (lambda x: mx.sym.Concat(*mx.sym.split(mx.sym.identity(sign(x)), num_outputs=2)), False),
+        (lambda x: mx.sym.Pad(sign(x), mode="constant", pad_width=(0, 0, 0, 0, 1, 1, 1, 1), constant_value=-1), False),
+        (relu, True),
+        (lambda x: relu(sign(x)), True),
+        (lambda x: mx.sym.QActivation(x, act_bit=2), True),
+        (lambda x: mx.sym.QActivation(x, backward_only=True), True),
+        (lambda x: mx.sym.Dropout(sign(x)), True),  # which is other than signs in training
+        (lambda x: mx.sym.Pooling(sign(x), kernel=(2, 2), pool_type="avg"), True),
+        (lambda x: mx.sym.Pooling(sign(x), kernel=(1, 1), stride=(2, 2), pooling_convention="full"), True),
+        (lambda x: mx.sym.Pad(sign(x), mode="constant", pad_width=(0, 0, 0, 0, 1, 1, 1, 1)), True),
+        (lambda x: sign(x) + sign(x), True),
+    ],
+)
+def test_layers_that_multiply_floats_still_do_when_packed(save, tmp_path, run, before, kept):
+    net = conv(before(mx.sym.var("data")), "q", float_input=True, pad=(1, 1))
+    net = mx.sym.QFullyConnected(net, num_hidden=5, float_input=True, name="fc")
+    report = convert_checkpoint(str(save(net, (1, 64, 9, 9))))
+    assert report.verification.largest_difference == 0
+    nodes = read_nodes(tmp_path / "binarized_net-symbol.json")
+    assert ("float_input" in nodes["q"]["attrs"]) == kept
+    assert ("needs bmx, original BMXNet cannot read it: float_input=True" in row(report, "q").note) == kept
+    batch = np.random.RandomState(1).normal(size=(3, 64, 9, 9)).astype(np.float32)
+    outputs = [run(load_checkpoint(str(tmp_path / prefix), 3), batch)[0] for prefix in ("net", "binarized_net")]
+    np.testing.assert_allclose(*outputs, rtol=1e-5, atol=1e-3)
+    assert np.abs(outputs[0] - outputs[0][:1]).max() > 1
+
+
 def test_a_converted_window_has_the_same_gradient(save, tmp_path):
     net = conv(mx.sym.var("data"), "q", gradient_cancel_threshold=1, estimator="approx_sign")
     path = save(net, (2, 64, 9, 9))

@@ -116,14 +116,21 @@ def test_binary_weights_stay_a_bit_each():
     assert 0 < difference(wanted, near) < 0.05
 
 
-def test_inputs_that_a_layer_clips_are_bytes_too():
-    y = mx.sym.QConvolution(x, kernel=(3, 3), num_filter=8, act_bit=32, weight_bit=1, name="clips")
-    net = network_of(mx.sym.QFullyConnected(y, num_hidden=3, act_bit=32, weight_bit=1, name="last"), data=(6, 8, 8))
-    data = samples_for(net, 32)
+@pytest.mark.parametrize(
+    "bits, pad_value, lowest",
+    [({"act_bit": 32, "weight_bit": 1}, 0, 0), ({"float_input": True}, -1, -1), ({"float_input": True}, 0, 0)],
+)
+def test_inputs_of_binary_weights_are_bytes_too(bits, pad_value, lowest):
+    """The numbers of its padding are among those that a layer multiplies."""
+    pad = {"pad": (1, 1), "pad_value": pad_value}
+    y = mx.sym.QConvolution(x, kernel=(3, 3), num_filter=8, name="first", **bits, **pad)
+    net = network_of(mx.sym.QFullyConnected(y, num_hidden=3, name="last", **bits), data=(6, 8, 8))
+    data = {name: np.abs(array) for name, array in samples_for(net, 32).items()}
     graph = quantized(net, "all", data)
     found = {name: (node.source.dtype, node.signs) for name, node in layers(graph).items()}
-    assert found == {"clips": ("u8", True), "last": ("u8", True)}
-    assert all(0 < node.source.scale <= 1.001 / 255 and node.source.zero_point == 0 for node in layers(graph).values())
+    assert found == {"first": ("u8", True), "last": ("u8", True)}
+    first = layers(graph)["first"].source
+    assert lowest * 1.01 <= -first.scale * first.zero_point <= lowest * 0.8
     (wanted,), (near,) = net.run(data).values(), ir_oracle.run(graph, data).values()
     assert 0 < difference(wanted, near) < 0.05
 

@@ -58,12 +58,43 @@ LAYERS = {
         mx.sym.QConvolution(x, kernel=(3, 3), num_filter=8, gradient_cancel_threshold=0.5, estimator="swish_sign"),
         image,
     ),
-    "1/32-bit convolution": (
+    "32/1-bit convolution": (
         mx.sym.QConvolution(x, kernel=(3, 3), num_filter=8, act_bit=32, weight_bit=1, pad=(1, 1)),
         image,
     ),
-    "32/1-bit convolution": (
+    "1/32-bit convolution": (
         mx.sym.QConvolution(x, kernel=(3, 3), num_filter=8, act_bit=1, weight_bit=32, pad=(1, 1), pad_value=-1),
+        image,
+    ),
+    "32/1-bit convolution padded with -1": (
+        mx.sym.QConvolution(x, kernel=(3, 3), num_filter=8, act_bit=32, weight_bit=1, pad=(1, 1), pad_value=-1),
+        image,
+    ),
+    "1/1-bit convolution of floats": (
+        mx.sym.QConvolution(x, kernel=(3, 2), num_filter=8, float_input=True, pad=(1, 2), pad_value=-1),
+        image,
+    ),
+    "1/1-bit convolution of floats with all options": (
+        mx.sym.QConvolution(
+            *(x,),
+            kernel=(2, 3),
+            num_filter=9,
+            num_group=3,
+            stride=(2, 1),
+            dilate=(1, 2),
+            pad=(2, 0),
+            no_bias=False,
+            float_input=True,
+            scaling_mode="forward",
+        ),
+        (66, 9, 7),
+    ),
+    "1/1-bit convolution of floats in one dimension": (
+        mx.sym.QConvolution(x, kernel=(3,), num_filter=8, pad=(1,), pad_value=-1, float_input=True, no_offset=True),
+        (6, 9),
+    ),
+    "1/1-bit dense of floats": (
+        mx.sym.QFullyConnected(x, num_hidden=4, no_bias=False, float_input=True),
         image,
     ),
     "2/2-bit convolution": (

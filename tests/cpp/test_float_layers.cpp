@@ -31,6 +31,7 @@ std::vector<float> tame(test::Random* random, size_t count) {
 }
 
 std::vector<float> quantized(const std::vector<float>& x, int bits) {
+  if (bits == 32) return x;
   std::vector<float> y;
   for (float v : x) y.push_back(bmx::quantize_activation(v, bits));
   return y;
@@ -55,7 +56,7 @@ TEST(float_convolutions_equal_their_definition_in_both_types) {
       s.in[axis] = std::max<int64_t>(1, least) + random.between(0, 4);
     }
     const int bits = i % 2 == 0 ? 1 : 32;
-    const float pad = bits == 1 ? (i % 4 < 2 ? 1.0f : -1.0f) : 0.0f;
+    const float pad = bits == 1 ? (i % 4 < 2 ? 1.0f : -1.0f) : (i % 4 < 2 ? 0.0f : -1.0f);
     const std::vector<float> raw = tame(&random, s.batch * s.channels * s.in_pixels()), data = quantized(raw, bits);
     const std::vector<float> weight = tame(&random, s.filters * s.inputs());
     const std::vector<float> grad = tame(&random, s.batch * s.filters * s.out_pixels());

@@ -1,6 +1,10 @@
 // The binary kernels of every instruction set of this machine against one definition, written with loops over
 // +-1 numbers. All comparisons are of equality.
+#include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <iterator>
+#include <limits>
 #include <thread>
 
 #include "kernels/binary_conv.h"
@@ -217,6 +221,59 @@ TEST(packing_sets_a_bit_unless_the_value_is_negative) {
         CHECK(((row[x / 64] >> (x % 64)) & 1) == expected, std::string(k.name) + " position " + std::to_string(x));
       }
     });
+  }
+}
+
+TEST(packing_tells_whether_every_value_is_exactly_minus_or_plus_one) {
+  const float others[] = {0.0f,
+                          -0.0f,
+                          0.5f,
+                          2.0f,
+                          std::nextafter(1.0f, 2.0f),
+                          std::nextafter(-1.0f, 0.0f),
+                          1e-45f,
+                          std::numeric_limits<float>::infinity(),
+                          std::numeric_limits<float>::quiet_NaN()};
+  test::Random random(7);
+  for (int i = 0; i < 200; ++i) {
+    const size_t pixels = random.between(1, 70), stride = pixels + random.between(0, 9);
+    const int channels = static_cast<int>(random.between(1, 64));
+    std::vector<float> data((channels - 1) * stride + pixels, 0.5f);  // between the channels, where nothing is read
+    for (int c = 0; c < channels; ++c) {
+      for (size_t p = 0; p < pixels; ++p) data[c * stride + p] = random.between(0, 1) == 0 ? -1.0f : 1.0f;
+    }
+    const size_t place = random.between(0, channels - 1) * stride + random.between(0, pixels - 1);
+    std::vector<float> broken = data, row(random.between(1, 300), -1.0f), broken_row = row;
+    broken[place] = broken_row[random.between(0, row.size() - 1)] = others[i % std::size(others)];
+    for_each_kernels([&](const Kernels& k) {
+      std::vector<uint64_t> words(std::max(pixels, row.size() / 64 + 1));
+      CHECK(k.pack_channels(data.data(), stride, channels, pixels, words.data()), k.name);
+      CHECK(!k.pack_channels(broken.data(), stride, channels, pixels, words.data()), k.name);
+      CHECK(k.pack_row(row.data(), row.size(), words.data()), k.name);
+      CHECK(!k.pack_row(broken_row.data(), row.size(), words.data()), k.name);
+    });
+  }
+}
+
+TEST(packing_an_image_finds_one_value_that_is_no_sign_on_any_thread) {
+  const ConvShape shapes[] = {shape_2d(3, 130, 8, 9, 3, 1, 1, 1), shape_2d(40, 70, 8, 1, 1, 1, 1, 0)};
+  test::Random random(9);
+  for (const ConvShape& s : shapes) {
+    std::vector<float> data(s.batch * s.channels * s.in_pixels(), -1.0f);
+    std::vector<uint64_t> words(bmx::packed_input_words(s));
+    for (int threads : {1, 3}) {
+      for (int i = 0; i < 30; ++i) {
+        const size_t place = random.between(0, data.size() - 1);
+        for_each_kernels([&](const Kernels& k) {
+          for (auto others : {bmx::OtherValues::kTakeSign, bmx::OtherValues::kGiveUp}) {
+            CHECK(bmx::pack_conv_input(k, s, data.data(), true, words.data(), threads, others), describe(k, s));
+            data[place] = 0.25f;
+            CHECK(!bmx::pack_conv_input(k, s, data.data(), true, words.data(), threads, others), describe(k, s));
+            data[place] = -1.0f;
+          }
+        });
+      }
+    }
   }
 }
 

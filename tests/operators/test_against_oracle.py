@@ -24,14 +24,16 @@ def values(seed, shape, special=True):
 def run(operator, data, weight, bias, grad=None, **attributes):
     """Output of the operator and, for a gradient of the output, the gradients of its inputs."""
     arrays = [mx.nd.array(a, dtype=a.dtype) for a in (data, weight, bias) if a is not None]
-    for a in arrays:
-        a.attach_grad()
+    packed = attributes.get("binarized_weights_only", False)  # such weights have no gradient
+    for number, a in enumerate(arrays):
+        if not (packed and number == 1):
+            a.attach_grad()
     with mx.autograd.record():
         out = operator(*arrays, no_bias=bias is None, **attributes)
     if grad is None:
         return out.asnumpy(), None
     out.backward(mx.nd.array(grad))
-    return out.asnumpy(), [a.grad.asnumpy() for a in arrays]
+    return out.asnumpy(), [None if a.grad is None else a.grad.asnumpy() for a in arrays]
 
 
 def check(operator, define, define_backward, data, weight, bias, **attributes):
@@ -43,6 +45,7 @@ def check(operator, define, define_backward, data, weight, bias, **attributes):
     bits = attributes.get("weight_bit", 1)
     tolerance = {"rtol": 1e-4, "atol": 1e-4 + (4 / (2**bits - 1) if 10 <= bits < 32 else 0)}
     exact = attributes.get("act_bit", 1) == attributes.get("weight_bit", 1) == 1 and bias is None
+    exact = exact and not (attributes.get("float_input") and (np.abs(data) != 1).any())
     if exact and attributes.get("scaling_mode", "none") != "forward":
         np.testing.assert_array_equal(out, expected)
     else:
@@ -96,6 +99,14 @@ class TestQActivation:
     def test_takes_any_shape(self, shape):
         x = values(5, shape)
         np.testing.assert_array_equal(mx.nd.QActivation(mx.nd.array(x)).asnumpy(), oracle.sign(x))
+
+
+def some_signs(shape, others, seed=0):
+    """-1 and +1, and in the last place a value that is neither, if asked for: one decides about all."""
+    x = oracle.sign(values(seed, shape))
+    if others:
+        x.flat[-1] = others
+    return x
 
 
 class TestQConvolution:
@@ -164,6 +175,30 @@ class TestQConvolution:
             dilate=(1, 2, 1),
         )
 
+    @pytest.mark.parametrize("channels", [1, 31, 64, 130])
+    @pytest.mark.parametrize("others", [None, 0.0, 0.5, np.nextafter(np.float32(1), np.float32(2))])
+    def test_float_input_takes_no_sign(self, channels, others):
+        data, weight = some_signs((2, channels, 4, 5), others), values(2, (8, channels, 3, 3))
+        bias = np.float32(range(8))
+        for extra in (
+            {"true_gradient": True},
+            {"pad": (1, 1), "pad_value": -1.0, "true_gradient": True},
+            {"pad": (1, 1), "stride": (2, 1), "no_offset": True},  # padded with +1
+            {"pad": (1, 1), "bias": bias, "pad_value": -1.0, "gradient_update_mode": "bf"},
+        ):
+            check_convolution(data, weight, kernel=(3, 3), num_filter=8, float_input=True, **extra)
+        scaled = {"scaling_mode": "forward", "bias": bias}
+        check_convolution(data, values(3, weight.shape, False), kernel=(3, 3), num_filter=8, float_input=True, **scaled)
+
+    @pytest.mark.parametrize("special", [np.nan, np.inf])
+    def test_float_input_lets_special_numbers_through(self, special):
+        data, weight = some_signs((1, 2, 3, 3), special), oracle.sign(values(2, (3, 2, 2, 2)))
+        out, _ = run(mx.nd.QConvolution, data, weight, None, kernel=(2, 2), num_filter=3, float_input=True)
+        np.testing.assert_array_equal(
+            out, oracle.qconvolution(data, weight, kernel=(2, 2), num_filter=3, float_input=True)
+        )
+        assert np.isfinite(out).sum() == 9
+
     @settings(max_examples=120, deadline=None)
     @given(st.data())
     def test_any_geometry(self, draw):
@@ -188,11 +223,15 @@ class TestQConvolution:
             "weight_bit": 1 if binary else integer(1, 32),
             "no_offset": draw.draw(st.booleans()),
             "true_gradient": draw.draw(st.booleans()),
+            "float_input": binary and draw.draw(st.booleans()),
         }
-        if attributes["act_bit"] == 1 and draw.draw(st.booleans()):
+        if attributes["act_bit"] == 1 and not attributes["float_input"] and draw.draw(st.booleans()):
             attributes["gradient_cancel_threshold"] = draw.draw(st.sampled_from([0.0, 0.5, 1.0]))
             attributes["estimator"] = draw.draw(st.sampled_from(["ste", "approx_sign", "swish_sign"]))
-        data = values(integer(0, 999), (integer(1, 3), groups * channels, *[n + integer(0, 4) for n in least]), binary)
+        shape = (integer(1, 3), groups * channels, *[n + integer(0, 4) for n in least])
+        data = values(integer(0, 999), shape, binary and not attributes["float_input"])
+        if attributes["float_input"] and draw.draw(st.booleans()):
+            data = oracle.sign(data)
         weight = values(integer(0, 999), (groups * filters, channels, *kernel), binary)
         bias = values(1, (groups * filters,), False) if draw.draw(st.booleans()) else None
         check_convolution(data, weight, bias, **attributes)
@@ -208,13 +247,19 @@ class TestQConvolution:
         for words in (packed, packed.ravel()):
             out, _ = run(mx.nd.QConvolution, data, words, None, binarized_weights_only=True, **attributes)
             np.testing.assert_array_equal(out, expected)
+        attributes["float_input"] = True
+        for x in (values(11, data.shape, special=False), oracle.sign(data)):
+            expected = oracle.qconvolution(x, weight, **attributes)
+            out, _ = run(mx.nd.QConvolution, x, packed, None, binarized_weights_only=True, **attributes)
+            np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-4)
 
     def test_gradient_of_the_data_through_packed_words(self):
         data, weight = values(13, (2, 32, 4, 4)), values(14, (3, 32, 2, 2))
         bias = np.float32([1, 2, 3])
-        check_convolution(
-            data, oracle.pack_convolution(weight, 32), bias, kernel=(2, 2), num_filter=3, binarized_weights_only=True
-        )
+        packed = oracle.pack_convolution(weight, 32)
+        attributes = {"kernel": (2, 2), "num_filter": 3, "binarized_weights_only": True}
+        check_convolution(data, packed, bias, **attributes)
+        check_convolution(values(13, data.shape, special=False), packed, bias, float_input=True, **attributes)
 
     def test_empty_batch(self):
         with mx.util.np_shape(True):
@@ -249,6 +294,14 @@ class TestQFullyConnected:
     def test_without_flattening_the_last_axis_is_the_inputs(self):
         check_fully_connected(values(5, (2, 3, 40)), values(6, (5, 40)), num_hidden=5, flatten=False)
 
+    @pytest.mark.parametrize("inputs", [1, 5, 64, 200])
+    @pytest.mark.parametrize("others", [None, 0.0, 0.5, 2.0])
+    def test_float_input_takes_no_sign(self, inputs, others):
+        data, weight = some_signs((7, inputs), others), values(2, (33, inputs))
+        bias = np.float32(range(33))
+        for extra in ({"true_gradient": True}, {"no_offset": True}, {"bias": bias, "gradient_update_mode": "bf"}):
+            check_fully_connected(data, weight, num_hidden=33, float_input=True, **extra)
+
     @settings(max_examples=60, deadline=None)
     @given(st.integers(1, 20), st.integers(1, 300), st.integers(1, 70), st.integers(0, 999))
     def test_any_size(self, batch, inputs, units, seed):
@@ -263,6 +316,11 @@ class TestQFullyConnected:
         for words in (packed, packed.ravel()):
             out, _ = run(mx.nd.QFullyConnected, data, words, None, num_hidden=9, binarized_weights_only=True)
             np.testing.assert_array_equal(out, expected)
+        attributes = {"num_hidden": 9, "float_input": True}
+        for x in (values(7, data.shape, special=False), oracle.sign(data)):
+            expected = oracle.qfully_connected(x, weight, **attributes)
+            out, _ = run(mx.nd.QFullyConnected, x, packed, None, binarized_weights_only=True, **attributes)
+            np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_packed_words_may_change_between_calls():

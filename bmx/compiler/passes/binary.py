@@ -19,7 +19,7 @@ from typing import Optional
 
 import numpy as np
 
-from ..ir import Affine, Bits, Concat, Conv, Floats, Function, Graph, Map, Node, Pad, Pool, Reshape, Value
+from ..ir import Affine, Bits, Concat, Conv, Floats, Function, Graph, Map, Node, Pad, Pool, Reshape, Slice, Value
 from .edit import Uses, remove_dead, sort
 from .groups import are_binary
 
@@ -79,6 +79,13 @@ def magnitudes(weight: np.ndarray) -> Optional[np.ndarray]:
     return flat[:, 0].astype(np.float32) if (flat == flat[:, :1]).all() and np.isfinite(flat).all() else None
 
 
+def _has_bits(node: Node) -> bool:
+    """Whether there is a node that does with bits what this one does with floats."""
+    if isinstance(node, Concat):  # pieces of bits begin at whole words
+        return node.axis != 0 or all(source.shape[0] % 64 == 0 for source in node.sources[:-1])
+    return not isinstance(node, Slice)
+
+
 class _Signs:
     """Which values are signs as floats, and the same as bits."""
 
@@ -97,9 +104,8 @@ class _Signs:
         if isinstance(node, Pool):
             return node.mode == "max" and not node.epilogue and self.is_sign(node.source)
         if isinstance(node, Concat):
-            aligned = node.axis != 0 or all(source.shape[0] % 64 == 0 for source in node.sources[:-1])
-            return aligned and all(map(self.is_sign, node.sources))
-        return isinstance(node, Reshape) and self.is_sign(node.source)
+            return all(map(self.is_sign, node.sources))
+        return isinstance(node, (Reshape, Slice)) and self.is_sign(node.source)
 
     def bits(self, value: Value) -> Value:
         """The bits of such a value."""
@@ -110,11 +116,14 @@ class _Signs:
         return self._made[value]
 
     def _copy(self, node: Node, value: Value) -> Node:
-        store = Floats(value)
-        if isinstance(node, Map):
+        """The node that gives the bits: a copy of the one that gives the signs, or where there is none, their sign."""
+        if isinstance(node, Map) or not _has_bits(node):
             channels = value.shape[0]
-            store = Bits(value, np.zeros(channels, np.float32), np.zeros(channels, bool))
-            return Map(value.name, list(node.epilogue[:-1]), [store], source=node.source)
+            bits = Bits(value, np.zeros(channels, np.float32), np.zeros(channels, bool))
+            if isinstance(node, Map):
+                return Map(value.name, list(node.epilogue[:-1]), [bits], source=node.source)
+            return Map(value.name, stores=[bits], source=node.gives()[0])
+        store = Floats(value)
         if isinstance(node, Concat):
             return Concat(value.name, stores=[store], sources=list(map(self.bits, node.sources)), axis=node.axis)
         fields = {key: field for key, field in vars(node).items() if key not in ("name", "epilogue", "stores", "notes")}

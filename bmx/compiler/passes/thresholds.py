@@ -16,6 +16,7 @@ channel. Bits that change at most once along the K + 1 counts are ``(p <= thresh
 
 from __future__ import annotations
 
+import math
 from typing import Callable, List, Optional, Tuple
 
 import numpy as np
@@ -136,6 +137,8 @@ def count_bits(graph: Graph) -> None:
         else:
             node.stores = [CountBits(node.stores[0].value, *found)]
             node.epilogue = []
+            # They no longer matter; the same for all, so that equal networks become equal programs.
+            node.all, node.step = float(math.prod(node.weight.shape[1:])), 1.0
 
 
 def count_thresholds(node: Conv) -> Optional[Thresholds]:

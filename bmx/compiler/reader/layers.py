@@ -40,27 +40,24 @@ def fully_connected(call: Call) -> Value:
 def quantized_convolution(call: Call) -> Value:
     """1/1 bits: a binary convolution, (K + dot) / 2 = K - p for p differing bits, or dot = K - 2 p; else a float one.
 
-    The padding is quantized with the data: 0 is +1 in one bit, -1 is -1, and of more bits both are 0.
+    So is a 1/1-bit one with float_input; the pass `binarize` makes it binary where its input is signs. The padding is
+    quantized with the data: 0 is +1 in one bit, -1 is -1; of 2 to 31 bits both are 0.
     """
     act_bit, weight_bit, packed = _bits(call)
-    negative = call.attributes.number("pad_value", 0.0) < 0
-    padding = (-1.0 if negative else 1.0) if act_bit == 1 else 0.0
+    pad_value = call.attributes.number("pad_value", 0.0)
+    padding = (-1.0 if pad_value < 0 else 1.0) if act_bit == 1 else pad_value if act_bit == 32 else 0.0
     if packed or act_bit == weight_bit == 1:
         weight = _signs(call, packed, (call.attributes.integer("num_filter"), *_filter_shape(call)))
         kernel, stride, dilate, pad = _window(call)
         weight = weight.reshape(*weight.shape[:2], *kernel)
-        y = call.builder.conv(
-            call.name,
-            call.builder.bits(call.value()),
-            weight,
-            call.shape,
-            stride=stride,
-            dilate=dilate,
-            pad=pad * 2,
-            pad_value=padding,
-            groups=_groups(call),
-            **_count(call, weight),
-        )
+        options = {"stride": stride, "dilate": dilate, "groups": _groups(call)}
+        if _float_input(call):
+            x = call.builder.pad(f"{call.name}_pad", call.value(), pad * 2, padding)
+            y = call.builder.conv(call.name, x, weight.astype(np.float32), call.shape, **options)
+            y = _add_offset(call, y, weight)
+        else:
+            options.update(pad=pad * 2, pad_value=padding, **_count(call, weight))
+            y = call.builder.conv(call.name, call.builder.bits(call.value()), weight, call.shape, **options)
         y = _add_bias(call, y, default_no_bias=True)
         if call.attributes.word("scaling_mode", "none", "none", "forward", "backward") == "forward" and not packed:
             latent = call.constant(1, "weight")
@@ -68,7 +65,7 @@ def quantized_convolution(call: Call) -> Value:
             y = call.builder.affine(f"{call.name}_scale", y, np.float32(mean))
         return y
     weight, (kernel, stride, dilate, pad) = _weight(call, weight_bit)
-    x = quantize(call, call.value(), act_bit)
+    x = _quantized_data(call, act_bit)
     if padding:
         x, pad = call.builder.pad(f"{call.name}_pad", x, pad * 2, padding), (0, 0)
     y = call.builder.conv(
@@ -83,10 +80,13 @@ def quantized_fully_connected(call: Call) -> Value:
     act_bit, weight_bit, packed = _bits(call)
     if packed or act_bit == weight_bit == 1:
         weight = _signs(call, packed, (call.attributes.integer("num_hidden"), _inputs(call)))
-        y = _dense(call, call.builder.bits(call.value()), weight, **_count(call, weight))
+        if _float_input(call):
+            y = _add_offset(call, _dense(call, call.value(), weight.astype(np.float32)), weight)
+        else:
+            y = _dense(call, call.builder.bits(call.value()), weight, **_count(call, weight))
     else:
         weight = _quantized(call.constant(1, "weight"), weight_bit)
-        y = _dense(call, quantize(call, call.value(), act_bit), weight)
+        y = _dense(call, _quantized_data(call, act_bit), weight)
     return _add_bias(call, y, default_no_bias=True)
 
 
@@ -101,6 +101,11 @@ def quantized_activation(call: Call) -> Value:
 def quantize(call: Call, x: Value, bits: int) -> Value:
     """Quantized activations."""
     return call.builder.map(f"{call.name}_{bits}bit", x, *_quantizer(bits, x.shape[0]))
+
+
+def _quantized_data(call: Call, bits: int) -> Value:
+    """The data that a layer multiplies: 32 bits are the data themselves."""
+    return call.value() if bits == 32 else quantize(call, call.value(), bits)
 
 
 def _quantizer(bits: int, channels: int) -> List[Operation]:
@@ -135,6 +140,18 @@ def _count(call: Call, weight: np.ndarray) -> dict:
     """``all`` and ``step`` of a binary layer."""
     offset = not call.attributes.flag("no_offset", False)
     return {"all": float(math.prod(weight.shape[1:])), "step": 1.0 if offset else 2.0}
+
+
+def _float_input(call: Call) -> bool:
+    """Whether a 1/1-bit layer multiplies its input as it is."""
+    return call.attributes.flag("float_input", False)
+
+
+def _add_offset(call: Call, y: Value, weight: np.ndarray) -> Value:
+    """(K + dot) / 2 of a float product, unless the layer leaves that out."""
+    if call.attributes.flag("no_offset", False):
+        return y
+    return call.builder.affine(f"{call.name}_offset", y, 0.5, math.prod(weight.shape[1:]) / 2)
 
 
 def _groups(call: Call) -> int:

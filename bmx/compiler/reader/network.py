@@ -35,6 +35,7 @@ __all__ = ["Arrays", "Network", "Shapes"]
 
 Arrays = Mapping[str, Any]  # of NDArray or ndarray
 Shapes = Union[Sequence[int], Mapping[str, Sequence[int]]]
+_Prepared = Union[ir.Operation, ir.Pad]  # what a layer does to its input before it multiplies
 
 _JUDGED = 8  # samples that are looked at for what is wrong with the network
 _VERSION = {"mxnet_version": ["int", 10901]}  # MXNet has brought older graphs up to date as it loaded them
@@ -60,7 +61,7 @@ class Network:
         Shapes of one sample.
     outputs : list of str
         The names of the outputs.
-    multiplied : dict of Conv to (Entry, list of Operation)
+    multiplied : dict of Conv to (Entry, list of Operation or Pad)
         Of each convolution and dense layer that `read` gave, and whose data are a node's output, as it is or quantized
         by the layer: that output, and what the layer does with it.
 
@@ -84,7 +85,7 @@ class Network:
         self._active = self._find_active()
         self._label_shapes: Dict[str, ir.Shape] = {}
         self._shapes, self._second = self._infer_shapes()
-        self.multiplied: Dict[ir.Conv, Tuple[Entry, List[ir.Operation]]] = {}
+        self.multiplied: Dict[ir.Conv, Tuple[Entry, List[_Prepared]]] = {}
 
     def read(self) -> ir.Graph:
         """The network as a graph of the compiler, in which nothing is fused yet.
@@ -154,7 +155,7 @@ class Network:
         """The numbers that each layer in `multiplied` multiplies, (batch, ...), as MXNet computes their inputs."""
         arrays = self._compute([entry for entry, _ in self.multiplied.values()], data)
         return {
-            layer: np.moveaxis(apply_all(operations, np.moveaxis(array, 1, -1)), -1, 1) if operations else array
+            layer: _prepare(array, operations)
             for (layer, (_, operations)), array in zip(self.multiplied.items(), arrays)
         }
 
@@ -185,12 +186,14 @@ class Network:
         )
         count = len(self._builder.graph.nodes)
         result = reader(call)
-        done: Dict[Any, List[ir.Operation]] = {call.inputs[0]: []} if isinstance(call.inputs[0], ir.Value) else {}
+        done: Dict[Any, List[_Prepared]] = {call.inputs[0]: []} if isinstance(call.inputs[0], ir.Value) else {}
         for made in self._builder.graph.nodes[count:]:
             if isinstance(made, ir.Conv) and made.source in done:
                 self.multiplied[made] = entries[0], done[made.source]
             elif isinstance(made, ir.Map) and made.source in done and all(map(is_channelwise, made.epilogue)):
                 done[made.gives()[0]] = [*done[made.source], *made.epilogue]
+            elif isinstance(made, ir.Pad) and made.source in done:
+                done[made.gives()[0]] = [*done[made.source], made]
         values = result if isinstance(result, list) else [result]
         for index in used:
             if index >= len(values):
@@ -327,6 +330,19 @@ class Network:
                 if id(entry.node) not in self._active and entry.node.name not in self._needed.placeholders:
                     wanted[id(entry.node), entry.index] = entry
         return fold(list(wanted.values()), self._parameters, (self._shapes, self._second), self._name)
+
+
+def _prepare(array: np.ndarray, operations: List[_Prepared]) -> np.ndarray:
+    """What becomes of the input of a layer, (batch, channels, ...), before it is multiplied."""
+    for operation in operations:
+        if isinstance(operation, ir.Pad):
+            above, left, below, right = operation.pad
+            array = array if array.ndim == 4 else array[:, :, None]
+            border = ((0, 0), (0, 0), (above, below), (left, right))
+            array = np.pad(array, border, constant_values=operation.pad_value)
+        else:
+            array = np.moveaxis(apply_all([operation], np.moveaxis(array, 1, -1)), -1, 1)
+    return array
 
 
 def _to_numpy(array: Any) -> np.ndarray:

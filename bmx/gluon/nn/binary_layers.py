@@ -54,6 +54,10 @@ class _BinaryLayer:
         """Return what the operators take the sign of; another gradient than theirs comes from signs made before."""
         return weight if self.method == "det_sign" else self.quantize(F, weight)
 
+    def _attributes(self, window):
+        """What both operators are told: they take the sign in the place of a QActivation, else the input as it is."""
+        return {"true_gradient": True, **self._gradient_type, **(window or {"float_input": True})}
+
     def _finish(self, F, out, weight, per_channel):
         """Quantize the gradient that comes back to the product, and scale the product."""
         if self.grad_bit < 32:
@@ -90,8 +94,10 @@ def _sizes(name, value, dims, least=1):
 class QDense(_BinaryLayer, gluon_nn.Dense):
     """Dense layer with weights of a few bits: y = x·wqᵀ, then (D + y)/2 for D inputs unless ``no_offset``.
 
-    For 1-bit weights and signs as input, (D + y)/2 is the number of equal bits. As in BMXNet v2 it is applied for
-    weights of other widths too. The gradient includes the 1/2 and passes straight through the sign of the weights.
+    The input is multiplied as it is, as in BMXNet v2; put a QActivation before the layer to quantize it. For 1-bit
+    weights and an input of -1 and +1, (D + y)/2 is the number of equal bits, computed with popcounts. As in BMXNet v2
+    it is applied for weights of other widths too. The gradient includes the 1/2 and passes straight through the sign of
+    the weights.
 
     Parameters
     ----------
@@ -111,8 +117,7 @@ class QDense(_BinaryLayer, gluon_nn.Dense):
     bits : int, optional
         Bits of the weights, 1..32. Default: the configuration's, which is 1.
     bits_a : int, optional
-        Bits of the input. With 1, a 1-bit layer expects -1 and +1 from a QActivation, and takes the sign of whatever
-        else it gets; BMXNet v2 multiplied that as it is, which ``bits_a=32`` does. Default: the configuration's, 1.
+        As :class:`QConv2D`'s.
     no_offset : bool, default False
         Leave (D + y)/2 out.
     apply_scaling : bool, 'channel' or 'layer', default False
@@ -184,7 +189,7 @@ class QDense(_BinaryLayer, gluon_nn.Dense):
         """Multiply ``x`` by the quantized weights; with the window of a QActivation, in its place too."""
         shape = {"num_hidden": self._units, "flatten": self._flatten, "no_bias": True}
         if self._binary:
-            attributes = {"no_offset": self._no_offset, "true_gradient": True, **self._gradient_type, **(window or {})}
+            attributes = {"no_offset": self._no_offset, **self._attributes(window)}
             out = operator(F, "QFullyConnected")(x, self._signs(F, weight), **attributes, **shape)
         else:
             out = F.FullyConnected(x, self.quantize(F, weight), name="fwd", **shape)
@@ -259,8 +264,8 @@ class _QConv(_BinaryLayer):
     def hybrid_forward(self, F: ModuleType, x: Array, weight: Array, window: dict | None = None) -> Array:
         """Convolve ``x`` with the quantized weights; with the window of a QActivation, in its place too."""
         if self._binary:
-            attributes = {"pad_value": self._pad_value, "no_offset": self._no_offset, "true_gradient": True}
-            attributes.update(self._kwargs, pad=self._pre_padding, **self._gradient_type, **(window or {}))
+            attributes = {"pad_value": self._pad_value, "no_offset": self._no_offset, **self._attributes(window)}
+            attributes.update(self._kwargs, pad=self._pre_padding)
             out = operator(F, "QConvolution")(x, self._signs(F, weight), **attributes)
         else:
             attributes = dict(self._kwargs, pad=self._pre_padding)
@@ -303,9 +308,10 @@ class QConv1D(_QConv, gluon_nn.Conv1D):
 class QConv2D(_QConv, gluon_nn.Conv2D):
     """2-D convolution with weights of a few bits: y = conv(padded x, wq), then (K + y)/2.
 
-    (K + y)/2, with K inputs for each output, is for 1-bit weights only, and left out with ``no_offset`` or
-    ``apply_scaling``; with signs as input it is the number of equal bits. The gradient includes the 1/2 and passes
-    straight through the sign of the weights.
+    The input is multiplied as it is, as in BMXNet v2; put a QActivation before the layer to quantize it. (K + y)/2,
+    with K inputs for each output, is for 1-bit weights only, and left out with ``no_offset`` or ``apply_scaling``; with
+    an input of -1 and +1 it is the number of equal bits, computed with popcounts. The gradient includes the 1/2 and
+    passes straight through the sign of the weights.
 
     Parameters
     ----------
@@ -336,10 +342,11 @@ class QConv2D(_QConv, gluon_nn.Conv2D):
     no_offset : bool, default False
         Leave (K + y)/2 out.
     bits_a : int, optional
-        Bits of the input. With 1, a 1-bit layer expects -1 and +1 from a QActivation, and takes the sign of whatever
-        else it gets; BMXNet v2 multiplied that as it is, which ``bits_a=32`` does. Default: the configuration's, 1.
+        Bits that the input is expected to have. It chooses how a layer computes, not what: 1-bit weights with 1 look
+        whether the input is -1 and +1 and then use popcounts, and otherwise multiply floats, as all other layers
+        always do. Default: the configuration's, which is 1.
     pad_value : {-1.0, 0.0}, default -1.0
-        What the input is padded with. An input of 1 bit takes 0 for +1.
+        What the input is padded with. A 1-bit layer with ``bits_a=1`` takes 0 for +1.
     grad_bit : int, optional
         Bits to which the gradient of the product is quantized before the gradients of input and weights are computed
         from it, 1..32, see :func:`bmx.gradients.quantize_gradient`. Default: the configuration's, which is 32: it is
