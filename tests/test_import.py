@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from bmx import program
+
 # Python without site-packages: MXNet and NumPy are not installed there.
 BARE = ["-S"]
 
@@ -30,6 +32,12 @@ def test_alone_it_imports_neither_mxnet_nor_numpy(root):
 def test_what_runs_compiled_networks_needs_no_mxnet(root):
     uses = "bmx.runtime.Model; bmx.program.decode; bmx.export_c.export"
     run(root, f"import sys, bmx; {uses}; assert 'mxnet' not in sys.modules")
+
+
+def test_no_function_of_bmx_program_has_the_name_of_a_module(root):
+    """pytest imports the modules for their doctests, in any order, and binds each to its name."""
+    modules = {path.stem for path in (root / "bmx" / "program").glob("*.py")}
+    assert not modules & set(program.__all__)
 
 
 REGISTERED = "assert mx.sym.QConvolution.__doc__ and mx.optimizer.create('radam')"

@@ -1,7 +1,7 @@
 """Compiled networks: what a .bmx file holds, as Python objects, and the file itself. Needs NumPy only."""
 
-from .check import LARGEST_SIZE, MOST_OPERATIONS, check
-from .describe import Row, describe, table
+from .check_program import LARGEST_SIZE, MOST_OPERATIONS, check
+from .description import Row, describe, table
 from .file import decode, encode, write
 from .steps import (
     ARITHMETICS,

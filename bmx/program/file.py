@@ -13,7 +13,7 @@ from typing import Union
 
 from ..errors import Error
 from ..writing import content, write_atomically
-from .check import check
+from .check_program import check
 from .decoder import parse
 from .encoder import assemble
 from .steps import Program

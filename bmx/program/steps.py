@@ -395,6 +395,6 @@ class Program:
     arena: int = 0
 
     def __str__(self) -> str:
-        from .describe import table  # which needs these classes
+        from .description import table  # which needs these classes
 
         return table(self)

@@ -4,7 +4,8 @@ test_newest_python.py runs it in other Pythons."""
 import os
 import subprocess
 import sys
-import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -90,19 +91,13 @@ def test_threads_of_python_share_a_model():
     model = Model(content)
     inputs = [images(1, 64, 14, 14) * (i + 1) - i for i in range(6)]
     expected = [model.run(x) for x in inputs]
-    wrong = []
 
     def work(i):
         for _ in range(20):
-            if not np.array_equal(model.run(inputs[i]), expected[i]):
-                wrong.append(i)
+            np.testing.assert_array_equal(model.run(inputs[i]), expected[i])
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(inputs))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
+    with ThreadPoolExecutor(len(inputs)) as threads:
+        assert list(threads.map(work, range(len(inputs)))) == [None] * len(inputs)  # raises what they raise
 
 
 # --- what a model says of itself ------------------------------------------------------------------------------------
@@ -130,11 +125,29 @@ def test_multiply_adds_and_memory():
 def test_profile(threads):
     model = Model(binary()[0], threads)
     x = images(2, 64, 14, 14)
+    begin = time.perf_counter()
     times = model.profile(x, runs=3)
-    assert [time[:4] for time in times] == [tuple(step) for step in model.steps]
-    assert all(time.seconds >= 0 for time in times) and sum(time.seconds for time in times) > 0
+    whole = time.perf_counter() - begin
+    assert [step[:4] for step in times] == [tuple(step) for step in model.steps]
+    assert all(step.seconds >= 0 for step in times) and 0 < 3 * sum(step.seconds for step in times) < whole
     with pytest.raises(Error, match="runs is 0"):
         model.profile(x, runs=0)
+
+
+@pytest.mark.parametrize("warm_up", [True, False])
+def test_profile_is_the_mean_of_its_runs(monkeypatch, warm_up):
+    model, done = Model(sums()), []
+
+    def measure(session, steps, work):
+        done.append("measured")
+        work()
+        return [12.0 * step for step in range(steps)]
+
+    monkeypatch.setattr(Model, "_run", lambda *arguments: done.append("run"))
+    monkeypatch.setattr(runtime._Session, "measure", measure)
+    times = model.profile(np.zeros(5), np.zeros(5), runs=4, warm_up=warm_up)
+    assert done == ["run"] * warm_up + ["measured"] + ["run"] * 4
+    assert [step.seconds for step in times] == [3.0 * number for number in range(len(model.steps))]
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------
@@ -211,6 +224,7 @@ def test_a_model_closed_while_a_run_begins(monkeypatch):
 
     monkeypatch.setattr(runtime, "_Session", late)
     np.testing.assert_array_equal(model.run(x), expected)
+    assert model.memory == 0  # the session of the run is not kept
     with pytest.raises(Error, match="this model is closed"):
         model.run(x)
 

@@ -18,10 +18,14 @@ def network():
 
 
 def test_rows_say_what_a_step_is_reads_writes_and_costs():
-    rows = {row.what.split(" |")[0]: row for row in bmx.describe(network())}
-    conv = rows["binary conv 3x3 64->64"]
-    assert conv.kind == "CONV" and conv.macs in (4 * 4 * 64 * 64 * 9, 2 * 2 * 64 * 64 * 9)
-    first = next(row for row in bmx.describe(network()) if row.what.startswith("binary conv 3x3 64->64 | add | relu"))
+    described = bmx.describe(network())
+    rows = {row.what.split(" |")[0]: row for row in described}
+    binary = [row for row in described if row.what.startswith("binary conv 3x3 64->64")]
+    assert [row.kind for row in binary] == ["CONV", "CONV"]
+    assert [row.macs for row in binary] == [4 * 4 * 64 * 64 * 9, 2 * 2 * 64 * 64 * 9]
+    first, second = binary
+    assert first.what == "binary conv 3x3 64->64 | add | relu"
+    assert second.weights == 64 * 9 * 8 + 64 * 4 + 64  # counts and their flips
     assert first.inputs == ["4x4x64 bit", "4x4x64 f32"] and first.outputs == ["4x4x64 f32", "4x4x64 bit"]
     assert first.weights == 64 * 9 * 8 + 2 * 64 * 4 and first.memory == 4 * 4 * (64 * 4 + 8)
     assert rows["float conv 3x3/2 3->64"].weights == 4 * 64 * 27 + 4 * 64 * 4
