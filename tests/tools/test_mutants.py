@@ -54,7 +54,7 @@ def test_switches_of_cpp_find_operators_and_numbers_in_code_only(mutation, befor
 
 def test_python_is_changed_where_it_computes(mutation):
     pytest.importorskip("cosmic_ray")
-    found = texts(mutation, "a.py", 'def f(a, *b):\n    """a < 1"""\n    return a < 1\n')
+    found = texts(mutation, "a.py", 'def f(a: int | str, *b) -> str | None:\n    """a < 1"""\n    return a < 1\n')
     assert {text.splitlines()[-1].strip() for text in found} == {
         *("return a <= 1", "return a > 1", "return a < 2", "return a < 0"),
     }

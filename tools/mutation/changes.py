@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,21 @@ def _python(path: Path, source: str) -> Iterator[Tuple[object, Change]]:
     from cosmic_ray.plugins import get_operator
 
     nodes = list(ast_nodes(get_ast(source)))
+    types = [(found.start_pos, found.end_pos) for found in map(_annotation, nodes) if found is not None]
     for name in _operator_names():
         operator = get_operator(name)()
         positions = [position for node in nodes for position in operator.mutation_positions(node)]
         for occurrence, (start, end) in enumerate(positions):
-            text = partial(mutate_code, source, operator, occurrence)
-            yield (start, end), Change(path, start[0], name[len("core/") :], text)
+            if not any(first <= start and end <= last for first, last in types):
+                text = partial(mutate_code, source, operator, occurrence)
+                yield (start, end), Change(path, start[0], name[len("core/") :], text)
+
+
+def _annotation(node: Any) -> Any:
+    """The type that a node of the syntax tree gives a parameter, a result or a variable; None if it gives none."""
+    if node.type == "annassign":
+        return node.children[1]
+    return node.annotation if node.type in ("param", "funcdef") else None
 
 
 _SWITCHES = [
