@@ -8,7 +8,8 @@ are computed for two batches, of 2 and of 3.
 from __future__ import annotations
 
 import re
-from typing import Dict, List, Mapping, Sequence, Set, Tuple
+from types import MappingProxyType
+from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -94,11 +95,11 @@ def _with_stand_ins(entries: Sequence[Entry], shapes: Shapes) -> Tuple[List[Entr
     """
     changed: Dict[int, Node] = {}
     zeros: Dict[str, np.ndarray] = {}
-    for node in _sorted([entry.node for entry in entries], _SHAPE_ONLY):
+    for node in _sorted([entry.node for entry in entries], shapes):
         inputs = [Entry(changed.get(id(entry.node), entry.node), entry.index) for entry in node.inputs]
-        place, shape = _SHAPE_ONLY.get(node.op), shapes.get((id(node), 0), ())
+        place, shape = _place_of_sample(node, shapes), shapes.get((id(node), 0), ())
         attributes = node.attributes
-        if place is not None and place < len(inputs):
+        if place is not None:
             source = node.inputs[place]
             stand_in = f"bmx_zeros_{len(zeros)}"
             zeros[stand_in] = np.zeros(shapes[id(source.node), source.index], np.float32)
@@ -110,11 +111,20 @@ def _with_stand_ins(entries: Sequence[Entry], shapes: Shapes) -> Tuple[List[Entr
     return [Entry(changed.get(id(entry.node), entry.node), entry.index, entry.version) for entry in entries], zeros
 
 
+def _place_of_sample(node: Node, shapes: Shapes) -> Optional[int]:
+    """Which input of a node is a value of samples that it reads only the shape of; None: none, or it is a constant."""
+    place = _SHAPE_ONLY.get(node.op)
+    if place is None or place >= len(node.inputs):
+        return None
+    source = node.inputs[place]
+    return place if (id(source.node), source.index) in shapes else None
+
+
 def evaluate(entries: Sequence[Entry], parameters: Mapping[str, np.ndarray], name: str) -> List[np.ndarray]:
     """What MXNet computes for outputs of nodes, given all variables."""
     if not entries:
         return []
-    nodes = _sorted([entry.node for entry in entries], {})
+    nodes = _sorted([entry.node for entry in entries])
     for node in nodes:
         if any(word in node.op for word in _RANDOM):
             raise Error(f"{name}: node {node.name!r} ({node.op}): random numbers are not supported")
@@ -134,13 +144,14 @@ def evaluate(entries: Sequence[Entry], parameters: Mapping[str, np.ndarray], nam
         raise Error(f"{name}: MXNet cannot compute the constants: {mxnet_message(error)}") from None
 
 
-def _sorted(nodes: Sequence[Node], shape_only: Mapping[str, int]) -> List[Node]:
-    """Nodes and all that they read, inputs first; not what `shape_only` names."""
+def _sorted(nodes: Sequence[Node], shapes: Shapes = MappingProxyType({})) -> List[Node]:
+    """Nodes and all that they read, inputs first; not the values in `shapes` of which they read only the shape."""
     done: Dict[int, Node] = {}
     stack = list(nodes)
     while stack:
         node = stack[-1]
-        sources = [entry.node for place, entry in enumerate(node.inputs) if place != shape_only.get(node.op)]
+        skipped = _place_of_sample(node, shapes)
+        sources = [entry.node for place, entry in enumerate(node.inputs) if place != skipped]
         waiting = [source for source in sources if id(source) not in done]
         if waiting and id(node) not in done:
             stack += waiting
