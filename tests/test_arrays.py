@@ -152,7 +152,7 @@ def test_damaged_files_are_one_line_or_what_numpy_reads(tmp_path):
             if name == "a.npy":
                 with contextlib.suppress(ValueError, SyntaxError):  # NumPy minds blanks that are not ASCII
                     np.testing.assert_array_equal(found, np.load(path))
-    assert read > 100
+    assert read > 50
 
 
 def test_classes():
