@@ -47,10 +47,10 @@ def verify_program(
         If samples hold other things than finite numbers, or with `exact` outputs differ by more than roundings can
         explain.
     """
-    for name, array in (arrays or {}).items():
+    for key, array in (arrays or {}).items():
         finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
         if not finite.all():
-            raise Error(f"samples of {name!r} hold NaN or infinities, the first is sample {int(np.argmin(finite))}")
+            raise Error(f"samples of {key!r} hold NaN or infinities, the first is sample {int(np.argmin(finite))}")
     if arrays is None:
         random = np.random.RandomState(_SEED)
         arrays = {name: random.standard_normal((_SAMPLES, *shape)) for name, shape in network.inputs.items()}
@@ -72,9 +72,11 @@ def verify_program(
     if exact and _exceeds(found, allowed):
         usual = _usual_differences(network, arrays, before)
         if _exceeds(found, [max(limit, 3 * other) for limit, other in zip(allowed, usual)]):
+            damaged = network.not_finite()
             raise Error(
-                f"{name}: the compiled network has other outputs than the original, {result.numbers()}: an error of the"
-                " compiler, please report it. Nothing was written; --no-verify (verify=False) does not compare"
+                f"{name}: the compiled network has other outputs than the original, {result.numbers()}: "
+                + (f"{damaged} holds NaN or infinities" if damaged else "an error of the compiler, please report it")
+                + ". Nothing was written; --no-verify (verify=False) does not compare"
             )
         result.remark = (
             "where roundings decide bits; the last digits of its input change the original's outputs as much"

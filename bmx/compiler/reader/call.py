@@ -106,6 +106,16 @@ class Call:
             raise Error(f"its {what} depends on the input of the network; only constant ones are supported")
         return operand.astype(np.float32, copy=False)
 
+    def finite(self, number: int, what: str) -> np.ndarray:
+        """The same, of numbers that are finite.
+
+        A pass that joins layers computes with them, and NaN or infinities that are multiplied with each other, or
+        compared, are not what they were one after the other.
+        """
+        array = self.constant(number, what)
+        check_finite(array, what)
+        return array
+
     def axis(self, axis: int, number: int = 0) -> int:
         """An axis of an input's value in MXNet, counted with the batch, as one of the value in the graph.
 
@@ -145,3 +155,12 @@ def dims_of(shape: Shape) -> int:
     if len(shape) not in (2, 3):
         raise Error(f"its input has {len(shape)} dimensions besides the batch; allowed: (C, W) and (C, H, W)")
     return len(shape) - 1
+
+
+def check_finite(array: np.ndarray, what: str) -> None:
+    """Raise bmx.Error if an array of numbers that belong to a layer holds NaN or infinities."""
+    if not np.isfinite(array).all():
+        place = ", ".join(map(str, np.argwhere(~np.isfinite(array))[0]))
+        raise Error(
+            f"its {what} holds NaN or infinities, the first at [{place}]: the training diverged, or it is damaged"
+        )

@@ -105,7 +105,7 @@ def leaky_relu(call: Call) -> Value:
         return call.builder.function(call.name, x, kind)
     channels = x.shape[0]
     if kind == "prelu":
-        gamma = call.constant(1, "gamma")
+        gamma = call.finite(1, "gamma")
         if gamma.size not in (1, channels):
             raise Error(f"gamma has {gamma.size} numbers; allowed: 1 and {channels}, the channels")
         return call.builder.map(call.name, x, PRelu(np.broadcast_to(gamma.reshape(-1), (channels,)).copy()))

@@ -13,7 +13,7 @@ from ...errors import Error
 from .. import interchange
 from ..ir import Affine, Clip, Function, Norm, Operation, PRelu, Shape, Value
 from .builder import pad_to_reach
-from .call import Call, dims_of, operator
+from .call import Call, check_finite, dims_of, operator
 
 Window = Tuple[Tuple[int, int], Tuple[int, int], Tuple[int, int], Tuple[int, int]]
 
@@ -26,14 +26,14 @@ def convolution(call: Call) -> Value:
     y = call.builder.conv(
         call.name, call.value(), weight, call.shape, stride=stride, dilate=dilate, pad=pad * 2, groups=_groups(call)
     )
-    return _add_bias(call, y, default_no_bias=False)
+    return _add_bias(call, y, quantized=False)
 
 
 @operator("FullyConnected")
 def fully_connected(call: Call) -> Value:
     """A float dense layer: a convolution whose window is the image."""
     y = _dense(call, call.value(), call.constant(1, "weight"))
-    return _add_bias(call, y, default_no_bias=False)
+    return _add_bias(call, y, quantized=False)
 
 
 @operator("QConvolution", "QConvolution_v1")
@@ -58,7 +58,7 @@ def quantized_convolution(call: Call) -> Value:
         else:
             options.update(pad=pad * 2, pad_value=padding, **_count(call, weight))
             y = call.builder.conv(call.name, call.builder.bits(call.value()), weight, call.shape, **options)
-        y = _add_bias(call, y, default_no_bias=True)
+        y = _add_bias(call, y, quantized=True)
         if call.attributes.word("scaling_mode", "none", "none", "forward", "backward") == "forward" and not packed:
             latent = call.constant(1, "weight")
             mean = np.abs(latent.astype(np.float64)).sum() / max(latent.size, 1)
@@ -71,7 +71,7 @@ def quantized_convolution(call: Call) -> Value:
     y = call.builder.conv(
         call.name, x, weight, call.shape, stride=stride, dilate=dilate, pad=pad * 2, groups=_groups(call)
     )
-    return _add_bias(call, y, default_no_bias=True)
+    return _add_bias(call, y, quantized=True)
 
 
 @operator("QFullyConnected")
@@ -87,7 +87,7 @@ def quantized_fully_connected(call: Call) -> Value:
     else:
         weight = _quantized(call.constant(1, "weight"), weight_bit)
         y = _dense(call, _quantized_data(call, act_bit), weight)
-    return _add_bias(call, y, default_no_bias=True)
+    return _add_bias(call, y, quantized=True)
 
 
 @operator("QActivation")
@@ -191,10 +191,12 @@ def _dense(call: Call, x: Value, weight: np.ndarray, **options: object) -> Value
     return call.builder.conv(call.name, x, weight.reshape(-1, *kernel), call.shape, **options)
 
 
-def _add_bias(call: Call, y: Value, default_no_bias: bool) -> Value:
-    if call.attributes.flag("no_bias", default_no_bias):
+def _add_bias(call: Call, y: Value, quantized: bool) -> Value:
+    if call.attributes.flag("no_bias", quantized):
         return y
-    return call.builder.affine(f"{call.name}_bias", y, bias=call.constant(2, "bias"))
+    # Passes take it for granted that what a quantized layer gives are numbers.
+    bias = call.finite(2, "bias") if quantized else call.constant(2, "bias")
+    return call.builder.affine(f"{call.name}_bias", y, bias=bias)
 
 
 @operator("BatchNorm", "BatchNorm_v1", "_contrib_SyncBatchNorm")
@@ -207,6 +209,7 @@ def batch_norm(call: Call) -> Value:
     gamma, beta, mean, var = _batch_norm_arrays(call)
     with np.errstate(all="ignore"):
         scale = gamma / np.sqrt(var + np.float32(call.attributes.number("eps", 1e-3)))
+    check_finite(scale, "gamma / sqrt(variance + eps)")
     return call.builder.map(call.name, call.value(), Norm(mean, scale, beta))
 
 
@@ -216,26 +219,28 @@ def bmx_batch_norm(call: Call) -> Value:
     gamma, beta, mean, var = (array.astype(np.float64) for array in _batch_norm_arrays(call))
     with np.errstate(all="ignore"):
         scale = gamma / np.sqrt(var + np.float64(np.float32(call.attributes.number("eps", 1e-3))))
-        offset = beta - mean * scale
-        return call.builder.map(call.name, call.value(), Affine(scale.astype(np.float32), offset.astype(np.float32)))
+        scale, offset = scale.astype(np.float32), (beta - mean * scale).astype(np.float32)
+    check_finite(scale, "gamma / sqrt(variance + eps)")
+    check_finite(offset, "beta - mean * gamma / sqrt(variance + eps)")
+    return call.builder.map(call.name, call.value(), Affine(scale, offset))
 
 
 @operator("bmx_Shift")
 def shift(call: Call) -> Value:
     """A number added to each channel."""
-    return call.builder.affine(call.name, call.value(), bias=call.constant(1, "shift"))
+    return call.builder.affine(call.name, call.value(), bias=call.finite(1, "shift"))
 
 
 @operator("bmx_Scale")
 def scale(call: Call) -> Value:
     """Each channel multiplied by a number."""
-    return call.builder.affine(call.name, call.value(), scale=call.constant(1, "scale"))
+    return call.builder.affine(call.name, call.value(), scale=call.finite(1, "scale"))
 
 
 @operator("bmx_RPReLU")
 def rprelu(call: Call) -> Value:
     """A PReLU between two shifts."""
-    before, slope, after = (call.constant(number, name) for number, name in enumerate(("shift", "slope", "offset"), 1))
+    before, slope, after = (call.finite(number, name) for number, name in enumerate(("shift", "slope", "offset"), 1))
     x = call.builder.affine(f"{call.name}_shift", call.value(), bias=before)
     x = call.builder.map(f"{call.name}_prelu", x, PRelu(slope))
     return call.builder.affine(call.name, x, bias=after)
@@ -245,11 +250,12 @@ def _batch_norm_arrays(call: Call) -> List[np.ndarray]:
     axis = call.attributes.integer("axis", 1)
     if call.axis(axis) != 0:
         raise Error(f"axis is {axis}; allowed: 1, the channels")
-    names = ("gamma", "beta", "moving mean", "moving variance")
-    arrays = [call.constant(number, name) for number, name in enumerate(names, 1)]
+    names = ("beta", "moving mean", "moving variance")
     if call.attributes.flag("fix_gamma", True):
-        arrays[0] = np.ones_like(arrays[0])
-    return arrays
+        gamma = np.ones_like(call.constant(1, "gamma"))
+    else:
+        gamma = call.finite(1, "gamma")
+    return [gamma, *(call.finite(number, name) for number, name in enumerate(names, 2))]
 
 
 @operator("Pooling", "Pooling_v1")

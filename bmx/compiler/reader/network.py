@@ -140,6 +140,11 @@ class Network:
         values = self._compute([sign.source for sign in signs], batch)
         return [*lines.values(), *in_values(signs, values)]
 
+    def not_finite(self) -> str:
+        """The first of the biases and numbers of BatchNorms that hold NaN or infinities; empty if none does."""
+        arrays = ((name, array) for name, array in self._parameters.items() if array.ndim == 1)
+        return next((repr(name) for name, array in arrays if not np.isfinite(array).all()), "")
+
     def with_other_last_digits(self, noise: float, seed: int) -> Network:
         """The network with biases and numbers of BatchNorms that are nearly the same; weights may be packed."""
         random, other = np.random.RandomState(seed), copy.copy(self)
