@@ -73,7 +73,7 @@ class FlipRatio:
         for weight in self._weights:
             if weight._data is None:  # not initialized yet
                 continue
-            signs = np.packbits(weight.data(weight.list_ctx()[0]).asnumpy() < 0)
+            signs = np.packbits(_negative(weight))
             changed = int(np.unpackbits(signs ^ self._before.get(weight.name, signs)).sum())
             self._before[weight.name] = signs
             count = int(np.prod(weight.shape))
@@ -83,3 +83,11 @@ class FlipRatio:
         if history:
             history[-1]["flip_ratio"] = flips.total
         return flips
+
+
+def _negative(weight: mx.gluon.Parameter) -> np.ndarray:
+    """Where a layer takes -1 for a weight: below 0, or, of a centered one, below the mean of its filter."""
+    values = weight.data(weight.list_ctx()[0]).asnumpy()
+    if getattr(weight, "centered", False):
+        return values < values.mean(axis=tuple(range(1, values.ndim)), keepdims=True)
+    return values < 0

@@ -14,6 +14,7 @@ from .mnist import digits, fashion_mnist, load_mnist, mnist
 from .objective import Objective
 from .plot import plot_curves
 from .schedule import learning_rates
+from .tau import RisingTau
 from .workers import Workers
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "FolderBatches",
     "Objective",
     "RecordBatches",
+    "RisingTau",
     "Workers",
     "accuracy",
     "affine_jitter",

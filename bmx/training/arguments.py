@@ -82,8 +82,12 @@ def _add_what(group: Any) -> None:
     add("--bits-a", type=int, metavar="N", help="of the activations, 1 to 32 (default: as --bits)")
     add("--clip-threshold", type=float, metavar="T", help="the gradient of a sign is 0 where abs(x) > T (default: 1)")
     add("--activation-method", metavar="NAME", help="of 1 bit: det_sign, sign_approx_sign, swish_sign, round")
-    add("--weight-quantization", metavar="NAME", help="of 1 bit: det_sign, ...; of 2 bits: dorefa, twn (ternary)")
-    add("--approximation", metavar="NAME", help="scaling of 1-bit convolutions: binet (of weights), xnor (of both)")
+    add("--weight-quantization", metavar="NAME", help="of 1 bit: det_sign, recu, ...; of 2 bits: dorefa, twn "
+        "(ternary)")  # fmt: skip
+    add("--tau", type=_numbers, metavar="T,T", help="of --weight-quantization recu: its quantile in the first and the "
+        "last epoch (default: 0.85,0.99)")  # fmt: skip
+    add("--approximation", metavar="NAME", help="scaling of 1-bit convolutions: binet (of weights), xnor (of both), "
+        "learned (a number a filter)")  # fmt: skip
     add("--grad-bit", type=int, metavar="N", help="of the gradients between layers, 1 to 32 (default: 32)")
     add("--no-thumbnail", action="store_true", help="the network's first layers for large images, also for small ones")
     add("--dataset", default="cifar10", metavar="NAME", help=", ".join(DATASETS))
@@ -194,6 +198,12 @@ def check(args: argparse.Namespace) -> None:
             f"--gpus {','.join(map(str, args.gpus))}: MXNet sees {mx.context.num_gpus()} GPUs; this needs them, and a "
             "GPU build of MXNet"
         )
+    if args.weight_quantization == "recu":
+        args.tau = args.tau or (0.85, 0.99)
+        if len(args.tau) != 2 or not all(0.5 < tau < 1 for tau in args.tau):
+            raise Error(f"--tau is {','.join(f'{tau:g}' for tau in args.tau)}; allowed: two numbers between 0.5 and 1")
+    elif args.tau is not None:
+        raise Error("--tau is for --weight-quantization recu")
     _check_layers(args)
 
 

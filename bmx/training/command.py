@@ -27,6 +27,7 @@ from .objective import Objective, teacher
 from .plot import plot_curves
 from .schedule import learning_rates
 from .stages import begin_with, hand_over, stages
+from .tau import RisingTau
 from .workers import Workers
 
 
@@ -121,7 +122,7 @@ def _run_stage(args: argparse.Namespace, workers: Workers) -> History:
         history = fit(net, _First(train, 2), _First(test, 1), _optimizer(args, len(train), workers), 1, **options)
         log("dry run: nothing was written")
         return history
-    callbacks = []
+    callbacks: List[Any] = [RisingTau(net, args.epochs, *args.tau)] if args.weight_quantization == "recu" else []
     if workers.rank == 0:
         with contextlib.suppress(Error):  # there are no 1-bit weights
             callbacks.append(FlipRatio(net))
@@ -289,7 +290,7 @@ def _settings(args: argparse.Namespace, train: Any, test: Any, workers: Workers)
         *("lr_steps", "lr_factor", "warmup_epochs", "momentum", "wd", "augmentation", "small_epochs", "mixup"),
         *("label_smoothing", "teacher", "temperature", "teacher_weight", "kv_store", "gradient_compression"),
         *("threshold", "clip_weights", "bop_gamma", "bop_threshold", "binary_optimizer", "binary_lr", "binary_wd"),
-        "start",
+        *("start", "tau"),
     )
     settings = {name.replace("_", " "): getattr(args, name) for name in names}
     if hasattr(args, "first_stage"):

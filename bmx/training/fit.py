@@ -97,6 +97,7 @@ def fit(
     callbacks : sequence of callable, optional
         Each is called after every epoch with the history up to it, see below, to whose last row it may add. One with
         a method ``begin`` has it called, without arguments, before the first step: the parameters have their values.
+        The first worker calls them, the others only those with a true attribute ``every_worker``.
         With ``callbacks=[bmx.optimizer.FlipRatio(net)]`` rows and log have the ratio of weights that were flipped.
     overwrite : bool, default False
         Whether to begin although there is an earlier run at `prefix`, and let this one take its place.
@@ -161,9 +162,10 @@ def fit(
             if run["batch"] == len(train):
                 measured = accuracy(net, validation, contexts[0]) if first else 0.0
                 row = _finish_epoch(run, len(train) * train.batch_size, workers.count, measured, trainer)
-                if first:
-                    for callback in callbacks:
+                for callback in callbacks:
+                    if first or getattr(callback, "every_worker", False):
                         callback(run["history"])
+                if first:
                     log(_line(run["history"], epochs))
                 if first and checkpoint:
                     if keep_best and best_epoch(run["history"]) is row:

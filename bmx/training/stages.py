@@ -20,7 +20,7 @@ from .checkpoint import Checkpoint, load_arrays
 
 # Options of 1-bit weights, which the first stage does not have.
 _OF_BINARY_WEIGHTS = (
-    *("weight_quantization", "approximation", "clip_weights"),
+    *("weight_quantization", "tau", "approximation", "clip_weights"),
     *("binary_optimizer", "binary_lr", "binary_wd", "bop_gamma", "bop_threshold"),
 )
 

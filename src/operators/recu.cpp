@@ -59,11 +59,12 @@ MXReturnValue infer_type(const AttributeMap&, std::vector<int>* in_types, std::v
   return guarded(kOperator, [&] { infer_float32({"weight", "tau"}, false, in_types, out_types); });
 }
 
-// What is not known yet of the weight's shape, the layer that reads the output knows, not this operator: it hands on
-// what there is, unknown dimensions too.
 MXReturnValue infer_shape(const AttributeMap&, std::vector<Shape>* in_shapes, std::vector<Shape>* out_shapes) {
   return guarded(kOperator, [&] {
     const Shape& weight = in_shapes->at(kWeight);
+    if (weight.empty() || std::find(weight.begin(), weight.end(), kUnknown) != weight.end()) {
+      throw std::invalid_argument("the shape of weight is not known; give the layer in_channels or in_units");
+    }
     if (weight.size() == 1) throw std::invalid_argument("weight has one dimension; it must have at least 2");
     assign_shape("tau", {1}, &in_shapes->at(kTau));
     out_shapes->at(0) = weight;

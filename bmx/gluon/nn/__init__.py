@@ -9,7 +9,13 @@
 
 from mxnet.gluon.nn import *  # noqa: F403
 
-from .activated import BinaryConvolution, ScaledBinaryConv, ScaledWeightsBinaryConv, activated_conv
+from .activated import (
+    BinaryConvolution,
+    LearnedScaleBinaryConv,
+    ScaledBinaryConv,
+    ScaledWeightsBinaryConv,
+    activated_conv,
+)
 from .batch_norm import BatchNorm
 from .binary_activations import ApproxSign, QActivation
 from .binary_layers import QConv1D, QConv2D, QConv3D, QDense
@@ -31,6 +37,7 @@ __all__ = [
     "BinaryConvolution",
     "BinaryLayerConfig",
     "HybridSequential",
+    "LearnedScaleBinaryConv",
     "QActivation",
     "QConv1D",
     "QConv2D",

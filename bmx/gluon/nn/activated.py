@@ -114,6 +114,20 @@ class ScaledWeightsBinaryConv(BinaryConvolution):
     _options = {"apply_scaling": True}
 
 
+class LearnedScaleBinaryConv(BinaryConvolution):
+    """BinaryConvolution whose output channels are multiplied by a learned number each, at first 1.
+
+    Parameters, input and output are :class:`BinaryConvolution`'s. As in ReCU, arXiv:2103.12369.
+
+    Examples
+    --------
+    >>> LearnedScaleBinaryConv(8, in_channels=3).qconv.scale.shape
+    (8,)
+    """
+
+    _options = {"apply_scaling": "learned"}
+
+
 class ScaledBinaryConv(BinaryConvolution):
     """XNOR-Net's convolution: ScaledWeightsBinaryConv, also multiplied by the mean of abs(x) under each window.
 
@@ -159,7 +173,12 @@ def _scaled(F, x, out, window):
     return F.broadcast_mul(F.BlockGrad(scale), out)
 
 
-_ACTIVATED = {"": BinaryConvolution, "binet": ScaledWeightsBinaryConv, "xnor": ScaledBinaryConv}
+_ACTIVATED = {
+    "": BinaryConvolution,
+    "binet": ScaledWeightsBinaryConv,
+    "xnor": ScaledBinaryConv,
+    "learned": LearnedScaleBinaryConv,
+}
 
 
 def activated_conv(*args: Any, **kwargs: Any) -> BinaryConvolution:
@@ -172,7 +191,8 @@ def activated_conv(*args: Any, **kwargs: Any) -> BinaryConvolution:
 
     Returns
     -------
-    BinaryConvolution, ScaledWeightsBinaryConv ('binet') or ScaledBinaryConv ('xnor')
+    BinaryConvolution, ScaledWeightsBinaryConv ('binet'), ScaledBinaryConv ('xnor') or LearnedScaleBinaryConv
+    ('learned')
 
     Raises
     ------

@@ -12,19 +12,22 @@ from mxnet.gluon import nn as gluon_nn
 from ...composed import fan_in, pad_spatial
 from ...errors import Error
 from ...gradients import quantize_gradient
-from ...quantization import Array, levels
+from ...quantization import Array, det_sign, levels
 from .binary_activations import gives_signs
 from .config import Quantizer, binary_layer_config, quantizer
 from .numpy_mode import classic
 from .paths import operator
+from .shape_search import install, searching
+
+install()
 
 
 class _BinaryLayer:
     """What QDense and the QConvs share, mixed into a layer of Gluon: bits, quantizers, scaling, checks."""
 
     def _configure(self, bits, bits_a, method, no_offset, apply_scaling, grad_bit, grad_dtype):
-        if apply_scaling not in (False, True, "channel", "layer"):
-            raise Error(f"apply_scaling={apply_scaling!r}: allowed are False, True or 'channel', and 'layer'")
+        if apply_scaling not in (False, True, "channel", "layer", "learned"):
+            raise Error(f"apply_scaling={apply_scaling!r}: allowed are False, True or 'channel', 'layer' and 'learned'")
         self.bits, self.method = binary_layer_config.weight_method(bits, method)
         self.grad_bit = binary_layer_config.grad_bit if grad_bit is None else grad_bit
         levels(self.grad_bit)
@@ -36,32 +39,47 @@ class _BinaryLayer:
         self._scaling = apply_scaling
         self._stop_scale_gradient = binary_layer_config.approximation == "xnor"
         self.weight.bits = self.bits  # bmx.optimizer asks the parameter itself which weights have one bit
-        self.weight.wd_mult = 0.0  # decay would only move latent weights towards zero, where they flip
+        self.weight.centered = self.method == "recu"  # and where their sign changes: at 0, or at the mean of a filter
+        if self.bits < 32:
+            self.weight.wd_mult = 0.0  # decay would only move latent weights towards zero, where they flip
+        # Gluon hands the parameters that a layer has as attributes to its hybrid_forward, by name.
+        if self.method == "recu":
+            self.tau = self.params.get("tau", shape=(1,), init=mx.init.Constant(0.85), grad_req="null")
+        if apply_scaling == "learned":
+            self.scale = self.params.get("scale", shape=self.weight.shape[:1], init="ones")
 
     def traced_behind(self, activation, x):
         """The graph of this layer behind a QActivation, without a node for that; None where the operators cannot."""
         if not self._binary or activation.window is None:
             return None
         with self.name_scope():
-            return self.hybrid_forward(mx.sym, x, self.weight.var(), activation.window)
+            parameters = {name: parameter.var() for name, parameter in self._reg_params.items()}
+            return self.hybrid_forward(mx.sym, x, window=activation.window, **parameters)
 
     @property
     def quantize(self) -> Quantizer:
         """The function of (F, weight) that quantizes the weights."""
         return quantizer(self.bits, self.method)
 
-    def _signs(self, F, weight):
+    def _quantized(self, F, weight, tau):
+        return self.quantize(F, weight) if tau is None else det_sign(F, _rectify(F, weight, tau))
+
+    def _signs(self, F, weight, tau):
         """Return what the operators take the sign of; another gradient than theirs comes from signs made before."""
+        if tau is not None:
+            return _rectify(F, weight, tau)
         return weight if self.method == "det_sign" else self.quantize(F, weight)
 
     def _attributes(self, window):
         """What both operators are told: they take the sign in the place of a QActivation, else the input as it is."""
         return {"true_gradient": True, **self._gradient_type, **(window or {"float_input": True})}
 
-    def _finish(self, F, out, weight, per_channel):
+    def _finish(self, F, out, weight, scale, per_channel):
         """Quantize the gradient that comes back to the product, and scale the product."""
         if self.grad_bit < 32:
             out = quantize_gradient(F, out, self.grad_bit)
+        if scale is not None:
+            return _multiply_channels(F, out, scale, per_channel)
         if not self._scaling:
             return out
         magnitude = F.abs(weight)
@@ -73,6 +91,18 @@ class _BinaryLayer:
 
     def __repr__(self):
         return f"{super().__repr__()[:-1]}, bits={self.bits})"
+
+
+def _rectify(F, weight, tau):
+    if searching():  # for shapes: of the same inputs, and by operators through which MXNet infers them
+        return weight + F.broadcast_mul(F.zeros_like(weight), tau)
+    return operator(F, "bmx_ReCU", "recu")(weight, tau)
+
+
+def _multiply_channels(F, out, scale, per_channel):
+    if per_channel == (-1,):
+        return F.broadcast_mul(out, scale)
+    return operator(F, "bmx_Scale", "scaled")(out, scale)
 
 
 def _refuse(use_bias, activation):
@@ -120,7 +150,7 @@ class QDense(_BinaryLayer, gluon_nn.Dense):
         As :class:`QConv2D`'s.
     no_offset : bool, default False
         Leave (D + y)/2 out.
-    apply_scaling : bool, 'channel' or 'layer', default False
+    apply_scaling : bool, 'channel', 'layer' or 'learned', default False
         As :class:`QConv2D`'s; a channel is an output.
     grad_bit : int, optional
     grad_dtype : str, optional
@@ -185,17 +215,19 @@ class QDense(_BinaryLayer, gluon_nn.Dense):
         self._configure(bits, bits_a, None, no_offset, apply_scaling, grad_bit, grad_dtype)
 
     @classic
-    def hybrid_forward(self, F: ModuleType, x: Array, weight: Array, window: dict | None = None) -> Array:
+    def hybrid_forward(
+        self, F: ModuleType, x: Array, weight: Array, tau: Array = None, scale: Array = None, window: dict | None = None
+    ) -> Array:
         """Multiply ``x`` by the quantized weights; with the window of a QActivation, in its place too."""
         shape = {"num_hidden": self._units, "flatten": self._flatten, "no_bias": True}
         if self._binary:
             attributes = {"no_offset": self._no_offset, **self._attributes(window)}
-            out = operator(F, "QFullyConnected")(x, self._signs(F, weight), **attributes, **shape)
+            out = operator(F, "QFullyConnected")(x, self._signs(F, weight, tau), **attributes, **shape)
         else:
-            out = F.FullyConnected(x, self.quantize(F, weight), name="fwd", **shape)
+            out = F.FullyConnected(x, self._quantized(F, weight, tau), name="fwd", **shape)
             if not self._no_offset:
                 out = _add_offset(F, out, weight)
-        return self._finish(F, out, weight, per_channel=(-1,))
+        return self._finish(F, out, weight, scale, per_channel=(-1,))
 
 
 def _add_offset(F, out, weight):
@@ -261,20 +293,22 @@ class _QConv(_BinaryLayer):
         self._pad_value = pad_value
 
     @classic
-    def hybrid_forward(self, F: ModuleType, x: Array, weight: Array, window: dict | None = None) -> Array:
+    def hybrid_forward(
+        self, F: ModuleType, x: Array, weight: Array, tau: Array = None, scale: Array = None, window: dict | None = None
+    ) -> Array:
         """Convolve ``x`` with the quantized weights; with the window of a QActivation, in its place too."""
         if self._binary:
             attributes = {"pad_value": self._pad_value, "no_offset": self._no_offset, **self._attributes(window)}
             attributes.update(self._kwargs, pad=self._pre_padding)
-            out = operator(F, "QConvolution")(x, self._signs(F, weight), **attributes)
+            out = operator(F, "QConvolution")(x, self._signs(F, weight, tau), **attributes)
         else:
             attributes = dict(self._kwargs, pad=self._pre_padding)
             if self._pad_value:
                 x = pad_spatial(F, x, attributes.pop("pad"), self._pad_value)
-            out = F.Convolution(x, self.quantize(F, weight), name="fwd", **attributes)
+            out = F.Convolution(x, self._quantized(F, weight, tau), name="fwd", **attributes)
             if self.bits == 1 and not self._no_offset:
                 out = _add_offset(F, out, weight)
-        return self._finish(F, out, weight, per_channel=(1, -1) + (1,) * len(self._kwargs["kernel"]))
+        return self._finish(F, out, weight, scale, per_channel=(1, -1) + (1,) * len(self._kwargs["kernel"]))
 
     def __repr__(self):
         text, padding = super().__repr__(), self._pre_padding
@@ -333,12 +367,16 @@ class QConv2D(_QConv, gluon_nn.Conv2D):
         Without effect.
     in_channels : int, default 0
         Number of input channels; 0: found at the first call.
-    apply_scaling : bool, 'channel' or 'layer', default False
+    apply_scaling : bool, 'channel', 'layer' or 'learned', default False
         True or 'channel': multiply each output channel by the mean of the absolute values of its filter, the alpha of
         XNOR-Net and of binary-weight networks; 'layer': all channels by the mean over all filters. The gradient flows
-        through that too, unless the approximation of the configuration is 'xnor'.
+        through that too, unless the approximation of the configuration is 'xnor'. 'learned': multiply each output
+        channel by a parameter ``scale``, at first 1.
     quantization : str, optional
-        Method for the weights, see :class:`BinaryLayerConfig`. Default: the configuration's.
+        Method for the weights, see :class:`BinaryLayerConfig`. Default: the configuration's. 'recu' (ReCU,
+        arXiv:2103.12369): each filter is standardized and clamped at a quantile before its sign is taken, which
+        brings weights back that would hardly change their sign again. The parameter ``tau``, at first 0.85, is the
+        quantile, which :class:`bmx.training.RisingTau` moves to 0.99 in the course of a training.
     no_offset : bool, default False
         Leave (K + y)/2 out.
     bits_a : int, optional

@@ -11,7 +11,7 @@ from ...errors import Error
 
 Quantizer = Callable[[ModuleType, quantization.Array], quantization.Array]
 
-_APPROXIMATIONS = ("", "binet", "xnor")
+_APPROXIMATIONS = ("", "binet", "xnor", "learned")
 _GRADIENT_TYPES = ("", "float32", "bfloat16")
 
 # BMXNet v2's names of methods, and swish_sign and twn. Those that quantize to k bits also take the bits.
@@ -72,8 +72,9 @@ class BinaryLayerConfig:
     weight_quantization : str, default 'det_sign'
         1 bit: 'det_sign', 'sign_approx_sign', 'swish_sign' or 'recu'; 2..31 bits: 'dorefa', for 2 bits also 'twn',
         which gives ternary weights; 32 bits: 'identity'.
-    approximation : {'', 'binet', 'xnor'}, default ''
-        What :func:`activated_conv` makes: BinaryConvolution, ScaledWeightsBinaryConv or ScaledBinaryConv.
+    approximation : {'', 'binet', 'xnor', 'learned'}, default ''
+        What :func:`activated_conv` makes: BinaryConvolution, ScaledWeightsBinaryConv, ScaledBinaryConv or
+        LearnedScaleBinaryConv.
     grad_bit : int, default 32
         Bits of the gradient that a layer gets for its output, 1..32, see :func:`bmx.gradients.quantize_gradient`. 32
         leaves it alone.
