@@ -20,6 +20,7 @@ from ..checkpoint_names import split_path
 from ..errors import Error
 from ..writing import check_writable, content, write_together
 from .checkpoint import checkpoint_arrays
+from .folding import fold_weights
 from .packing import pack_network
 from .params_file import encode_params, read_bytes
 from .report import ConversionReport
@@ -41,7 +42,7 @@ def convert_checkpoint(
     """Pack the 1-bit weights of a checkpoint and write it as ``binarized_<prefix>-symbol.json`` and ``-NNNN.params``.
 
     Packed are the QConvolution and QFullyConnected layers with ``act_bit == weight_bit == 1`` whose weight is a stored
-    array that nothing else reads. Both files are written completely or not at all.
+    array that nothing else reads, or computed from stored arrays. Both files are written completely or not at all.
 
     Parameters
     ----------
@@ -84,6 +85,7 @@ def convert_checkpoint(
     graph = read_graph(f"{prefix}-symbol.json")
     params = read_bytes(params_path)
     stored = checkpoint_arrays(params, params_path)
+    stored = fold_weights(graph, stored, f"{prefix}-symbol.json")
     layers, packed, remarks = pack_network(graph, stored, word_bits, f"{prefix}-symbol.json", params_path)
     new_params = encode_params([(name, packed.get(name, array.record)) for name, array in stored.items()])
     new_symbol = dump_graph(graph).encode("utf-8")

@@ -101,7 +101,9 @@ def test_layers_that_stay_float(save):
     net = conv(data, "packed")
     net = conv(net, "two_bits", act_bit=2)
     net = conv(net, "float_weights", weight_bit=32)
-    net = conv(net, "computed", weight=mx.sym.var("latent", shape=(64, 64, 3, 3)) * 2)
+    net = conv(
+        net, "computed", weight=mx.sym.broadcast_mul(mx.sym.var("latent", shape=(64, 64, 3, 3)), mx.sym.mean(data))
+    )
     net = conv(net, "also_plain", weight=shared)
     plain = mx.sym.Convolution(net, shared, kernel=(3, 3), num_filter=64, no_bias=True, name="plain")
     other = mx.sym.var("other_weight")

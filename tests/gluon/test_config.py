@@ -156,7 +156,7 @@ def test_impossible_configurations(values, message):
         (lambda: nn.QConv2D(3, 3, bits=2, quantization="det_sign"), "'det_sign' for weights of 2 bits; .* dorefa"),
         (lambda: nn.QConv2D(3, 3, quantization="twn"), "'twn' for weights of 1 bits; there are det_sign"),
         (lambda: nn.QConv2D(3, 3, bits=3, quantization="twn"), "'twn' for weights of 3 bits; there are dorefa"),
-        (lambda: nn.QConv2D(3, 3, apply_scaling="filter"), "apply_scaling='filter': .*'channel', and 'layer'"),
+        (lambda: nn.QConv2D(3, 3, apply_scaling="filter"), "apply_scaling='filter': .*'layer' and 'learned'"),
         (lambda: nn.QDense(3, apply_scaling=2), "apply_scaling=2"),
         (lambda: nn.QConv2D(3, 3, pad_value=1), "pad_value=1: allowed are -1.0 and 0.0"),
         (lambda: nn.QConv2D(3, 3, layout="NHWC"), "layout='NHWC': QConv2D works on NCHW"),

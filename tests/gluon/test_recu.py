@@ -89,6 +89,12 @@ def test_export_compile_and_convert(images, tmp_path):
     assert "ReCU" not in text and "bmx_Scale" not in text
     packed = [node for node in json.loads(text)["nodes"] if "binarized_weights_only" in node.get("attrs", {})]
     assert len(packed) == 2
+    arrays = mx.nd.load(str(tmp_path / "binarized_net-0000.params"))
+    assert not [name for name in arrays if name.endswith("tau")]
+    assert sorted(a.size for name, a in arrays.items() if name.endswith("_signs")) == [
+        4 * 18,
+        32 * 5,
+    ]  # words of 64 bits
     symbol, arguments, auxiliary = bmx.load_checkpoint(str(tmp_path / "binarized_net"), 0)
     out = symbol.bind(mx.cpu(), {"data": images, **arguments}, aux_states=auxiliary).forward()[0]
     np.testing.assert_allclose(out.asnumpy(), expected, rtol=1e-4, atol=1e-4)
