@@ -31,7 +31,7 @@ __all__ = [
 _OUTPUT = "_output"  # what MXNet adds to a node's name for its output
 
 
-Labels = Mapping[str, Sequence[int]]
+Labels = Mapping[str, Optional[Sequence[int]]]
 
 
 def to_symbol(
@@ -45,7 +45,7 @@ def to_symbol(
     content = np.frombuffer(encode(program), np.uint8)
     name = re.sub(r"\W", "_", program.name) or "network"
     inputs = [_variable(port.name, port.shape) for port in program.inputs]
-    inputs += [_variable(label, shape) for label, shape in labels.items()]
+    inputs += [_label(label, shape) for label, shape in labels.items()]
     state = mx.sym.Variable(f"{name}_program", shape=content.shape, dtype=np.uint8)
     outputs = [port.name for port in program.outputs]
     alone = outputs[0][: -len(_OUTPUT)] if len(outputs) == 1 and outputs[0].endswith(_OUTPUT) else None
@@ -69,8 +69,13 @@ def _variable(name: str, shape: Sequence[int]) -> mx.sym.Symbol:
     return mx.sym.Variable(name, shape=(-1, *shape), dtype=np.float32)
 
 
-def find_labels(symbol: mx.sym.Symbol, program: Program, parameters: Container[str]) -> Dict[str, Tuple[int, ...]]:
-    """The labels of a network, with their shapes without the batch; not those whose shapes its inputs do not tell."""
+def _label(name: str, shape: Optional[Sequence[int]]) -> mx.sym.Symbol:
+    """What the operator gets of a label; of one of any shape, to which no shape may be given, its size."""
+    return mx.sym.size_array(mx.sym.Variable(name)) if shape is None else _variable(name, shape)
+
+
+def find_labels(symbol: mx.sym.Symbol, program: Program, parameters: Container[str]) -> Labels:
+    """The labels of a network, with their shapes without the batch, None where the inputs do not tell the shape."""
     shapes = {port.name: (1, *port.shape) for port in program.inputs}
     arguments = symbol.list_arguments()
     stored = [name for name in arguments if name in parameters]
@@ -78,7 +83,7 @@ def find_labels(symbol: mx.sym.Symbol, program: Program, parameters: Container[s
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what cannot be inferred
         found = dict(zip(arguments, symbol.infer_shape_partial(**shapes)[0]))
-    return {name: tuple(found[name][1:]) for name in labels if found[name] and 0 not in found[name]}
+    return {name: tuple(found[name][1:]) if found[name] and 0 not in found[name] else None for name in labels}
 
 
 def _shapes(ports: Sequence[Any]) -> str:
@@ -98,7 +103,7 @@ def save_checkpoint(
     ----------
     program : bmx.program.Program
     prefix : str
-    labels : mapping of str to tuple of int
+    labels : mapping of str to tuple of int or None
         Arguments that the network had and nothing reads, with their shapes without the batch (`find_labels`).
     force : bool
         Overwrite existing files.

@@ -67,8 +67,8 @@ def test_compiled_networks_keep_the_names(bmx_, saved):
     model = runtime.Model("сеть.bmx")
     assert [port.name for port in [*model.inputs, *model.outputs]] == ["вход", "выход_output"]
     np.testing.assert_allclose(model.run({"вход": batch}), expected, atol=1e-5)
-    block = mx.gluon.SymbolBlock.imports("сеть-symbol.json", ["вход"], "сеть-0000.params")
-    np.testing.assert_allclose(block(mx.nd.array(batch)).asnumpy(), expected, atol=1e-5)
+    block = mx.gluon.SymbolBlock.imports("сеть-symbol.json", ["вход", "метка"], "сеть-0000.params")
+    np.testing.assert_allclose(block(mx.nd.array(batch), mx.nd.zeros(2)).asnumpy(), expected, atol=1e-5)
     assert "двоичная🙂" in bmx_("inspect", "сеть.bmx")
 
 

@@ -118,6 +118,24 @@ def test_several_inputs_and_outputs_keep_their_names():
         np.testing.assert_allclose(got.asnumpy(), expected.asnumpy(), atol=1e-6)
 
 
+def test_a_label_that_the_network_reshapes_is_bound_with_the_shape_that_it_has(tmp_path):
+    body = small_network().get_internals()["fc_output"]
+    label = mx.sym.slice_axis(mx.sym.Variable("softmax_label"), axis=1, begin=0, end=1)
+    symbol = mx.sym.SoftmaxOutput(body, mx.sym.Reshape(label, shape=(-1,)), name="softmax")
+    args, aux = parameters(symbol, data=(6, *SHAPE), softmax_label=(6, 3))
+    fast_args, fast_aux = dict(args), dict(aux)
+    fast = symbol.optimize_for("bmx", fast_args, fast_aux, shape_dict={"data": (1, *SHAPE)})
+    assert fast.list_arguments() == ["data", "softmax_label"]
+    data = mx.io.NDArrayIter(images(6), np.zeros((6, 3)), batch_size=2, label_name="softmax_label")
+    results = []
+    for network in ((symbol, args, aux), (fast, fast_args, fast_aux)):
+        module = mx.mod.Module(network[0])
+        module.bind(data.provide_data, data.provide_label, for_training=False)
+        module.set_params(*network[1:])
+        results.append(module.predict(data).asnumpy())
+    np.testing.assert_allclose(*results, atol=1e-6)
+
+
 def test_an_output_of_one_number_a_sample(tmp_path):
     symbol = mx.sym.Reshape(mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=1, name="fc"), shape=(-1,))
     args, _ = parameters(symbol, data=(1, *SHAPE))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import List, Tuple
+from typing import List, Optional, Tuple
 
 import numpy as np
 
@@ -206,22 +206,36 @@ def _axes(call: Call) -> Tuple[int, ...]:
 
 @operator("softmax", "log_softmax", "SoftmaxActivation", "SoftmaxOutput", "Softmax")
 def softmax(call: Call) -> Value:
-    """Softmax over the channels of a pixel."""
-    attributes, x, op = call.attributes, call.value(), call.node.op
+    """Softmax along an axis of a sample."""
+    attributes, x, op, count = call.attributes, call.value(), call.node.op, len(call.shapes[0])
+    axis: Optional[int] = None  # of a sample; None: over all its numbers
     if op in ("softmax", "log_softmax"):
-        axis = call.axis(attributes.integer("axis", -1))
+        axis = attributes.integer("axis", -1)
+        call.axis(axis)
+        axis = axis - 1 if axis > 0 else axis + count
         if not attributes.absent("length") or attributes.flag("use_length", False):
             raise Error("lengths are not supported")
         x = call.builder.affine(f"{call.name}_scaled", x, 1 / attributes.number("temperature", 1.0))
     elif op == "SoftmaxActivation":
         axis = 0 if attributes.word("mode", "instance", "instance", "channel") == "channel" else None
-    else:
-        axis = 0 if attributes.flag("multi_output", False) else 2 if attributes.flag("preserve_shape", False) else None
-    if axis is None:  # over all numbers of a sample
-        axis = 0 if math.prod(x.shape[1:]) == 1 else -1
-    if len(x.shape) == 1:
+    elif attributes.flag("multi_output", False):
         axis = 0
-    if axis != 0:
-        raise Error("softmax over anything but the channels is not supported")
-    y = call.builder.add(Softmax(call.name, source=x), x.shape)
+    elif attributes.flag("preserve_shape", False):
+        axis = count - 1
+    if axis is None and math.prod(call.shapes[0][1:]) > 1:
+        raise Error("softmax over channels and pixels is not supported; MXNet documents it so and computes another one")
+    y = _softmax(call, x, axis or 0)
     return call.builder.map(f"{call.name}_log", y, Function("log")) if op == "log_softmax" else y
+
+
+def _softmax(call: Call, x: Value, axis: int) -> Value:
+    """Along an axis of a sample in MXNet: if it is not the channels, it becomes the channels meanwhile."""
+    shape = call.shapes[0]
+    if axis == 0 and len(x.shape) <= 3:
+        return call.builder.add(Softmax(call.name, source=x), x.shape)
+    order = [axis, *(other for other in range(len(shape)) if other != axis)]
+    moved = (shape[axis], 1, math.prod(shape) // shape[axis])
+    y = call.builder.reshape(f"{call.name}_axes", x, moved, shape, order)
+    y = call.builder.add(Softmax(call.name, source=y), y.shape)
+    back = [order.index(other) for other in range(len(shape))]
+    return call.builder.reshape(f"{call.name}_back", y, x.shape, [shape[other] for other in order], back)
