@@ -138,6 +138,15 @@ def test_bop(options):
     assert flips > 10
 
 
+def test_bop_flips_nothing_without_a_gradient():
+    weight = mx.nd.array([-1.0, 1.0, 1.0])
+    optimizer = Bop(gamma=0.5, threshold=0)
+    state = optimizer.create_state(0, weight)
+    for _ in range(3):
+        optimizer.update(0, weight, mx.nd.array([0.0, 0.0, -0.0]), state)
+    np.testing.assert_array_equal(weight.asnumpy(), [-1, 1, 1])
+
+
 def test_bop_with_a_schedule_for_gamma():
     schedule = mx.lr_scheduler.FactorScheduler(step=20, factor=0.25, base_lr=0.2)
     wanted = bop(start(), random_steps(), gamma=lambda t: 0.2 * 0.25 ** ((t - 1) // 20), threshold=0.1)

@@ -213,6 +213,10 @@ def test_straight_through_keeps_value_and_gradient(x):
 @given(any_floats)
 @settings(max_examples=60, deadline=None)
 def test_full_precision_methods(x):
+    check_full_precision_methods(x)
+
+
+def check_full_precision_methods(x):
     y, dx = run(q.clip, x)
     np.testing.assert_array_equal(y, np.clip(x, -1, 1))
 
@@ -226,8 +230,15 @@ def test_full_precision_methods(x):
     np.testing.assert_allclose(y, np.where(c < 0, 2 * c + c * c, 2 * c - c * c), rtol=1e-6, atol=1e-30)
 
     np.testing.assert_array_equal(run(q.identity, x)[0], x)
-    y, dx = run(q.relu, x[~np.isnan(x)].reshape(-1)) if (~np.isnan(x)).any() else (0, 0)
-    assert np.all(y >= 0)
+    numbers = x[~np.isnan(x)].reshape(-1)
+    if numbers.size:
+        y, dx = run(q.relu, numbers)
+        np.testing.assert_array_equal(y, np.maximum(numbers, 0))
+        np.testing.assert_array_equal(dx, numbers > 0)
+
+
+def test_full_precision_methods_of_special_values():
+    check_full_precision_methods(SPECIAL)
 
 
 def test_approx_sign_derivative():

@@ -95,6 +95,16 @@ def test_written_in_the_dialect_that_was_read(save, lenet, edit_json, tmp_path, 
     assert {array.version for array in after.values()} == {record_version}
 
 
+def test_a_weight_that_another_binary_layer_has_as_its_data_stays_float(save):
+    weight = mx.sym.var("weight", shape=(6, 32))
+    net = mx.sym.QFullyConnected(mx.sym.var("data"), weight, num_hidden=6, name="first")
+    reader = mx.sym.QFullyConnected(weight, num_hidden=3, name="reader")
+    path = save(mx.sym.broadcast_add(net, mx.sym.reshape(mx.sym.mean(reader), shape=(1, 1))), (1, 32))
+    report = convert_checkpoint(str(path))
+    assert row(report, "first").note == "its weight is also read by 'reader' (QFullyConnected)"
+    assert not row(report, "first").is_packed and row(report, "reader").is_packed
+
+
 def test_layers_that_stay_float(save):
     data = mx.sym.var("data")
     shared = mx.sym.var("shared_weight")

@@ -164,9 +164,17 @@ def test_zero_is_exact_and_inside_of_every_range(values):
 @given(numbers)
 def test_a_range_is_no_worse_than_the_whole_one(values):
     low, high = min(values.min(), 0), max(values.max(), 0)
-    step = (high - low) / 255
-    chosen = int8.choose_range(values)
-    assert int8._error(values, *chosen) <= (1.01 * step) ** 2 + 1e-12
+    step = float(np.float32((high - low) / 255)) or 1.0
+    places = np.arange(256) - (np.rint(-low / step) if high - low >= 1e-30 else 0)
+    scale, zero_point = int8.choose_range(values)
+    assert (
+        mean_square(values, scale * (np.arange(256) - zero_point)) <= mean_square(values, step * places) * 1.001 + 1e-12
+    )
+
+
+def mean_square(values, numbers):
+    """The mean square of the distances to the nearest of some numbers."""
+    return float(np.square(np.abs(values.reshape(-1, 1) - numbers).min(axis=1)).mean())
 
 
 def test_extremes_that_are_rare_are_clipped():

@@ -1,6 +1,7 @@
 """The interchange layout against its definition, bit by bit."""
 
 import math
+import re
 
 import mxnet as mx
 import numpy as np
@@ -137,30 +138,51 @@ def test_words_keep_every_bit_in_mxnet(word_bits, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "call",
+    "call, message",
     [
-        lambda: interchange.pack(np.zeros((2, 3), np.float32), 16),
-        lambda: interchange.pack(np.zeros(3, np.float32), 32),
-        lambda: interchange.pack(np.zeros((2, 0), np.float32), 32),
-        lambda: interchange.pack(np.zeros((1,) * 6, np.float32), 32),
-        lambda: interchange.unpack(np.zeros(3, np.float32), (2, 32)),
-        lambda: interchange.unpack(np.zeros(2, np.float16), (2, 32)),
-        lambda: interchange.unpack(np.array([2**5], np.uint32), (1, 5)),
-        lambda: interchange.unpack(np.array([0, 2**6], np.uint64), (1, 70)),
-        lambda: interchange.change_word_bits(np.zeros(2, np.float32), (2, 32), 8),
-        lambda: interchange.latent_shape((3,), 32, 2),
-        lambda: interchange.latent_shape((0,), 32, 2),
-        lambda: interchange.latent_shape((4, 1), 32, 2),
-        lambda: interchange.latent_shape((2, 3), 32, 2, inputs=97),
-        lambda: interchange.latent_shape((2, 1), 32, 2, (3, 3)),
-        lambda: interchange.latent_shape((2, 1), 32, 2, (3, 3), inputs=28),
-        lambda: interchange.latent_shape((2, 1), 32, 2, (3, 3), inputs=0),
-        lambda: interchange.latent_shape((17,), 32, 2, (3, 3)),
-        lambda: interchange.latent_shape((2, 1, 3, 2), 32, 2, (3, 3)),
-        lambda: interchange.latent_shape((1,), 32, 10**9, (10**9, 10**9)),
+        (lambda: interchange.pack(np.zeros((2, 3), np.float32), 16), "word width is 16; it must be 32 or 64"),
+        (lambda: interchange.pack(np.zeros(3, np.float32), 32), "has the shape (3,); it must have 2"),
+        (lambda: interchange.pack(np.zeros((2, 0), np.float32), 32), "has the shape (2, 0); it must have 2"),
+        (
+            lambda: interchange.pack(np.zeros((1,) * 6, np.float32), 32),
+            "has the shape (1, 1, 1, 1, 1, 1); it must have 2",
+        ),
+        (
+            lambda: interchange.unpack(np.zeros(3, np.float32), (2, 32)),
+            "has 3 words of 32 bits, but a weight of shape (2, 32) has 2",
+        ),
+        (lambda: interchange.unpack(np.zeros(2, np.float16), (2, 32)), "not float16"),
+        (lambda: interchange.unpack(np.array([2**5], np.uint32), (1, 5)), "bits set after an output's 5 weights"),
+        (lambda: interchange.unpack(np.array([0, 2**6], np.uint64), (1, 70)), "bits set after an output's 70 weights"),
+        (
+            lambda: interchange.change_word_bits(np.zeros(2, np.float32), (2, 32), 8),
+            "word width is 8; it must be 32 or 64",
+        ),
+        (lambda: interchange.latent_shape((3,), 32, 2), "shape (3,) of 32-bit words, which does not fit num_hidden=2"),
+        (lambda: interchange.latent_shape((0,), 32, 2), "shape (0,) of 32-bit words, which does not fit"),
+        (lambda: interchange.latent_shape((4, 1), 32, 2), "shape (4, 1) of 32-bit words, which does not fit"),
+        (
+            lambda: interchange.latent_shape((2, 3), 32, 2, inputs=97),
+            "shape (2, 3) of 32-bit words, which does not fit",
+        ),
+        (
+            lambda: interchange.latent_shape((2, 1), 32, 2, (3, 3)),
+            "its variable needs the attribute __inputs_per_output__",
+        ),
+        (
+            lambda: interchange.latent_shape((2, 1), 32, 2, (3, 3), inputs=28),
+            "__inputs_per_output__ is 28; it must be a positive multiple of the kernel's size 9",
+        ),
+        (
+            lambda: interchange.latent_shape((2, 1), 32, 2, (3, 3), inputs=0),
+            "__inputs_per_output__ is 0; it must be a positive multiple",
+        ),
+        (lambda: interchange.latent_shape((17,), 32, 2, (3, 3)), "does not fit num_filter=2, kernel=(3, 3)"),
+        (lambda: interchange.latent_shape((2, 1, 3, 2), 32, 2, (3, 3)), "does not fit num_filter=2, kernel=(3, 3)"),
+        (lambda: interchange.latent_shape((1,), 32, 10**9, (10**9, 10**9)), "does not fit num_filter=1000000000"),
     ],
 )
-def test_wrong_sizes_are_errors(call):
-    with pytest.raises(bmx.Error) as error:
+def test_wrong_sizes_are_errors(call, message):
+    with pytest.raises(bmx.Error, match=re.escape(message)) as error:
         call()
     assert "\n" not in str(error.value)

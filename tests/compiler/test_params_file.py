@@ -109,6 +109,15 @@ def test_damaged_files_never_reach_mxnet_as_they_are(data):
         assert {name: array.shape for name, array in loaded.items()} == {n: a.shape for n, a in stored.items()}
 
 
+@pytest.mark.parametrize("version, storage", [(2, 3), (2, -1), (3, 1), (3, 2)])
+def test_unknown_kinds_of_storage_are_errors(version, storage):
+    """NumPy's arrays, version 3, are always dense."""
+    record = encode_array(np.ones(2, np.float32), version)
+    record = record[:4] + struct.pack("<i", storage) + record[8:]
+    with pytest.raises(bmx.Error, match=f"^x: .*unknown storage type {storage}"):
+        parse_params(encode_params([("arg:a", record)]), "x")
+
+
 @pytest.mark.parametrize(
     "data",
     [

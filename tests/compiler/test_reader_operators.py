@@ -8,6 +8,7 @@ from random_networks import compare, network_of, samples_for
 import bmx  # noqa: F401  (registers the operators)
 from bmx import Error
 from bmx.compiler import ir
+from bmx.compiler.reader.builder import Builder
 
 x, y = mx.sym.var("data"), mx.sym.var("other")
 image = (6, 9, 7)
@@ -438,6 +439,7 @@ def test_what_nothing_needs_is_not_computed():
         (mx.sym.slice(x, begin=(1,), end=(2,), name="s"), "'s'"),
         (mx.sym.slice(x, begin=(None, 0), end=(None, 4), step=(None, 2), name="s"), "'s'.*step"),
         (mx.sym.Pad(x, mode="edge", pad_width=(0, 0, 0, 0, 1, 1, 1, 1), name="p"), "'p'.*mode"),
+        (mx.sym.Pad(x, mode="constant", pad_width=(0, 0, 0, 0, -1, 1, 1, 1), name="p"), "'p'.*only the pixels"),
         (mx.sym.Pad(mx.sym.tanh(x), mode="reflect", pad_width=(0, 0, 0, 0, 1, 1, 1, 1), name="p"), "'p'.*mode"),
         (mx.sym.broadcast_power(x, x, name="p"), r"'p' \(broadcast_power\)"),
         (mx.sym.relu(x) ** 3, "power 3.0"),
@@ -453,6 +455,13 @@ def test_what_nothing_needs_is_not_computed():
 def test_what_is_not_supported_is_an_error_that_names_the_node(symbol, message):
     with pytest.raises(Error, match=message):
         network_of(symbol, data=image).read()
+
+
+@pytest.mark.parametrize("count", [5, 7])
+def test_a_reshape_to_another_number_of_values_is_an_error(count):
+    builder = Builder("sketch")
+    with pytest.raises(Error, match=r"\(6,\) cannot become \(.*,\) without mixing the samples"):
+        builder.reshape("r", builder.input("data", (6,)), (count,))
 
 
 def test_a_weight_that_depends_on_the_input_is_an_error():

@@ -153,6 +153,24 @@ def test_operators_without_all_of_their_inputs(op, attributes, count, wanted):
         to_symbol(parse_graph(graph, "net.json"), "net.json")
 
 
+def _split(index):
+    """A symbol file whose head is an output of a split in three."""
+    nodes = [{"op": "null", "name": "x", "inputs": []}]
+    nodes.append({"op": "SliceChannel", "name": "s", "attrs": {"num_outputs": "3"}, "inputs": [[0, 0, 0]]})
+    return {"nodes": nodes, "heads": [[1, index, 0]], "attrs": {"mxnet_version": ["int", 10901]}}
+
+
+@pytest.mark.parametrize("index", [3, 4, 100])
+def test_an_output_that_an_operator_does_not_have_is_an_error(index):
+    with pytest.raises(bmx.Error, match=f"x: not a symbol file of MXNet: 's' has no output {index}"):
+        to_symbol(parse_graph(_split(index), "x"), "x")
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_every_output_of_an_operator_can_be_a_head(index):
+    assert to_symbol(parse_graph(_split(index), "x"), "x").list_outputs() == [f"s_output{index}"]
+
+
 def test_messages_of_mxnet_are_without_time_and_line_of_its_source():
     message = (
         "Traceback (most recent call last):\n  File a\nMXNetError: Error in operator conv: [15:16:30] ../src/a.cc:151: "
@@ -167,6 +185,7 @@ def test_messages_of_mxnet_are_without_time_and_line_of_its_source():
 def test_random_changes_never_crash(data):
     """A number or text replaced anywhere: an error, or a symbol that can be asked for everything."""
     changed = copy.deepcopy(content())
+    to_symbol(parse_graph(changed, "x"), "x")
 
     def places(value):
         for key in value if isinstance(value, dict) else range(len(value)):

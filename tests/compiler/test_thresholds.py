@@ -168,6 +168,14 @@ def test_floats_are_compared_as_the_chain_would(chain, threshold, flip):
     np.testing.assert_array_equal(is_plus(y, new, new_flip), is_plus(after(chain, y), threshold, flip))
 
 
+@pytest.mark.parametrize("scale, falling", [(1, False), (-1, True)])
+def test_the_largest_numbers_are_among_those_compared(scale, falling):
+    largest = np.finfo(np.float32).max
+    chain = [ir.Affine(np.float32([scale]), np.float32([-largest]))]  # >= 0 for one finite number only
+    threshold, flip = thresholds.float_thresholds(chain, np.zeros(1, np.float32), np.zeros(1, bool))
+    assert (threshold.tolist(), flip.tolist()) == ([largest], [falling])
+
+
 @pytest.mark.parametrize("name", ["round", "tanh", "sigmoid", "softplus", "softsign", "exp", "elu", "selu", "signum"])
 def test_thresholds_before_functions(name):
     scale, bias = np.float32([1, -0.9, 1e-3, 0.7]), np.float32([-0.3, 0.2, -0.5, 0.25])

@@ -1,12 +1,13 @@
 """The layers of bmx.gluon.nn against the definition: values and gradients, on both paths, imperative and hybridized."""
 
+import json
+
 import mxnet as mx
 import numpy as np
 import oracle
 import pytest
 from mxnet import autograd
 
-from bmx import quantization
 from bmx.gluon import nn
 
 MODES = ["imperative", "hybridized", "static"]
@@ -70,13 +71,41 @@ def test_k_bit_activation_has_the_gradient_of_clip_and_window(mode, bits):
     np.testing.assert_allclose(dx, grad * ((x >= 0) & (x <= np.float32(0.6))), rtol=1e-6)
 
 
-@pytest.mark.parametrize("method", ["relu", "identity", "approx_sign", "clip", "leaky_clip"])
-def test_full_precision_activation(method):
-    x = floats((4, 9))
-    out, dx, _, _ = run(nn.QActivation(bits=32, method=method), x)
-    with autograd.pause():
-        np.testing.assert_array_equal(out, getattr(quantization, method)(mx.nd, mx.nd.array(x)).asnumpy())
-    assert not dx[np.abs(x) > 1].any()
+@pytest.mark.parametrize(
+    "method, definition, derivative",
+    [
+        ("relu", lambda x: np.maximum(x, 0), lambda x: x > 0),
+        ("identity", lambda x: x, np.ones_like),
+        ("approx_sign", lambda x: np.sign(x) * (1 - (1 - np.abs(x)) ** 2), lambda x: 2 - 2 * np.abs(x)),
+        ("clip", lambda x: x, np.ones_like),
+        ("leaky_clip", lambda x: x, np.ones_like),
+    ],
+)
+def test_full_precision_activation(method, definition, derivative):
+    x = np.concatenate([floats((4, 9)), 3 * signs((1, 9))]).astype(np.float32)
+    out, dx, _, grad = run(nn.QActivation(bits=32, method=method), x)
+    inside = np.abs(x) <= 1  # beyond, the window of a QActivation lets no gradient pass
+    outside = {"relu": np.maximum(x, 0), "identity": x, "leaky_clip": 0.1 * x}.get(method, np.sign(x))
+    np.testing.assert_allclose(out, np.where(inside, definition(x), outside), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(dx, np.where(inside, grad * derivative(x), 0), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_frozen_batch_norm_uses_its_running_averages_in_training_too(path, mode):
+    x = floats((4, 3, 5, 5))
+    with nn.path(path):
+        layer = prepare(nn.BatchNorm(in_channels=3, use_global_stats=True, epsilon=1e-3), mode)
+        layer.initialize()
+        mean, var = np.float32([1, -2, 0.5]), np.float32([4, 0.25, 1])
+        layer.running_mean.set_data(mx.nd.array(mean))
+        layer.running_var.set_data(mx.nd.array(var))
+        out, dx, _, grad = run(layer, x)
+    scale = (1 / np.sqrt(var + 1e-3)).reshape(1, 3, 1, 1)
+    close(out, (x - mean.reshape(1, 3, 1, 1)) * scale)
+    close(dx, grad * scale)
+    np.testing.assert_array_equal(layer.running_mean.data().asnumpy(), mean)
+    np.testing.assert_array_equal(layer.running_var.data().asnumpy(), var)
 
 
 def test_approx_sign_block():
@@ -234,11 +263,29 @@ def test_k_bit_convolution(mode, bits, layer, shape, arguments):
     expected = v2_convolution(layer, x, grad, wq, offset=False)
     close(out, expected[0])
     close(dx, expected[1])
-    weight.attach_grad()
-    with autograd.record():
-        quantized = quantization.dorefa(mx.nd, weight, bits) if bits < 32 else weight * 1
-    quantized.backward(mx.nd.array(expected[2]))
-    close(dw, weight.grad.asnumpy())
+    close(dw, dorefa_backward(expected[2], weight.asnumpy()) if bits < 32 else expected[2])
+
+
+def dorefa_backward(grad, w):
+    """The gradient of w where q = tanh(w) / max|tanh(w)|, rounding being straight through, has the gradient `grad`."""
+    squashed = np.tanh(w.astype(np.float64))
+    largest = np.abs(squashed).max()
+    of_squashed = grad / largest
+    place = np.unravel_index(np.abs(squashed).argmax(), w.shape)
+    of_squashed[place] -= (grad * squashed).sum() / largest**2 * np.sign(squashed[place])
+    return of_squashed * (1 - squashed**2)
+
+
+@pytest.mark.parametrize(
+    "layer", [lambda **o: nn.QConv2D(4, 3, in_channels=3, **o), lambda **o: nn.QDense(4, in_units=3, **o)]
+)
+@pytest.mark.parametrize("bits_a, binary", [({"bits_a": 1}, True), ({}, False), ({"bits_a": 2}, False)])
+def test_inputs_that_are_rounded_to_one_bit_are_signs_only_if_a_layer_is_told_so(layer, bits_a, binary):
+    """A rounded input of one bit is 0 or 1; `bits_a=1` promises signs."""
+    with nn.set_binary_layer_config(activation="round"):
+        symbol = layer(**bits_a)(mx.sym.var("x"))
+    operators = {node["op"] for node in json.loads(symbol.tojson())["nodes"]}
+    assert bool(operators & {"QConvolution", "QFullyConnected"}) == binary
 
 
 @pytest.mark.parametrize("path", PATHS)
