@@ -51,7 +51,7 @@ def bars(report, roof):
     shapes = list(dict.fromkeys(layer.shape for layer in report.layers))
     for shape in shapes:
         layer = layers["binary", shape]
-        arithmetic = layer.operations / 2 / roof["binary"] if roof else 0
+        arithmetic = layer.macs / roof["binary"] if roof else 0
         reading = layer.weight_bytes / report.bandwidth
         limit, name = max((arithmetic, "arithmetic"), (reading, "reading the weights"))
         yield "binary x binary", shape, "cold", layer.cold, f"limit: {name}", limit, BINARY_SHARE

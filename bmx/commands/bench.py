@@ -32,8 +32,8 @@ def add_parser(commands: Any) -> None:
         " with the whole batch, its 5th and 95th percentile, images a second, how many times faster a model is than"
         " the first one, and the largest memory of the process, in brackets what of it came with the model and, but"
         " for .bmx files, its framework. Without a model, --layers measures single layers of all kinds of arithmetic,"
-        " with one image, and prints the billions of multiplications and additions that they do in a second, two for"
-        " each multiply-add, and how fast they read and write memory.",
+        " with one image, and prints the billions of multiply-adds that they do in a second (GMAC/s), and how fast"
+        " they read and write memory.",
     )
     parser.add_argument("models", metavar="MODEL", nargs="*")
     parser.add_argument("--batch", type=sizes, default=(1,), metavar="N,...", help="images a call (default: 1)")
@@ -139,12 +139,26 @@ def table(results: Sequence[Any]) -> str:
 def layer_table(result: Any) -> str:
     """The steps of a .bmx file."""
     whole = sum(layer.seconds for layer in result.layers)
-    rows = [["step", "kind", "ms", "share", "GMAC/s"]]
-    for name, kind, seconds, macs in result.layers:
+    rows = [["step", "kind", "arithmetic", "ms", "share", "GMAC/s"]]
+    for name, kind, seconds, macs, arithmetic in result.layers:
         rate = f"{macs / seconds / 1e9:.0f}" if macs and seconds else ""
-        rows.append([name, kind, f"{1e3 * seconds:.4f}", f"{seconds / whole:.1%}", rate])
-    rows.append(["all steps", "", f"{1e3 * whole:.4f}", "", ""])
-    return "\n".join([f"{result.name}, batch {result.batch}, {result.threads} thread(s)", *columns(rows, left=2)])
+        rows.append([name, kind, arithmetic, f"{1e3 * seconds:.4f}", f"{seconds / whole:.1%}", rate])
+    rows.append(["all steps", "", "", f"{1e3 * whole:.4f}", "", ""])
+    title = f"{result.name}, batch {result.batch}, {result.threads} thread(s)"
+    return "\n".join([title, *columns(rows, left=3), *outside_steps(result)])
+
+
+def outside_steps(result: Any) -> List[str]:
+    """Why the times of the steps do not add up to that of a call, in a line; none where they do."""
+    difference = result.median - sum(layer.seconds for layer in result.layers)
+    if abs(difference) < 0.005 * result.median:
+        return []
+    much = f"{1e3 * abs(difference):.4f} ms ({abs(difference) / result.median:.1%})"
+    if difference > 0:
+        threads = "handing steps to threads, " if result.threads > 1 else ""
+        why = f"entering it from Python, {threads}other programs at one time and not at the other"
+        return [f"a call takes {much} more than its steps, timed in other calls: {why}"]
+    return [f"steps take {much} more than a call: each is timed on its own, in other calls"]
 
 
 def machine() -> Dict[str, str]:

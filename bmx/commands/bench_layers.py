@@ -10,7 +10,7 @@ from .arguments import allowed
 
 FOOT = """\
 warm: called again and again, the weights stay in the caches as far as they fit. cold: with other data in the caches.
-G/s: billions of multiplications and additions a second, two for each multiply-add. GB/s: of weights and tensors."""
+GMAC/s: billions of multiply-adds a second. GB/s: of weights and tensors."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,7 +80,8 @@ def table(report: Any) -> str:
     from ..measure.layers import KINDS
     from .bench import columns
 
-    rows = [["layer", "kind", "weights KB", "tensors KB", "warm us", "G/s", "GB/s", "cold us", "G/s", "GB/s"]]
+    rates = ["GMAC/s", "GB/s"]
+    rows = [["layer", "kind", "weights KB", "tensors KB", "warm us", *rates, "cold us", *rates]]
     for layer in report.layers:
         sizes = [f"{size / 1e3:.1f}" for size in (layer.weight_bytes, layer.tensor_bytes)]
         rows.append([str(layer.shape), KINDS[layer.kind].name, *sizes])
@@ -91,4 +92,4 @@ def table(report: Any) -> str:
 
 
 def _rates(layer: Any, seconds: float) -> Tuple[str, str, str]:
-    return f"{1e6 * seconds:.1f}", f"{layer.operations / seconds / 1e9:.0f}", f"{layer.bytes / seconds / 1e9:.1f}"
+    return f"{1e6 * seconds:.1f}", f"{layer.macs / seconds / 1e9:.0f}", f"{layer.bytes / seconds / 1e9:.1f}"

@@ -9,11 +9,14 @@ from ..errors import Error
 from ..measure import Layer
 from ..measure.layers import KINDS
 from ..writing import Write
+from .bench import outside_steps
 
 __all__ = ["plot", "plot_layers", "require_matplotlib"]
 
-_KINDS = ("CONV", "DEPTHWISE", "POOL", "POOL_BITS", "MAP", "FILL", "COPY", "LOAD", "STORE", "SOFTMAX")  # fixed colours
+_ARITHMETICS = ("float", "float x binary", "int8", "int8 x binary", "binary")  # colours in the order of KINDS
+_OTHERS = ("POOL", "POOL_BITS", "MAP", "SOFTMAX", "COPY", "FILL", "LOAD", "STORE")  # greys
 _MARKERS = "os^Dv"
+_BELOW = 0.65  # inches from a chart to its legend, numbers and words between them
 _SMALL, _REST = 0.002, "other"  # share of the whole; kind of what is left
 
 
@@ -99,9 +102,11 @@ def _figure(charts: Sequence[Tuple[Any, Any]], heights: Sequence[float]) -> Any:
 def _draw_layers(axes: Any, result: Any) -> None:
     """Bars from top to bottom in the order of the steps, with multiply-adds a second; small steps are one bar."""
     from matplotlib.patches import Patch
+    from matplotlib.transforms import ScaledTranslation
 
     steps = _large(result)
-    axes.barh(range(len(steps)), [1e3 * step.seconds for step in steps], color=[_colour(step.kind) for step in steps])
+    colours = [_colour(_label(step)) for step in steps]
+    axes.barh(range(len(steps)), [1e3 * step.seconds for step in steps], color=colours)
     for place, step in enumerate(steps):
         if step.macs and step.seconds:
             text = f" {step.macs / step.seconds / 1e9:.0f} GMAC/s"
@@ -109,15 +114,21 @@ def _draw_layers(axes: Any, result: Any) -> None:
     axes.set_yticks(range(len(steps)), [step.name for step in steps], fontsize=6)
     axes.set_ylim(len(steps) - 0.5, -0.5)
     axes.margins(x=0.15)
-    axes.set_xlabel("ms")
-    axes.set_title(f"{result.name}, batch {result.batch}, {result.threads} thread(s), {1e3 * result.median:.3f} ms")
-    kinds = dict.fromkeys(step.kind for step in steps)
-    axes.legend(handles=[Patch(color=_colour(kind), label=kind) for kind in kinds], fontsize=7, loc="lower right")
+    axes.set_xlabel("\n".join(["ms", *outside_steps(result)]), fontsize=8)
+    whole = sum(layer.seconds for layer in result.layers)
+    how = f"batch {result.batch}, {result.threads} thread(s)"
+    axes.set_title(f"{result.name}, {how}\n{1e3 * result.median:.3f} ms a call, {1e3 * whole:.3f} ms in its steps")
+    found = {_label(step) for step in steps}
+    labels = [label for label in (*_ARITHMETICS, *_OTHERS, _REST) if label in found]
+    handles = [Patch(facecolor=_colour(label), label=label) for label in labels]
+    below = ScaledTranslation(0, -_BELOW, axes.figure.dpi_scale_trans)
+    place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "bbox_transform": axes.transAxes + below}
+    axes.legend(handles=handles, fontsize=7, ncols=7, borderaxespad=0, **place)
 
 
 def _height(draw: Any, what: Any) -> float:
     if draw is _draw_layers:
-        return 1.5 + 0.18 * len(_large(what))
+        return 2.1 + 0.18 * len(_large(what))
     return 4 + 0.17 * -(-len(what) // _legend_columns(_labels(what)))
 
 
@@ -131,8 +142,15 @@ def _large(result: Any) -> List[Layer]:
     return [*large, Layer(f"{small} small steps", _REST, rest, 0)]
 
 
-def _colour(kind: str) -> str:
-    return f"C{_KINDS.index(kind) % 10}" if kind in _KINDS else "0.6"
+def _label(step: Layer) -> str:
+    """The arithmetic of a layer, the kind of any other step."""
+    return step.arithmetic or step.kind
+
+
+def _colour(label: str) -> str:
+    if label in _ARITHMETICS:
+        return f"C{_ARITHMETICS.index(label)}"
+    return str(0.35 + 0.06 * _OTHERS.index(label)) if label in _OTHERS else "0.9"
 
 
 def _draw_accuracy(axes: Any, results: Sequence[Any]) -> None:
@@ -176,8 +194,8 @@ def _draw_speeds(axes: Any, report: Any) -> None:
     for layer in report.layers:
         place = shapes.index(layer.shape) + (kinds.index(layer.kind) - (len(kinds) - 1) / 2) * width
         colour = f"C{list(KINDS).index(layer.kind)}"
-        warm, cold = (layer.operations / seconds / 1e9 for seconds in (layer.warm, layer.cold))
-        limit = layer.operations / (layer.weight_bytes / report.bandwidth) / 1e9
+        warm, cold = (layer.macs / seconds / 1e9 for seconds in (layer.warm, layer.cold))
+        limit = layer.macs / (layer.weight_bytes / report.bandwidth) / 1e9
         axes.bar(place, warm, 0.95 * width, color=colour, alpha=0.35)
         axes.bar(place, cold, 0.55 * width, color=colour)
         highest = max(warm, cold)
@@ -189,7 +207,7 @@ def _draw_speeds(axes: Any, report: Any) -> None:
     axes.set_yscale("log")
     axes.margins(y=0.15)
     axes.set_xticks(range(len(shapes)), [str(shape) for shape in shapes], fontsize=8)
-    axes.set_ylabel("10$^9$ multiplications and additions / s")
+    axes.set_ylabel("GMAC/s")
     axes.set_title(
         f"Layers, one image, {report.threads} thread(s); memory is read at {report.bandwidth / 1e9:.1f} GB/s"
     )

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         network = _read(args.network)
     else:
         _refuse_other_files(args.network)
-        network = get_model(args.network, args.bits, args.bits if args.bits_a is None else args.bits_a)
+        network = get_model(args.network, args.bits, args.bits_a)
     print(summary(network, args.shape))
     return 0
 

@@ -53,12 +53,25 @@ class Contender:
 
 
 class Layer(NamedTuple):
-    """A step of a .bmx file: name, kind (docs/format.md), seconds in a call, multiply-adds of the whole batch."""
+    """A step of a .bmx file.
+
+    Attributes
+    ----------
+    name, kind : str
+        The kind is that of docs/format.md.
+    seconds : float
+        In a call.
+    macs : int
+        Multiply-adds of the whole batch.
+    arithmetic : str
+        Of convolutions and dense layers: binary, float, int8, float x binary or int8 x binary; empty of others.
+    """
 
     name: str
     kind: str
     seconds: float
     macs: int
+    arithmetic: str = ""
 
 
 @dataclass

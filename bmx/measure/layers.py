@@ -92,8 +92,8 @@ class LayerResult:
         Of the weights, as they lie in memory.
     tensor_bytes : int
         Of the tensors that it reads and writes, and of the numbers of each channel.
-    operations : int
-        Multiplications and additions: two for each multiply-add.
+    macs : int
+        Multiply-adds.
     cold, warm : float
         Median seconds of a call.
     """
@@ -102,7 +102,7 @@ class LayerResult:
     shape: Shape
     weight_bytes: int
     tensor_bytes: int
-    operations: int
+    macs: int
     cold: float
     warm: float
 
@@ -234,7 +234,7 @@ class _Layer:
     def result(self) -> LayerResult:
         step, weights = self._models[0].steps[self._place], self._weight_bytes
         times = statistics.median(self._cold), statistics.median(self._warm)
-        return LayerResult(self._kind, self._shape, weights, step.bytes - weights, 2 * step.macs, *times)
+        return LayerResult(self._kind, self._shape, weights, step.bytes - weights, step.macs, *times)
 
 
 def measure_layers(

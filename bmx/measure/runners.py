@@ -50,8 +50,8 @@ class Runner(ABC):
     def run(self, arrays: Sequence[np.ndarray]) -> List[np.ndarray]:
         """Outputs for float32 inputs in order, (batch, ...) each."""
 
-    def profile(self, arrays: Sequence[np.ndarray], calls: int) -> Optional[List[Tuple[str, str, float, int]]]:
-        """Name, kind, median seconds and multiply-adds of each step; None where the framework has no such thing."""
+    def profile(self, arrays: Sequence[np.ndarray], calls: int) -> Optional[List[Tuple[str, str, float, int, str]]]:
+        """The numbers of `Layer` for each step, medians of calls; None where the framework has no such thing."""
         return None
 
 
@@ -59,7 +59,7 @@ class _BmxRunner(Runner):
     def __init__(self, path: str, threads: int):
         from .. import runtime
 
-        self._model = runtime.Model(path, threads=threads)
+        self._path, self._model = path, runtime.Model(path, threads=threads)
         self.inputs = {port.name: tuple(port.shape) for port in self._model.inputs}
 
     def run(self, arrays):
@@ -67,9 +67,15 @@ class _BmxRunner(Runner):
         return [outputs] if isinstance(outputs, np.ndarray) else list(outputs)
 
     def profile(self, arrays, calls):
+        from ..program import arithmetic, decode
+
         runs = [self._model.profile(*arrays) for _ in range(calls)]
         medians = (statistics.median(step.seconds for step in steps) for steps in zip(*runs))
-        return [(step.name, step.kind, seconds, len(arrays[0]) * step.macs) for step, seconds in zip(runs[0], medians)]
+        batch, words = len(arrays[0]), map(arithmetic, decode(self._path).steps)
+        return [
+            (step.name, step.kind, seconds, batch * step.macs, word)
+            for step, seconds, word in zip(runs[0], medians, words)
+        ]
 
 
 class _MXNetRunner(Runner):

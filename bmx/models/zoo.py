@@ -20,7 +20,7 @@ from .resnet import ResNet, ResNetE
 __all__ = ["get_model", "model_names"]
 
 
-def _lenet(bits: int = 1, bits_a: int = 1, classes: int = 10, prefix: Optional[str] = "", params: Any = None) -> LeNet:
+def _lenet(bits: int, bits_a: int, classes: int = 10, prefix: Optional[str] = "", params: Any = None) -> LeNet:
     if bits != bits_a:
         raise Error(f"lenet: bits is {bits} and bits_a is {bits_a}; it has the same number for weights and activations")
     return LeNet(bits, classes, prefix, params)
@@ -59,7 +59,9 @@ def model_names() -> List[str]:
     return sorted(_MODELS)
 
 
-def get_model(name: str, bits: int = 1, bits_a: int = 1, classes: Optional[int] = None, **options: Any) -> HybridBlock:
+def get_model(
+    name: str, bits: int = 1, bits_a: Optional[int] = None, classes: Optional[int] = None, **options: Any
+) -> HybridBlock:
     """Make a network of the zoo, with parameters yet to be initialized.
 
     Parameters
@@ -72,9 +74,11 @@ def get_model(name: str, bits: int = 1, bits_a: int = 1, classes: Optional[int] 
         - ``densenet28``, ``37``, ``45``;
         - ``meliusnet22``, ``29``, ``42``, ``59``, ``a``, ``b``, ``c`` (also ``meliusnet_a`` and so on);
         - ``quicknet_small``, ``quicknet``, ``quicknet_large``.
-    bits, bits_a : int, default 1
-        Bits of weights and activations, 1..32. 32 for both is the float twin: the same network with Gluon's Conv2D and
-        Dense, and ReLU (in LeNet tanh) in the place of quantized activations.
+    bits : int, default 1
+        Bits of weights, 1..32.
+    bits_a : int, optional
+        Bits of activations, 1..32. Default: `bits`, as for the training programs. 32 for both is the float twin: the
+        same network with Gluon's Conv2D and Dense, and ReLU (in LeNet tanh) in the place of quantized activations.
     classes : int, optional
         Default: that of the network's data set, 10 or 1000.
     **options
@@ -107,7 +111,7 @@ def get_model(name: str, bits: int = 1, bits_a: int = 1, classes: Optional[int] 
     unknown = [key for key in options if key not in parameters]
     if unknown:
         raise Error(f"{name}: no option {unknown[0]!r}; there are {', '.join(parameters)}")
-    return make(bits=bits, bits_a=bits_a, **options)
+    return make(bits=bits, bits_a=bits if bits_a is None else bits_a, **options)
 
 
 def _canonical(name: Any) -> str:

@@ -1,7 +1,7 @@
 """Compiled networks: what a .bmx file holds, as Python objects, and the file itself. Needs NumPy only."""
 
 from .check_program import LARGEST_SIZE, MOST_OPERATIONS, check
-from .description import Row, describe, table
+from .description import Row, arithmetic, describe, table
 from .file import decode, encode, write
 from .steps import (
     ARITHMETICS,
@@ -70,6 +70,7 @@ __all__ = [
     "Store",
     "Tensor",
     "Window",
+    "arithmetic",
     "check",
     "decode",
     "describe",

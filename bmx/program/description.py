@@ -101,6 +101,13 @@ def table(program: Program) -> str:
     return "\n".join([program.name, *ports, *(line.rstrip() for line in text)])
 
 
+def arithmetic(step: Step) -> str:
+    """What a step multiplies, as in reports: binary, float, int8, float x binary, int8 x binary; empty of others."""
+    if isinstance(step, Depthwise):
+        return "float"
+    return _ARITHMETIC.get(step.arithmetic, step.arithmetic) if isinstance(step, Conv) else ""
+
+
 def _row(step: Step, program: Program) -> Row:
     inputs = [_shape(tensor) for tensor in step.reads()]
     if isinstance(step, Load):
@@ -128,8 +135,7 @@ def _what(step: Step) -> str:
     if isinstance(step, Conv):
         groups = f" in {step.groups} groups" if step.groups > 1 else ""
         channels = f"{step.source.channels}->{step.filters}"
-        arithmetic = _ARITHMETIC.get(step.arithmetic, step.arithmetic)
-        return f"{arithmetic} conv {_window(step.window)} {channels}{groups}"
+        return f"{arithmetic(step)} conv {_window(step.window)} {channels}{groups}"
     if isinstance(step, Depthwise):
         return f"float depthwise conv {_window(step.window)} {step.source.channels}"
     if isinstance(step, (Pool, PoolBits)):

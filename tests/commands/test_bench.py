@@ -30,13 +30,56 @@ def test_table():
 
 
 def test_layer_table():
-    layers = [Layer("conv", "CONV", 0.003, 6_000_000), Layer("", "STORE", 0.001, 0)]
+    layers = [Layer("conv", "CONV", 0.003, 6_000_000, "int8 x binary"), Layer("", "STORE", 0.001, 0)]
     lines = [line.split() for line in bench.layer_table(result("a", 0.004, layers=layers)).splitlines()]
-    assert lines[2:] == [
-        ["conv", "CONV", "3.0000", "75.0%", "2"],
+    assert lines[1:] == [
+        ["step", "kind", "arithmetic", "ms", "share", "GMAC/s"],
+        ["conv", "CONV", "int8", "x", "binary", "3.0000", "75.0%", "2"],
         ["STORE", "1.0000", "25.0%"],
         ["all", "steps", "4.0000"],
     ]
+
+
+@pytest.mark.parametrize(
+    "median, threads, line",
+    [
+        (0.004, 1, None),
+        (0.00401, 1, None),
+        (0.005, 1, "a call takes 1.0000 ms (20.0%) more than its steps, timed in other calls: entering it from Python"),
+        (0.005, 2, "entering it from Python, handing steps to threads, other programs"),
+        (0.003, 1, "steps take 1.0000 ms (33.3%) more than a call: each is timed on its own, in other calls"),
+    ],
+)
+def test_steps_that_do_not_add_up_to_a_call_are_explained(median, threads, line):
+    pytest.importorskip("matplotlib")
+    measured = result("a", median, layers=[Layer("conv", "CONV", 0.004, 6_000_000, "float")])
+    measured.threads = threads
+    assert bench.outside_steps(measured) == bench.layer_table(measured).splitlines()[4:]
+    figure = charts._figure([(charts._draw_layers, measured)], [3])
+    label = figure.axes[0].get_xlabel()
+    assert label == "ms" if line is None else line in label and line in bench.layer_table(measured)
+
+
+def test_the_chart_of_layers_colours_them_by_arithmetic_with_a_legend():
+    pytest.importorskip("matplotlib")
+    from matplotlib.colors import to_rgba
+
+    words = ("float", "float x binary", "int8", "int8 x binary", "binary")
+    layers = [Layer(word, "CONV", 1.0, 10**9, word) for word in words]
+    layers += [Layer("depthwise", "DEPTHWISE", 1.0, 10**9, "float"), Layer("pool", "POOL", 1.0, 0)]
+    measured = result("a", 7.0, layers=layers)
+    figure = charts._figure([(charts._draw_layers, measured)], [charts._height(charts._draw_layers, measured)])
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    bars = [bar.get_facecolor() for bar in axes.patches]
+    assert len(set(bars[:5])) == 5 and bars[5] == bars[0] and len(set(bars[6][:3])) == 1  # a grey
+    legend = axes.get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == [*words, "POOL"]
+    assert [to_rgba(handle.get_facecolor()) for handle in legend.legend_handles] == [*bars[:5], bars[6]]
+    assert "1 GMAC/s" in axes.texts[0].get_text()
+    box = legend.get_window_extent()
+    assert 0 <= box.x0 and box.x1 <= figure.bbox.x1 and 0 <= box.y0
+    assert box.y1 < axes.xaxis.label.get_window_extent().y0  # below the words
 
 
 def test_small_steps_are_one_bar_and_a_single_one_has_its_name():
@@ -65,6 +108,7 @@ def test_measures_a_compiled_file_beside_its_checkpoint(capsys, bmx_file, checkp
     assert first["calls"] >= 6 and first["accuracy"] == 0.75
     assert 0 < first["memory_of_model"] < second["memory_of_model"] < second["memory"]
     assert {layer["kind"] for layer in first["layers"]} >= {"LOAD", "CONV", "STORE"} and not second["layers"]
+    assert all(bool(layer["arithmetic"]) == (layer["kind"] == "CONV") for layer in first["layers"])
     assert chart.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 

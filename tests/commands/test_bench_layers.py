@@ -13,12 +13,13 @@ ARITHMETICS = {"float": "float", "float-binary": "float_signs", "int8": "int8", 
 
 
 def test_table():
-    fully_connected = LayerResult("int8-binary", Shape(64), 512, 200, 2 * 4096, cold=2e-6, warm=1e-6)
-    convolution = LayerResult("float", Shape(16, 4, 5), 9216, 3000, 2 * 46080, cold=1e-5, warm=1e-5)
+    fully_connected = LayerResult("int8-binary", Shape(64), 512, 200, 4096, cold=2e-6, warm=1e-6)
+    convolution = LayerResult("float", Shape(16, 4, 5), 9216, 3000, 46080, cold=1e-5, warm=1e-5)
     lines = bench_layers.table(LayersReport(2, 3, 25e9, 2**27, [fully_connected, convolution])).splitlines()
     assert lines[0] == "2 thread(s); memory is read at 25.0 GB/s"
-    assert lines[2].split() == "64 -> 64 int8 x binary 0.5 0.2 1.0 8 0.7 2.0 4 0.4".split()
-    assert lines[3].split() == "3x3, 16x4x5 float x float 9.2 3.0 10.0 9 1.2 10.0 9 1.2".split()
+    assert lines[1].split()[-6:] == "us GMAC/s GB/s cold us GMAC/s GB/s".split()[-6:]
+    assert lines[2].split() == "64 -> 64 int8 x binary 0.5 0.2 1.0 4 0.7 2.0 2 0.4".split()
+    assert lines[3].split() == "3x3, 16x4x5 float x float 9.2 3.0 10.0 5 1.2 10.0 5 1.2".split()
 
 
 @pytest.mark.parametrize("shape", [Shape(64), Shape(70), Shape(3, 5, 2)], ids=str)
@@ -41,7 +42,7 @@ def test_measures_all_kinds(capsys, tmp_path):
     assert cli.main([*arguments, "--json", str(report), "--plot", str(chart)]) == 0
     out = capsys.readouterr().out
     assert out.count("64 -> 64 ") == out.count("3x3, 3x4x2 ") == 2 * len(KINDS)
-    assert "G/s: billions of multiplications and additions a second" in out
+    assert "GMAC/s: billions of multiply-adds a second" in out
     content = json.loads(report.read_text())
     assert content["machine"]["processor"] and [entry["threads"] for entry in content["results"]] == [1, 2]
     for entry in content["results"]:
@@ -51,7 +52,7 @@ def test_measures_all_kinds(capsys, tmp_path):
         weights = {kind: layers["64 -> 64", kind]["weight_bytes"] for kind in KINDS}
         assert weights == {"float": 16384, "float-binary": 512, "int8": 4096, "int8-binary": 512, "binary": 512}
         for (shape, _), layer in layers.items():
-            assert layer["operations"] == 2 * (64 * 64 if shape == "64 -> 64" else 3 * 3 * 9 * 8)
+            assert layer["macs"] == (64 * 64 if shape == "64 -> 64" else 3 * 3 * 9 * 8)
             assert layer["cold"] > 0 and layer["warm"] > 0 and layer["tensor_bytes"] > 0
     assert chart.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 

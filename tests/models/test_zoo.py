@@ -294,3 +294,10 @@ def test_bad_input_is_named(arguments, options, message):
 def test_unknown_variants_are_named(make, message):
     with pytest.raises(bmx.Error, match=re.escape(message)):
         make()
+
+
+@pytest.mark.parametrize("name", ["lenet", "resnet18_e1", "alexnet"])
+@pytest.mark.parametrize("bits", [1, 2, 32])
+def test_activations_have_as_many_bits_as_weights_by_default(name, bits):
+    symbols = [get_model(name, *given)(mx.sym.var("data")).tojson() for given in ((bits,), (bits, bits))]
+    assert symbols[0] == symbols[1]
