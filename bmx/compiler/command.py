@@ -20,6 +20,8 @@ examples:
       binarized_lenet-0020.params beside them
   model_converter lenet-0020.params --output phone/lenet --word-bits 32
       writes phone/lenet-symbol.json and phone/lenet-0020.params for a reader with 32-bit words
+  model_converter net-0010.params --format v2
+      writes the operators of BMXNet v2's converter; checkpoints of v2 are read with either format
   model_converter net-0005.params --data-shape 3,32,48 --force
       verifies on random images of 3 x 32 x 48, overwrites existing files
 
@@ -40,7 +42,7 @@ _shape.__name__ = "shape"  # argparse: "invalid shape value"
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="model_converter",
-        description="Pack the weights of a network's 1-bit layers, one bit a weight, in BMXNet v1's format.",
+        description="Pack the weights of a network's 1-bit layers, one bit a weight, in BMXNet's formats.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -49,11 +51,17 @@ def _parser() -> argparse.ArgumentParser:
         "--output", help="folder, or path prefix instead of binarized_PREFIX (default: beside the input)"
     )
     parser.add_argument(
+        "--format",
+        choices=("v1", "v2"),
+        default="v1",
+        help="whose operators: QConvolution of BMXNet v1, BinaryInferenceConvolution of v2 (default: %(default)s)",
+    )
+    parser.add_argument(
         "--word-bits",
         type=int,
         choices=(32, 64),
-        default=library.word_bits(),
-        help="width of the words: bmx reads both, original BMXNet the one it was built with (default: %(default)s)",
+        help="width of the words: bmx reads both, original BMXNet the one it was built with "
+        f"(default: {library.word_bits()}, and 32 for v2)",
     )
     parser.add_argument("--no-verify", action="store_true", help="do not run both networks on sample input")
     parser.add_argument("--data-shape", type=_shape, metavar="C,H,W", help="shape of one sample (default: derived)")
@@ -74,6 +82,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
             force=options.force,
             data_shape=options.data_shape,
             data=load_samples(options.data) if options.data else None,
+            format=options.format,
         )
     except Error as error:
         print(f"model_converter: {error}", file=sys.stderr)

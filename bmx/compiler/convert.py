@@ -1,8 +1,9 @@
-"""Converts a trained checkpoint: the weights of 1-bit layers are packed, one bit a weight, in BMXNet v1's format.
+"""Converts a trained checkpoint: the weights of 1-bit layers are packed, one bit a weight, in BMXNet's formats.
 
 The written symbol is the one that was read, in the same dialect of JSON, with ``binarized_weights_only`` set on the
 packed layers; every array that is not packed keeps its bytes. So whatever program could read the checkpoint, original
-BMXNet v1 included, can read the result, unless the report says of a layer that it needs bmx.
+BMXNet v1 included, can read the result, unless the report says of a layer that it needs bmx. Checkpoints of BMXNet v2
+are read too, and the layers of any network written as v2's, for v2 to read.
 
 What happens to the network is in `packing`; here are the files: everything is checked before the first one is made, and
 both are written beside their destination, verified there and renamed.
@@ -38,11 +39,14 @@ def convert_checkpoint(
     force: bool = False,
     data_shape: Optional[Sequence[int]] = None,
     data: Optional[np.ndarray] = None,
+    format: str = "v1",
 ) -> ConversionReport:
     """Pack the 1-bit weights of a checkpoint and write it as ``binarized_<prefix>-symbol.json`` and ``-NNNN.params``.
 
     Packed are the QConvolution and QFullyConnected layers with ``act_bit == weight_bit == 1`` whose weight is a stored
-    array that nothing else reads, or computed from stored arrays. Both files are written completely or not at all.
+    array or computed from stored arrays, and the layers of BMXNet v2 that multiply by the signs of one. What the
+    network computes of such a weight besides, such as a scale, is stored as an array. Both files are written completely
+    or not at all.
 
     Parameters
     ----------
@@ -52,7 +56,7 @@ def convert_checkpoint(
         A folder, or a path prefix in place of ``binarized_<prefix>``. Default: beside the input.
     word_bits : {32, 64}, optional
         Width of the packed words; bmx reads both, original BMXNet the one it was built with. Default: as libbmx was
-        built (64 unless changed).
+        built (64 unless changed), and 32 for format 'v2', as BMXNet v2 is built by default.
     verify : bool
         Run both networks on sample input before writing, and refuse to write if their outputs differ.
     force : bool
@@ -62,6 +66,9 @@ def convert_checkpoint(
         from the symbol and the weights; where that fails the report says so.
     data : ndarray, optional
         A batch of samples for the verification. By default 8 random ones, always the same.
+    format : {'v1', 'v2'}
+        Whose operators hold the packed weights: QConvolution and QFullyConnected of BMXNet v1, or
+        BinaryInferenceConvolution and BinaryInferenceFullyConnected of BMXNet v2. bmx reads both.
 
     Returns
     -------
@@ -74,7 +81,10 @@ def convert_checkpoint(
         If a file is missing, damaged or of another kind, the network has no layer to pack, an array is missing or of a
         wrong shape, the output exists or cannot be written, or the verification fails. Nothing is written then.
     """
-    word_bits = library.word_bits() if word_bits is None else word_bits
+    if format not in ("v1", "v2"):
+        raise Error(f"format is {format!r}; it must be 'v1' or 'v2'")
+    if word_bits is None:
+        word_bits = 32 if format == "v2" else library.word_bits()
     if word_bits not in (32, 64):
         raise Error(f"word width is {word_bits!r}; it must be 32 or 64 bits")
     prefix, epoch = split_path(params_path)
@@ -86,7 +96,7 @@ def convert_checkpoint(
     params = read_bytes(params_path)
     stored = checkpoint_arrays(params, params_path)
     stored = fold_weights(graph, stored, f"{prefix}-symbol.json")
-    layers, packed, remarks = pack_network(graph, stored, word_bits, f"{prefix}-symbol.json", params_path)
+    layers, packed, remarks = pack_network(graph, stored, word_bits, f"{prefix}-symbol.json", params_path, format)
     new_params = encode_params([(name, packed.get(name, array.record)) for name, array in stored.items()])
     new_symbol = dump_graph(graph).encode("utf-8")
     report = ConversionReport(finals[0], finals[1], word_bits, layers, len(params), len(new_params), remarks)

@@ -12,7 +12,7 @@ import numpy as np
 
 from .inference import as_float32
 from .layers import QLayer, find_layers
-from .params_file import StoredArray, encode_array
+from .params_file import StoredArray, stored_array
 from .reader.constants import evaluate
 from .symbol_file import Entry, Graph, Node
 
@@ -56,7 +56,7 @@ def fold_weights(graph: Graph, stored: Dict[str, StoredArray], where: str) -> Di
         graph.nodes.insert(0, variable)
         layer.node.inputs[1] = Entry(variable)
         version = parameters[min(_variables(old))].version
-        made[f"arg:{name}"] = _stored(f"arg:{name}", value, version)
+        made[f"arg:{name}"] = stored_array(f"arg:{name}", np.ascontiguousarray(value, np.float32), version)
     left = {name for entry in graph.heads for name in _variables(entry)}
     return {name: a for name, a in made.items() if name.partition(":")[2] in left or name[4:] not in sources}
 
@@ -89,9 +89,3 @@ def _name(graph: Graph, layer: QLayer, stored: Dict[str, StoredArray]) -> str:
         number += 1
         name = f"{base}_signs{number}"
     return name
-
-
-def _stored(name: str, value: np.ndarray, version: int) -> StoredArray:
-    """An array as if it had been read from a file."""
-    record = memoryview(encode_array(np.ascontiguousarray(value, np.float32), version))
-    return StoredArray(name, version, value.shape, np.dtype(np.float32), False, record, record[-4 * value.size :])

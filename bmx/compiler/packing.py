@@ -6,11 +6,15 @@ the same multiplication at the same place, equal up to rounding. A layer's windo
 QActivation before it, as BMXNet's networks have it. The copies that bmx puts before Q layers for training are taken
 out, and so are bmx's own attributes where they say what BMXNet v1 does anyway: ``float_input`` does so where the input
 is a sign already.
+
+Layers that are composed of MXNet's operators, as BMXNet v2 writes them, become Q layers first (`composed_layers`). With
+``version="v2"`` the packed network is written in v2's operators in the end (`v2_format`).
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Dict, List, Tuple
 
 import numpy as np
@@ -18,11 +22,14 @@ import numpy as np
 from ..errors import Error
 from . import interchange
 from .checkpoint import declared, packed_weight_shape
+from .composed_layers import fold_other_readers, name_layers, name_signs
 from .inference import as_float32
 from .layers import QLayer, extension_attributes, find_layers, gives_signs, is_guard, layers_in_subgraphs, readers
 from .params_file import StoredArray, encode_array
 from .report import LayerReport
 from .symbol_file import Entry, Graph, Node
+from .v2 import translate
+from .v2_format import write_as_v2
 
 __all__ = ["pack_network"]
 
@@ -32,7 +39,7 @@ Arrays = Dict[str, StoredArray]
 
 
 def pack_network(
-    graph: Graph, stored: Arrays, word_bits: int, symbol_path: str, params_path: str
+    graph: Graph, stored: Arrays, word_bits: int, symbol_path: str, params_path: str, version: str = "v1"
 ) -> Tuple[List[LayerReport], Dict[str, bytes], List[str]]:
     """Pack all layers that can be packed.
 
@@ -41,10 +48,12 @@ def pack_network(
     graph : Graph
         Changed in place.
     stored : dict of str to StoredArray
-        The checkpoint's arrays.
+        The checkpoint's arrays. What the network computes of packed weights is added.
     word_bits : {32, 64}
     symbol_path, params_path : str
         For error messages.
+    version : {'v1', 'v2'}
+        Whose operators are written.
 
     Returns
     -------
@@ -60,10 +69,16 @@ def pack_network(
     bmx.Error
         If no layer can be packed, or an array of a Q layer is missing or of a wrong shape.
     """
+    translate(graph)
+    name_signs(graph)
+    others = name_layers(graph, stored, any_input=version == "v1")
     layers = find_layers(graph, symbol_path)
     inner = layers_in_subgraphs(graph, symbol_path)
-    if not layers and not inner:
-        raise Error(f"{symbol_path}: nothing to pack: the network has no QConvolution or QFullyConnected layer")
+    if not layers and not inner and not others:
+        raise Error(
+            f"{symbol_path}: nothing to pack: the network has no QConvolution or QFullyConnected layer, and no "
+            "convolution or dense layer of signs and the signs of weights"
+        )
     for layer in layers:
         try:
             _check_arrays(layer, stored)
@@ -72,7 +87,10 @@ def pack_network(
     for layer in layers:
         if layer.float_input and gives_signs(layer.node.inputs[0].node):
             del layer.node.attributes["float_input"]  # the sign of a sign is the same
+    to_pack = [layer.node for layer in layers if not _own_obstacle(layer, stored)]
+    computed = fold_other_readers(graph, stored, to_pack, symbol_path)
     obstacles = _obstacles(graph, layers, stored)
+    extensions = _bmx_only if version == "v1" else lambda node: []
     rows: List[LayerReport] = []
     records: Dict[str, bytes] = {}
     counted = set()  # a weight that layers share is listed with the first
@@ -81,12 +99,14 @@ def pack_network(
         size = len(array.values) if array is not None and array.name not in counted else 0
         counted.add(array.name if array is not None else None)
         if layer.name in obstacles:
-            rows.append(LayerReport.unpacked(layer, size, _remarks(obstacles[layer.name], *_bmx_only(layer.node))))
+            rows.append(LayerReport.unpacked(layer, size, _remarks(obstacles[layer.name], *extensions(layer.node))))
             continue
         words = interchange.pack(as_float32(array.numpy()), word_bits)
         records[array.name] = encode_array(words, array.version)
-        note = _pack_node(graph, layer, array, word_bits)
+        remark, needs = _pack_node(graph, layer, array, word_bits)
+        note = _remarks(remark, *(needs if version == "v1" else []))
         rows.append(LayerReport.packed(layer, size, words.nbytes if size else 0, note))
+    rows += others
     rows += [LayerReport.unpacked(layer, 0, f"inside the control-flow node {node.name!r}") for layer, node in inner]
     if not records:
         first = "; ".join(f"{row.name}: {row.note}" for row in rows[:3]) + ("; ..." if len(rows) > 3 else "")
@@ -94,8 +114,14 @@ def pack_network(
     for layer in layers:
         _split_window(graph, layer.node)
     _remove_training_only(graph)
+    if version == "v2":
+        shapes = {layer.name: stored[_key(layer)].shape for layer in layers if layer.name not in obstacles}
+        foreign = write_as_v2(graph, shapes)
+        rows = [replace(row, note=_remarks(row.note, *foreign.get(row.name, ()))) for row in rows]
     activations = sorted({text for node in graph.nodes if node.op == "QActivation" for text in _bmx_only(node)})
     remarks = [f"QActivation {_NEEDS_BMX}{', '.join(activations)}"] if activations else []
+    if computed:
+        remarks.append(f"computed of packed weights, and stored: {', '.join(computed)}")
     return rows, records, remarks
 
 
@@ -129,19 +155,24 @@ def _check_arrays(layer: QLayer, stored: Arrays) -> None:
         raise Error(f"weight is {'sparse' if array.sparse else array.dtype}; it must be a dense float array")
 
 
+def _own_obstacle(layer: QLayer, stored: Arrays) -> str:
+    """Why a layer cannot be packed, whatever else is in the network; empty if it can."""
+    if layer.packed:
+        return "packed already"
+    if (layer.act_bit, layer.weight_bit) != (1, 1):
+        return "only layers with act_bit 1 and weight_bit 1 are packed"
+    if layer.weight is None:
+        return f"its weight is computed by {layer.node.inputs[1].node.name!r}, not stored"
+    if layer.scaling_mode == "forward" and not math.isfinite(_mean(stored[_key(layer)])):
+        return "scaling_mode is forward and mean|w| is not finite"
+    return ""
+
+
 def _obstacles(graph: Graph, layers: List[QLayer], stored: Arrays) -> Dict[str, str]:
     """Why layers cannot be packed, by name; a weight is packed for all its layers or for none."""
     by_node = {id(layer.node): layer for layer in layers}
-    own: Dict[str, str] = {}
-    for layer in layers:
-        if layer.packed:
-            own[layer.name] = "packed already"
-        elif (layer.act_bit, layer.weight_bit) != (1, 1):
-            own[layer.name] = "only layers with act_bit 1 and weight_bit 1 are packed"
-        elif layer.weight is None:
-            own[layer.name] = f"its weight is computed by {layer.node.inputs[1].node.name!r}, not stored"
-        elif layer.scaling_mode == "forward" and not math.isfinite(_mean(stored[_key(layer)])):
-            own[layer.name] = "scaling_mode is forward and mean|w| is not finite"
+    own = {layer.name: _own_obstacle(layer, stored) for layer in layers}
+    own = {name: obstacle for name, obstacle in own.items() if obstacle}
     shared: Dict[str, str] = {}
     for layer in layers:
         for reader, position in readers(graph, layer.weight) if layer.name not in own else ():
@@ -160,8 +191,8 @@ def _mean(array: StoredArray) -> float:
     return float(np.float32(np.mean(np.abs(as_float32(array.numpy())), dtype=np.float64)))
 
 
-def _pack_node(graph: Graph, layer: QLayer, array: StoredArray, word_bits: int) -> str:
-    """Rewrite a layer's nodes for packed weights; returns the remarks for the report."""
+def _pack_node(graph: Graph, layer: QLayer, array: StoredArray, word_bits: int) -> Tuple[str, List[str]]:
+    """Rewrite a layer's nodes for packed weights; returns a remark, and what original BMXNet cannot read."""
     node, weight, shape = layer.node, layer.weight, array.shape
     remark, bmx_only = "", _bmx_only(node)
     node.attributes["binarized_weights_only"] = "True"
@@ -177,7 +208,7 @@ def _pack_node(graph: Graph, layer: QLayer, array: StoredArray, word_bits: int) 
         scale = repr(_mean(array))
         _insert_scale(graph, node, scale)
         remark = f"mean|w| = {float(scale):.4g} became a node"
-    return _remarks(remark, *bmx_only)
+    return remark, bmx_only
 
 
 def _bmx_only(node: Node) -> List[str]:
@@ -246,11 +277,4 @@ def _remove_training_only(graph: Graph) -> None:
     for node in list(graph.nodes):
         if node.op in ("bmx_Shift", "bmx_Scale", "bmx_RPReLU"):
             _use_plain_operators(graph, node)
-    used = set()
-    pending = [entry.node for entry in graph.heads]
-    while pending:
-        node = pending.pop()
-        if id(node) not in used:
-            used.add(id(node))
-            pending += [entry.node for entry in node.inputs] + node.control_deps
-    graph.nodes = [node for node in graph.nodes if id(node) in used]
+    graph.prune()

@@ -29,7 +29,9 @@ import numpy as np
 
 from ..errors import Error
 
-__all__ = ["StoredArray", "encode_array", "encode_params", "parse_params", "read_bytes", "write_params"]
+__all__ = [
+    *("StoredArray", "encode_array", "encode_params", "parse_params", "read_bytes", "stored_array", "write_params"),
+]
 
 _LIST_MAGIC = 0x112
 _VERSIONS = {0xF993FAC8: 1, 0xF993FAC9: 2, 0xF993FACA: 3}
@@ -218,6 +220,13 @@ def encode_array(array: np.ndarray, version: int) -> bytes:
         head = struct.pack("<I", magic) + storage + struct.pack(f"<i{array.ndim}q", array.ndim, *array.shape)
     cpu = struct.pack("<iii", 1, 0, number)
     return head + cpu + np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
+
+
+def stored_array(name: str, array: np.ndarray, version: int) -> StoredArray:
+    """An array as `parse_params` would give it, from a record of this format version."""
+    record = memoryview(encode_array(array, version))
+    values = record[len(record) - array.nbytes :]
+    return StoredArray(name, version, array.shape, array.dtype, False, record, values)
 
 
 def encode_params(records: List[Tuple[str, bytes]]) -> bytes:

@@ -85,6 +85,16 @@ class Graph:
             user.inputs = [new if entry.node is old else entry for entry in user.inputs]
         self.heads = [new if entry.node is old else entry for entry in self.heads]
 
+    def prune(self) -> None:
+        """Take out the nodes that no output needs."""
+        used, pending = set(), [entry.node for entry in self.heads]
+        while pending:
+            node = pending.pop()
+            if id(node) not in used:
+                used.add(id(node))
+                pending += [entry.node for entry in node.inputs] + node.control_deps
+        self.nodes = [node for node in self.nodes if id(node) in used]
+
     def to_json(self) -> Dict[str, Any]:
         """The graph as MXNet's JSON object."""
         number = {id(node): i for i, node in enumerate(self.nodes)}
