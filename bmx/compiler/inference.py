@@ -8,13 +8,13 @@ that meets the network in a loss only, behind its last layer.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Collection, Dict, Iterable, List, Optional, Set, Tuple
+from typing import Collection, Dict, Iterable, List, Mapping, Optional, Set, Tuple
 
 import numpy as np
 
 from .symbol_file import Entry, Graph, Node, input_names, parse_graph
 
-__all__ = ["Inference", "as_float32", "for_inference"]
+__all__ = ["Inference", "as_float32", "cast_parameters", "for_inference"]
 
 # Layers that give a prediction, whatever their label is, which is their second input
 _OUTPUT_LAYERS = (
@@ -33,7 +33,7 @@ _LAYERS = (
     *("QConvolution", "QConvolution_v1", "QFullyConnected", "bmx_BatchNorm"),
     *("_npx_convolution", "_npx_deconvolution", "_npx_fully_connected", "_npx_batch_norm", "_npx_embedding"),
 )
-_OTHER_FLOATS = ("1", "2")  # MXNet's numbers of float64 and float16
+_OTHER_FLOATS, _INTEGERS = ("1", "2"), ("3", "4", "5", "6", "7")  # MXNet's numbers of types; "0" is float32
 
 
 @dataclass
@@ -109,9 +109,16 @@ def for_inference(graph: Graph, stored: Collection[str], named: Collection[str] 
 
 
 def as_float32(array: np.ndarray) -> np.ndarray:
-    """A parameter as MXNet's Module has it: float16 and float64 are cast, everything else is as it was."""
+    """A parameter of whatever type its file has, as MXNet's Module has it: cast to float32."""
     with np.errstate(over="ignore"):
-        return array.astype(np.float32) if array.dtype in (np.float16, np.float64) else array
+        return array.astype(np.float32) if array.dtype.kind in "fiub" else array
+
+
+def cast_parameters(graph: Graph, arrays: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
+    """Parameters as MXNet's Module has them: float32, but for variables that the graph declares as integers."""
+    variables = graph.variables()
+    integers = {name for name, node in variables.items() if node.attributes.get("__dtype__") in _INTEGERS}
+    return {name: array if name in integers else as_float32(array) for name, array in arrays.items()}
 
 
 def _detach_labels(graph: Graph) -> List[str]:

@@ -151,8 +151,8 @@ def _check_arrays(layer: QLayer, stored: Arrays) -> None:
     if len(shape) != 2 + len(layer.kernel) or shape[0] != layer.units or shape[2:] != layer.kernel:
         expected = ", ".join(map(str, (layer.units, "inputs", *layer.kernel)))
         raise Error(f"weight has the shape {shape}; it must be ({expected})")
-    if array.sparse or array.dtype is None or array.dtype.kind != "f":
-        raise Error(f"weight is {'sparse' if array.sparse else array.dtype}; it must be a dense float array")
+    if array.sparse or array.dtype is None:
+        raise Error(f"weight is {'sparse' if array.sparse else 'bfloat16'}; it must be a dense array of a NumPy type")
 
 
 def _own_obstacle(layer: QLayer, stored: Arrays) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from .. import checkpoint_names
 from ..errors import Error
 from .checkpoint import load_files, to_ndarray
-from .inference import as_float32, for_inference
+from .inference import cast_parameters, for_inference
 from .report import Verification
 from .symbol_file import Graph, Node, mxnet_message, parse_graph, to_symbol
 
@@ -49,8 +49,8 @@ class Network:
         needed = for_inference(parse_graph(json.loads(symbol.tojson()), symbol_path), {**args, **aux})
         self.symbol, self.data_names = to_symbol(needed.graph, symbol_path), needed.inputs
         self.stored_inputs = {name: args.pop(name).shape for name in self.data_names if name in args}
-        self.args = {name: _as_float32(array) for name, array in args.items() if name not in needed.labels}
-        self.aux = {name: _as_float32(array) for name, array in aux.items()}
+        self.args = _cast(needed.graph, {name: array for name, array in args.items() if name not in needed.labels})
+        self.aux = _cast(needed.graph, aux)
         for name in self.symbol.list_auxiliary_states():
             if name not in self.aux:
                 raise Error(f"{params_path}: the array 'aux:{name}' is missing")
@@ -234,8 +234,9 @@ def _checked_shape(shape: Optional[Sequence[int]]) -> Optional[Shape]:
     return None if shape is None else tuple(int(size) for size in shape)
 
 
-def _as_float32(array: mx.nd.NDArray) -> mx.nd.NDArray:
-    return to_ndarray(as_float32(array.asnumpy())) if array.dtype in (np.float16, np.float64) else array
+def _cast(graph: Graph, arrays: Dict[str, mx.nd.NDArray]) -> Dict[str, mx.nd.NDArray]:
+    others = {name: array.asnumpy() for name, array in arrays.items() if array.dtype != np.float32}
+    return {**arrays, **{name: to_ndarray(array) for name, array in cast_parameters(graph, others).items()}}
 
 
 def _known_shape(network: Network, data: Node) -> Optional[Shape]:

@@ -36,7 +36,6 @@ def without(name):
             replace_weight((64, 32, 5, 5)),
             r"the array 'qconv_weight' has the shape .* the network needs \(64, 64, 5, 5\)",
         ),
-        (lambda arrays: {**arrays, "arg:qfc_weight": np.ones((500, 1024), np.int32)}, "weight is int32"),
         (
             lambda arrays: {**arrays, "arg:fc_weight": np.ones((10, 501), np.float32)},
             "the array 'fc_weight' has the shape",

@@ -191,7 +191,8 @@ def all_arrays(symbol, tmp_path, left_out=(), kind="float32", **shapes):
     arrays = {**executor.arg_dict, **executor.aux_dict}
     for name, array in arrays.items():
         positive = name.endswith("var")
-        array[:] = mx.nd.array(rng.uniform(0.5, 1, array.shape) if positive else rng.normal(size=array.shape) * 0.3)
+        scale = 10 if kind.startswith("int") else 0.3
+        array[:] = mx.nd.array(rng.uniform(1, 2, array.shape) if positive else rng.normal(size=array.shape) * scale)
         array[:] = array.astype(kind).astype("float32")
     expected = executor.forward(is_train=False)[0].asnumpy()
     args = {name: array.astype(kind) for name, array in executor.arg_dict.items() if name not in left_out}
@@ -240,8 +241,8 @@ def test_which_of_stored_arrays_is_the_input_is_asked_for(tmp_path):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["float16", "float64"])
-def test_parameters_of_other_float_types_are_cast_as_module_casts_them(kind, tmp_path):
+@pytest.mark.parametrize("kind", ["float16", "float64", "int8", "int32"])
+def test_parameters_of_other_types_are_cast_as_module_casts_them(kind, tmp_path):
     symbol = S.SoftmaxOutput(body(), name="softmax")
     path, inputs, expected = all_arrays(symbol, tmp_path, ("data", "softmax_label"), kind, data=(4, *SHAPE))
     np.testing.assert_allclose(compiled_outputs(path, [inputs["data"]], data_shape=SHAPE), expected, atol=1e-5)

@@ -20,7 +20,7 @@ from ...errors import Error
 from .. import ir
 from ..arithmetic import apply_all, is_channelwise
 from ..equal_bits import find_signs, in_graph, in_values, is_untrained
-from ..inference import as_float32, for_inference
+from ..inference import cast_parameters, for_inference
 from ..symbol_file import Entry, Graph, Node, mxnet_message, parse_graph, to_symbol
 from ..v2 import translate
 from . import elementwise as _elementwise  # noqa: F401  (these register what they read)
@@ -80,7 +80,8 @@ class Network:
         self._graph, self._name = self._needed.graph, name
         self._check_nodes()
         self.inputs = self._find_inputs(data_shape, parameters)
-        self._parameters = {key: array for key, array in parameters.items() if key not in self.inputs}
+        stored = {key: array for key, array in parameters.items() if key not in self.inputs}
+        self._parameters = cast_parameters(self._graph, stored)
         self.outputs = _unique(to_symbol(self._graph, name).list_outputs())
         self._active = self._find_active()
         self._label_shapes: Dict[str, ir.Shape] = {}
@@ -351,7 +352,7 @@ def _prepare(array: np.ndarray, operations: List[_Prepared]) -> np.ndarray:
 
 
 def _to_numpy(array: Any) -> np.ndarray:
-    return as_float32(array.asnumpy() if isinstance(array, mx.nd.NDArray) else np.asarray(array))
+    return array.asnumpy() if isinstance(array, mx.nd.NDArray) else np.asarray(array)
 
 
 def _unique(names: List[str]) -> List[str]:
