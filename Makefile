@@ -27,7 +27,7 @@ test: build ## all tests, C++ and Python
 test-cpp: $(INSTALLED)
 	@cmake -S . -B build/cmake -DBMX_TESTS=ON >/dev/null
 	@cmake --build build/cmake --target bmx_tests bmx_engine_tests
-	ctest --test-dir build/cmake --output-on-failure
+	ctest --test-dir build/cmake --output-on-failure --parallel 2
 
 test-python: build
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)

@@ -91,6 +91,12 @@ def test_swish_sign_has_the_derivative_of_sign_swish(beta):
     assert dx[30] == beta and dx.min() < 0
 
 
+@pytest.mark.parametrize("quantizer", [q.swish_sign, q.swish_gradient])
+def test_beta_of_swish_sign_is_5_as_in_bnn_plus(quantizer):
+    x = np.float32([-1.3, -0.2, 0, 0.1, 0.7])
+    np.testing.assert_allclose(run(quantizer, x)[1], oracle.sign_swish_derivative(x, 5.0), rtol=1e-3, atol=1e-3)
+
+
 def test_swish_sign_is_finite_everywhere():
     numbers = SPECIAL[~np.isnan(SPECIAL)]
     y, dx = run(q.swish_sign, numbers)
