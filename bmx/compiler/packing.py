@@ -114,6 +114,8 @@ def pack_network(
     for layer in layers:
         _split_window(graph, layer.node)
     _remove_training_only(graph)
+    if version == "v2" or not any(_NEEDS_BMX in row.note for row in rows):
+        _use_plain_batch_norm(graph)
     if version == "v2":
         shapes = {layer.name: stored[_key(layer)].shape for layer in layers if layer.name not in obstacles}
         foreign = write_as_v2(graph, shapes)
@@ -263,18 +265,23 @@ def _use_plain_operators(graph: Graph, node: Node) -> None:
 
 
 def _remove_training_only(graph: Graph) -> None:
-    """Take out the copies before Q layers, bmx's BatchNorm, and bmx's attributes that have BMXNet v1's meaning."""
+    """Take out the copies before Q layers, bmx's shifts, and bmx's attributes that have BMXNet v1's meaning."""
     for node in list(graph.nodes):
         if is_guard(graph, node):
             graph.replace(node, node.inputs[0])
             graph.nodes.remove(node)
         for name in extension_attributes(node, default=True):
             del node.attributes[name]
-    for node in graph.nodes:
-        if node.op == "bmx_BatchNorm":  # equal to MXNet's, but for an input that says the mode
-            node.op = "BatchNorm"
-            del node.inputs[5:]
     for node in list(graph.nodes):
         if node.op in ("bmx_Shift", "bmx_Scale", "bmx_RPReLU"):
             _use_plain_operators(graph, node)
+    graph.prune()
+
+
+def _use_plain_batch_norm(graph: Graph) -> None:
+    """Replace bmx's BatchNorm by MXNet's, which rounds otherwise: for original BMXNet, where it can read the rest."""
+    for node in graph.nodes:
+        if node.op == "bmx_BatchNorm":
+            node.op = "BatchNorm"
+            del node.inputs[5:]  # that says the mode
     graph.prune()

@@ -201,6 +201,14 @@ class TestNetworksOfBmx:
         assert not [op for op in ops if op.startswith(("Q", "bmx_"))]
         assert not any("needs bmx" in note for _, note in notes(report).values()) or padding == 0
 
+    def test_outputs_are_equal_bit_by_bit_where_the_file_needs_bmx_anyway(self, tmp_path):
+        net = nn.HybridSequential()
+        net.add(nn.Conv2D(8, 3), nn.BatchNorm(), nn.activated_conv(8), nn.BatchNorm(), nn.Dense(10))
+        path = self.export(net, (3, 9, 9), tmp_path)
+        report, nodes = check(path, tmp_path, (3, 9, 9), "v1")
+        assert report.verification.largest_difference == 0
+        assert "needs bmx" in report.layers[0].note and "bmx_BatchNorm" in {node["op"] for node in nodes.values()}
+
     @pytest.mark.parametrize("scaling", ["channel", "layer"])
     def test_scales_of_packed_weights_are_stored_in_v1s_format_too(self, scaling, tmp_path):
         net = nn.HybridSequential()
