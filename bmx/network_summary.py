@@ -21,6 +21,7 @@ import mxnet as mx
 from .compiler.equal_bits import in_graph
 from .compiler.inference import for_inference
 from .compiler.layers import find_layers
+from .compiler.shape_inference import ShapeInference
 from .compiler.symbol_file import mxnet_message, parse_graph, to_symbol
 from .errors import Error
 from .gluon.nn import path
@@ -267,6 +268,7 @@ class _Graph:
             raise Error(f"input_shape does not fit the network: {mxnet_message(error)}") from None
         if outputs is None:
             raise Error(f"MXNet cannot infer all shapes from those of {', '.join(shapes)}; give those of all inputs")
+        ShapeInference(parse_graph(json.loads(symbol.tojson()), "summary"), {})(shapes)  # what MXNet does not check
         self._shapes = dict(zip(internals.list_outputs(), outputs))
         self._shapes.update(zip(internals.list_arguments(), arguments))
         self._shapes.update(zip(internals.list_auxiliary_states(), auxiliary))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from typing import Any
 
@@ -21,7 +22,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("network", metavar="NAME|FILE-symbol.json", help="a network of the zoo, or a symbol's file")
     parser.add_argument(
-        "--shape", type=shape, default=(3, 224, 224), metavar="C,H,W", help="of an image (default: 3,224,224)"
+        "--shape", type=shape, metavar="C,H,W", help="of an image (default: what the network was made for, if known)"
     )
     parser.add_argument("--bits", type=int, default=1, help="of the weights of a network of the zoo (default: 1)")
     parser.add_argument("--bits-a", type=int, help="of its activations (default: as --bits)")
@@ -33,15 +34,17 @@ def run(args: argparse.Namespace) -> int:
     from .._lazy import require_mxnet
 
     require_mxnet("a summary")
-    from ..models import get_model
+    from ..models import get_model, image_shape
     from ..network_summary import summary
 
     if args.network.endswith(".json"):
         network = _read(args.network)
+        shape = args.shape or _recorded(args.network, network)
     else:
         _refuse_other_files(args.network)
         network = get_model(args.network, args.bits, args.bits_a)
-    print(summary(network, args.shape))
+        shape = args.shape or image_shape(args.network)
+    print(summary(network, shape))
     return 0
 
 
@@ -56,6 +59,18 @@ def _read(path: str) -> Any:
     for layer in find_layers(graph, path):
         normalize_attributes(layer.node)
     return to_symbol(graph, path)
+
+
+def _recorded(path: str, symbol: Any) -> Any:
+    """The shape of a sample that a symbol has recorded."""
+    from ..compiler.sample_shape import UNKNOWN, recorded_shape
+    from ..compiler.symbol_file import parse_graph
+
+    data = parse_graph(json.loads(symbol.tojson()), path).variables().get("data")
+    shape = None if data is None else recorded_shape(data)
+    if shape is None:
+        raise Error(f"{path}: {UNKNOWN}")
+    return shape
 
 
 def _refuse_other_files(name: str) -> None:

@@ -68,6 +68,8 @@ class Verification:
         Whether both networks were to give the same, up to rounding.
     remark : str
         Why they differ by more.
+    assumed_shape : bool
+        Whether the samples have a shape that fits, though others may fit as well.
     """
 
     samples: str
@@ -78,6 +80,7 @@ class Verification:
     accuracy_after: Optional[float] = None
     exact: bool = True
     remark: str = ""
+    assumed_shape: bool = False
 
     def __str__(self) -> str:
         if self.largest_difference is None:
@@ -150,5 +153,7 @@ class ConversionReport:
             lines.append("  ".join([*cells, row[5]]).rstrip())
         lines.insert(1, "  ".join("-" * width for width in widths))
         lines += ["", *self.remarks, str(self.verification or "not verified: not asked for")]
+        if self.verification is not None and self.verification.assumed_shape:
+            lines.append("(a shape that fits: the checkpoint does not say which it was trained on; --data-shape does)")
         lines.append(f"written with {self.word_bits}-bit words: {self.symbol_path}, {self.params_path}")
         return "\n".join(lines)

@@ -87,21 +87,18 @@ class _MXNetRunner(Runner):
         _lazy.require_mxnet(f"{path}: a checkpoint")
         import mxnet as mx
 
-        from ..compiler.verify import Network, only_sample_shape
+        from ..compiler.verify import Network
 
         network = Network(*checkpoint_names.files(*checkpoint_names.split_path(path)))
         if len(network.data_names) != 1:
             raise Error(f"{path}: only networks with one input can be measured; it has {', '.join(network.data_names)}")
-        if shape is None and hint is not None and network.infer((1, *hint)):
-            shape = None if network.misfits(network.infer((1, *hint))) else hint
-        shape = shape or only_sample_shape(network)
-        if shape is None:
-            raise Error(f"{path}: the shape of a sample does not follow from the network; give it: --data-shape")
+        try:
+            shape = shape or _fitting(network, hint) or network.sample_shape()
+            shapes = network.check((batch, *shape))
+        except Error as error:
+            raise Error(f"{path}: {error}") from None
         self.inputs = {network.data_names[0]: tuple(shape)}
         self._mx, symbol, arrays = mx, network.symbol, {**network.args, **network.aux}
-        shapes = network.infer((batch, *shape))
-        if shapes is None or network.misfits(shapes):
-            raise Error(f"{path}: the network does not take samples of shape {shape}")
         if backend is not None:
             symbol = symbol.optimize_for(backend, network.args, network.aux)
             arrays = {**network.args, **network.aux}
@@ -115,6 +112,14 @@ class _MXNetRunner(Runner):
             self._given, self._arrays[self._place] = arrays[0], self._mx.nd.array(arrays[0])
         outputs = self._network(*self._arrays)
         return [output.asnumpy() for output in (outputs if isinstance(outputs, list) else [outputs])]
+
+
+def _fitting(network: Any, shape: Optional[Shape]) -> Optional[Shape]:
+    """The shape, if a checkpoint takes samples of it."""
+    try:
+        return shape if shape is not None and network.check((1, *shape)) else None
+    except Error:
+        return None
 
 
 class _OnnxRunner(Runner):

@@ -8,7 +8,7 @@ from .densenet import DenseNet, MeliusNet
 from .lenet import LeNet
 from .quicknet import QuickNet
 from .resnet import ResNet, ResNetE
-from .zoo import get_model, model_names
+from .zoo import get_model, image_shape, model_names
 
 __all__ = [
     "AlexNet",
@@ -22,6 +22,7 @@ __all__ = [
     "ResNet",
     "ResNetE",
     "get_model",
+    "image_shape",
     "model_names",
     "v1",
 ]

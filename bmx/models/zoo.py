@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from mxnet.gluon import HybridBlock
 
@@ -17,7 +17,7 @@ from .lenet import LeNet
 from .quicknet import QuickNet
 from .resnet import ResNet, ResNetE
 
-__all__ = ["get_model", "model_names"]
+__all__ = ["get_model", "image_shape", "model_names"]
 
 
 def _lenet(bits: int, bits_a: int, classes: int = 10, prefix: Optional[str] = "", params: Any = None) -> LeNet:
@@ -112,6 +112,17 @@ def get_model(
     if unknown:
         raise Error(f"{name}: no option {unknown[0]!r}; there are {', '.join(parameters)}")
     return make(bits=bits, bits_a=bits if bits_a is None else bits_a, **options)
+
+
+def image_shape(name: str) -> Tuple[int, int, int]:
+    """The shape of the images that a network of the zoo was published for: channels, height, width.
+
+    Examples
+    --------
+    >>> image_shape("lenet"), image_shape("resnet18_e1")
+    ((1, 28, 28), (3, 224, 224))
+    """
+    return {"lenet": (1, 28, 28), "binarynet_cifar": (3, 32, 32)}.get(_canonical(name), (3, 224, 224))
 
 
 def _canonical(name: Any) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..checkpoint_names import params_files
 from ..compiler.params_file import parse_params, read_bytes, write_params
+from ..compiler.sample_shape import RECORDED
 from ..errors import Error
 from ..writing import Write, check_writable, clear_leftovers, content, new_folder, write_together
 
@@ -40,10 +41,16 @@ class Checkpoint:
         Folder and beginning of the files' names; the folder is made when needed.
     class_names : sequence of str, optional
         Without line breaks. Default: no file has them.
+
+    Attributes
+    ----------
+    sample_shape : tuple of int or None
+        Shape of an image, without the batch, which the symbol records for `bmx compile` and others. Not known: None.
     """
 
     def __init__(self, prefix: str, class_names: Sequence[str] = ()):
         self.prefix = prefix
+        self.sample_shape: Optional[Tuple[int, ...]] = None
         self.resume_file = f"{prefix}.resume"
         self.labels_file = f"{prefix}-labels.txt"
         self._labels = "".join(f"{name}\n" for name in class_names).encode()
@@ -137,6 +144,7 @@ class Checkpoint:
             If a file cannot be written.
         """
         best = Checkpoint(f"{self.prefix}-best")
+        best.sample_shape = self.sample_shape
         write_together(best._network_files(net, epoch))
         if self._best not in (None, epoch):
             _remove({best.params_file(self._best)})
@@ -172,7 +180,8 @@ class Checkpoint:
             yield
 
     def _network_files(self, net: mx.gluon.HybridBlock, epoch: int) -> List[Tuple[str, Write]]:
-        symbol = mx.sym.softmax(net(mx.sym.var("data")), name="softmax")
+        recorded = {} if self.sample_shape is None else {RECORDED: str(tuple(self.sample_shape))}
+        symbol = mx.sym.softmax(net(mx.sym.var("data", attr=recorded)), name="softmax")
         auxiliary = set(symbol.list_auxiliary_states())
         arrays = {
             ("aux:" if param.name in auxiliary else "arg:") + param.name: param.list_data()[0].as_in_context(mx.cpu())

@@ -138,6 +138,8 @@ def fit(
     settings = _plain({**(settings or {}), "optimizer": _name(optimizer), "seed": seed})
     images = next(iter(validation.epoch(0)))[0]
     classes = _shaped(net, train, images, contexts)
+    if checkpoint:
+        checkpoint.sample_shape = images.shape[1:]
     trainer = workers.trainer(net.collect_params(), optimizer)
     run = {"epoch": 0, "batch": 0, "loss": 0.0, "seconds": 0.0, "history": [], "settings": settings}
     images_of_a_step = train.batch_size * (1 if workers.asynchronous else workers.count)

@@ -132,7 +132,10 @@ def test_an_existing_file_stays_unless_forced(capsys, checkpoint, tmp_path):
         (["{checkpoint}", "-o", "{folder}/x.bmx", "--int8", "all", "--data-shape", SHAPE], "needs sample input"),
         (["{checkpoint}", "-o", "{folder}/x.bmx", "--labels", "y.npy"], "--labels are the classes of --verify-data"),
         (["{checkpoint}", "-o", "{folder}/x.bmx", "--verify-data", "none.npy"], "none.npy: cannot be read"),
-        (["{checkpoint}", "-o", "{folder}/x.bmx", "--data-shape", "1,12,10"], "operator first: Shape inconsistent"),
+        (
+            ["{checkpoint}", "-o", "{folder}/x.bmx", "--data-shape", "1,12,10"],
+            "'first_weight' has the shape (8, 3, 3, 3)",
+        ),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(

@@ -315,24 +315,6 @@ def test_the_shape_follows_from_the_samples(checkpoint):
     assert compiled.program.inputs[0].shape == (3, 8, 8)
 
 
-def test_the_shape_follows_from_the_network_where_only_one_fits(checkpoint):
-    compiled = compile_checkpoint(checkpoint, verify=False)
-    assert compiled.program.inputs[0].shape[0] == 3
-
-
-def test_the_shape_follows_from_a_weight_that_is_computed(tmp_path):
-    weight = mx.sym.var("weight")
-    signs = mx.sym.contrib.sign_ste(weight) + (mx.sym.contrib.sign_ste(weight) == 0)
-    net = mx.sym.FullyConnected(mx.sym.Flatten(x), signs, num_hidden=4, no_bias=True)
-    mx.model.save_checkpoint(str(tmp_path / "net"), 1, net, {"weight": mx.nd.ones((4, 72))}, {})
-    assert compile_checkpoint(str(tmp_path / "net-0001.params")).program.inputs[0].shape == (72,)
-    net = mx.sym.Convolution(x, signs, num_filter=4, kernel=(3, 3), no_bias=True)
-    net = mx.sym.FullyConnected(net, num_hidden=2, no_bias=True, name="last")
-    arrays = {"weight": mx.nd.ones((4, 3, 3, 3)), "last_weight": mx.nd.ones((2, 4 * 18 * 18))}
-    mx.model.save_checkpoint(str(tmp_path / "net"), 1, net, arrays, {})
-    assert compile_checkpoint(str(tmp_path / "net-0001.params")).program.inputs[0].shape == (3, 20, 20)
-
-
 def test_several_inputs_are_given_by_name():
     both = mx.sym.Concat(mx.sym.FullyConnected(x, num_hidden=4), mx.sym.FullyConnected(y, num_hidden=3), dim=1)
     args, aux = arrays_for(both, {"data": (5,), "other": (6,)})

@@ -359,7 +359,7 @@ def test_layers_inside_control_flow(save):
     assert row(report, "outer").is_packed
     assert row(report, "inner").note.startswith("inside the control-flow node")
     assert report.verification.largest_difference == 0
-    assert "could not be derived" in str(convert_checkpoint(str(path), force=True))
+    assert "not verified: the shape of a sample does not follow" in str(convert_checkpoint(str(path), force=True))
 
 
 def test_already_packed_layers_stay(save, tmp_path):
@@ -411,9 +411,10 @@ class TestVerification:
         net = mx.sym.QFullyConnected(conv(mx.sym.var("data"), "q"), num_hidden=5, name="fc")
         path = str(save(net, (1, 64, 5, 9)))
         report = convert_checkpoint(path)
-        assert "not verified: the shape of the input could not be derived" in str(report)
-        report = convert_checkpoint(path, data_shape=(64, 5, 9), force=True)
-        assert report.verification.largest_difference == 0
+        assert report.verification.samples == "8 samples of shape 64x5x9"
+        assert "(a shape that fits: the checkpoint does not say which it was trained on" in str(report)
+        report = convert_checkpoint(path, data_shape=(64, 9, 5), force=True)
+        assert report.verification.samples == "8 samples of shape 64x9x5" and "shape that fits" not in str(report)
 
     def test_several_inputs(self, save):
         net = conv(mx.sym.var("data") + mx.sym.var("more", shape=(1, 64, 9, 9)), "q")

@@ -473,7 +473,7 @@ def test_a_weight_that_depends_on_the_input_is_an_error():
 @pytest.mark.parametrize(
     "shapes, message",
     [
-        ({"data": (3, 8, 8)}, "shapes do not fit"),
+        ({"data": (3, 8, 8)}, r"the network needs \(5, 3, 3, 3\)"),
         ({"data": (6, 9, 7), "more": (3,)}, "'more' is no input; the inputs are 'data'"),
         ({"data": (0, 9, 7)}, "positive sizes"),
         ({}, "neither a stored value nor a shape"),
@@ -500,5 +500,5 @@ def test_missing_and_wrong_parameters_are_errors():
         Network(symbol, {k: v for k, v in args.items() if k != "c_weight"}, aux, image)
     with pytest.raises(Error, match="bn_moving_mean"):
         Network(symbol, args, {**aux, "bn_moving_mean": np.zeros(3, np.float32)}, image)
-    with pytest.raises(Error, match="fit"):
+    with pytest.raises(Error, match=r"'c_weight' has the shape \(5, 6, 1, 1\); the network needs \(5, 6, 3, 3\)"):
         Network(symbol, {**args, "c_weight": np.zeros((5, 6, 1, 1), np.float32)}, aux, image)

@@ -6,11 +6,8 @@ whatever has not would mix the samples of a batch.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
 import json
-import warnings
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 import mxnet as mx
@@ -21,7 +18,8 @@ from .. import ir
 from ..arithmetic import apply_all, is_channelwise
 from ..equal_bits import find_signs, in_graph, in_values, is_untrained
 from ..inference import cast_parameters, for_inference
-from ..symbol_file import Entry, Graph, Node, mxnet_message, parse_graph, to_symbol
+from ..shape_inference import ShapeInference
+from ..symbol_file import Entry, Node, parse_graph, to_symbol
 from ..v2 import translate
 from . import elementwise as _elementwise  # noqa: F401  (these register what they read)
 from . import layers as _layers  # noqa: F401
@@ -287,44 +285,22 @@ class Network:
         return active
 
     def _infer_shapes(self) -> List[Dict[Key, Tuple[int, ...]]]:
-        """MXNet's shapes of all values, for batches of 2 and of 3."""
-        entries = [entry for node in self._graph.nodes for entry in node.inputs] + self._graph.heads
-        entries = [entry for entry in entries if not entry.node.is_variable]
-        entries = list({(id(entry.node), entry.index): entry for entry in entries}.values())
-        symbol = to_symbol(Graph(self._graph.nodes, entries, "attrs", _VERSION), self._name) if entries else None
+        """MXNet's shapes of all inputs and computed values, for batches of 2 and of 3."""
+        stored = {key: array.shape for key, array in self._parameters.items()}
+        infer = ShapeInference(self._graph, stored, self._name)
+        others = {id(node) for node in self._graph.nodes if node.is_variable and node.name not in self.inputs}
         result = []
         for batch in BATCHES:
-            inputs = {name: (batch, *shape) for name, shape in self.inputs.items()}
-            shapes = {(id(node), 0): inputs[node.name] for node in self._graph.nodes if node.name in inputs}
-            if symbol is not None:
-                found = self._infer(symbol, inputs)
-                shapes.update({(id(entry.node), entry.index): shape for entry, shape in zip(entries, found)})
-            result.append(shapes)
+            try:
+                found = infer({name: (batch, *shape) for name, shape in self.inputs.items()})
+            except Error as error:
+                shapes = ", ".join(map(str, self.inputs.values()))
+                raise Error(f"{self._name}: {error} (samples have the shape {shapes})") from None
+            result.append({key: shape for key, shape in found.items() if key[0] not in others})
+        variables, labels = self._graph.variables(), self._needed.placeholders
+        shapes = {name: found.get((id(variables[name]), 0)) for name in labels if name in variables}
+        self._label_shapes = {name: shape[1:] for name, shape in shapes.items() if shape is not None}
         return result
-
-    def _infer(self, symbol: mx.sym.Symbol, inputs: Dict[str, ir.Shape]) -> List[ir.Shape]:
-        """Shapes of a symbol's outputs."""
-        arguments = symbol.list_arguments()
-        known = {**{key: array.shape for key, array in self._parameters.items()}, **inputs}
-        known = {name: known[name] for name in arguments if name in known}
-        try:
-            # MXNet prints before it raises, and warns of what it could not infer
-            with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                given, outputs, states = symbol.infer_shape(**known)
-        except mx.base.MXNetError as error:
-            raise Error(f"{self._name}: the shapes do not fit together: {mxnet_message(error)}") from None
-        if outputs is None:
-            raise Error(f"{self._name}: MXNet cannot infer the shapes from those of {_list(list(inputs))}")
-        for name, shape in zip(symbol.list_auxiliary_states(), states):
-            if name in self._parameters and self._parameters[name].shape != tuple(shape):
-                raise Error(
-                    f"{self._name}: the array {name!r} has the shape {self._parameters[name].shape}; the network needs "
-                    f"{tuple(shape)}"
-                )
-        placeholders = self._needed.placeholders
-        self._label_shapes = {name: shape[1:] for name, shape in zip(arguments, given) if name in placeholders}
-        return [tuple(shape) for shape in outputs]
 
     def _fold(self) -> Dict[Key, np.ndarray]:
         """Values of what does not depend on an input, and is read by what does."""

@@ -13,7 +13,6 @@ from ...errors import Error
 from ...gluon.nn import path
 from ..checkpoint import load_checkpoint
 from ..verify import Network as Files
-from ..verify import only_sample_shape
 from .network import Network, Shapes
 
 __all__ = ["open_block", "open_checkpoint"]
@@ -27,8 +26,8 @@ def open_checkpoint(params_path: str, data_shape: Optional[Shapes] = None) -> Ne
     params_path : str
         ``<prefix>-NNNN.params``; ``<prefix>-symbol.json`` must be beside it.
     data_shape : sequence of int, or mapping of str to that, optional
-        Shape of one sample, without the batch. By default it is derived from the symbol and the weights, if there is
-        one input and no other shape would do.
+        Shape of one sample, without the batch. By default, of a network with one input, the recorded one, or the only
+        one that fits.
 
     Raises
     ------
@@ -45,12 +44,10 @@ def open_checkpoint(params_path: str, data_shape: Optional[Shapes] = None) -> Ne
                 f"{params_path}: no values are stored of {names}; if these are inputs, give their shapes by name, such "
                 f"as --data-shape {example} (data_shape, a dict)"
             )
-        data_shape = only_sample_shape(files) if files.data_names else None
-        if data_shape is None:
-            raise Error(
-                f"{params_path}: the shape of a sample does not follow from the network; give it with --data-shape "
-                "(data_shape)"
-            )
+        try:
+            data_shape = files.sample_shape() if files.data_names else ()
+        except Error as error:
+            raise Error(f"{params_path}: {error}") from None
     symbol, args, aux = load_checkpoint(prefix, epoch)
     return Network(symbol, args, aux, data_shape, os.path.basename(prefix))
 
