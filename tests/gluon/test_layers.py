@@ -481,7 +481,9 @@ def test_activated_convolution_of_other_widths(mode, bits, bits_a):
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("block", [nn.ScaledWeightsBinaryConv, nn.ScaledBinaryConv])
-@pytest.mark.parametrize("kernel, stride, padding", [(3, 1, 1), (3, 2, 1), (1, 1, 0), ((3, 2), (1, 2), (1, 0))])
+@pytest.mark.parametrize(
+    "kernel, stride, padding", [(3, 1, 1), (3, 2, 1), (1, 1, 0), ((3, 2), (1, 2), (1, 0)), (1, 1, 1), ((2, 3), 1, 2)]
+)
 def test_scaled_convolutions(path, mode, block, kernel, stride, padding):
     x = floats((2, 5, 6, 6))
     with nn.path(path):

@@ -7,6 +7,7 @@ from typing import Any, Sequence
 
 from mxnet.gluon import HybridBlock
 
+from ...composed import pad_spatial
 from ...errors import Error
 from ...quantization import Array
 from .binary_activations import QActivation, gives_signs
@@ -169,6 +170,8 @@ class ScaledBinaryConv(BinaryConvolution):
 def _scaled(F, x, out, window):
     """Multiply the output by the mean of abs(x) under each window."""
     magnitude = F.mean(F.abs(x), axis=1, keepdims=True)
+    if any(pad >= kernel for pad, kernel in zip(window["pad"], window["kernel"])):  # which pooling refuses
+        magnitude, window = pad_spatial(F, magnitude, window["pad"], 0.0), {**window, "pad": (0, 0)}
     scale = F.Pooling(magnitude, pool_type="avg", count_include_pad=True, **window)
     return F.broadcast_mul(F.BlockGrad(scale), out)
 
