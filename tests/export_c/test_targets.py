@@ -1,13 +1,16 @@
 """Generated C on all machines: no warning from a compiler, and the numbers of the definition of a program."""
 
+import re
 import subprocess
 
+import numpy as np
 import pytest
 from c_networks import every_function, oracle, special_numbers, write_exact_samples
 from c_targets import CLANG, GCC, SANITIZED, STRICT, TARGETS
 from hypothesis import HealthCheck, Phase, given, settings
-from program_graphs import graphs
+from program_graphs import Builder, graphs
 
+from bmx.compiler import ir
 from bmx.compiler.lower import lower
 from bmx.export_c import export
 
@@ -28,6 +31,19 @@ def test_every_function(target, tmp_path):
     program = every_function()
     export(program, tmp_path, run=oracle(program))
     target.run(target.build(tmp_path, "net.c", "test_net.c"))
+
+
+def test_softmax_of_numbers_whose_exponentials_overflow(tmp_path):
+    b = Builder(8)
+    x = b.input((5, 1, 1))
+    soft = ir.Value("soft", x.shape)
+    b.nodes.append(ir.Softmax("softmax", [], [ir.Floats(soft)], source=x))
+    program = lower(b.graph([soft]))
+    export(program, tmp_path, run=oracle(program))
+    samples = np.float32([[0, 1000, 999, -1000, 3], [-500] * 5, [88, 89, 90, -90, 0], [3e38, -3e38, 0, 1, 2]])
+    write_exact_samples(tmp_path, program, [samples.reshape(-1, 5, 1, 1)])
+    output = GCC.run(GCC.build(tmp_path, "net.c", "test_net.c"), "net_weights.bin", "exact.bin")
+    assert float(re.search(r"4 samples, .*: largest difference (\S+) of 1,", output)[1]) < 1e-6
 
 
 @pytest.mark.parametrize("target", [*TARGETS[:5:4], *SANITIZED, *TARGETS[5:8:2]], ids=lambda target: target.name)
