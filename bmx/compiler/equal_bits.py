@@ -27,7 +27,8 @@ MOST_CONSTANT = 0.995  # share of bits that are their channel's usual one; of so
 _FEWEST = 64  # bits that are judged
 _FEWEST_OF_A_CHANNEL = 8
 
-_Q_LAYERS = ("QConvolution", "QConvolution_v1", "QFullyConnected")
+_PACKED = ("BinaryInferenceConvolution", "BinaryInferenceFullyConnected")
+_Q_LAYERS = ("QConvolution", "QConvolution_v1", "QFullyConnected", *_PACKED)
 _PRODUCTS = (*_Q_LAYERS, "Convolution", "Convolution_v1", "FullyConnected")
 _SIGNS = ("_contrib_sign_ste", "sign")
 _SUMS = ("elemwise_add", "_plus", "_Plus", "broadcast_add", "broadcast_plus", "add_n", "ElementWiseSum")
@@ -117,8 +118,12 @@ def _signed(node: Node) -> Optional[Entry]:
 
 
 def _takes_signs(node: Node) -> bool:
-    packed = _flag(node, "binarized_weights_only")
-    return (packed or node.attributes.get("act_bit", "1") == "1") and not _flag(node, "float_input")
+    """Whether a layer takes the sign of its input: v1's do, Gluon's multiply it as it is."""
+    return (_is_packed(node) or node.attributes.get("act_bit", "1") == "1") and not _flag(node, "float_input")
+
+
+def _is_packed(node: Node) -> bool:
+    return node.op in _PACKED or _flag(node, "binarized_weights_only")
 
 
 def _is_composed_sign(node: Node) -> bool:
@@ -193,11 +198,20 @@ def _never_negative(graph: Graph) -> Dict[int, str]:
             inputs = node.inputs if node.op in (*_SUMS, "elemwise_mul", "_mul", "broadcast_mul") else node.inputs[:1]
             inputs = node.inputs[1:] if node.op == "where" else inputs
             inputs = node.inputs if node.op in ("Concat", "concat", "stack") else inputs
+            inputs = [entry for entry in inputs if not _is_zero(entry.node)]
             if inputs and all(id(entry.node) in found for entry in inputs):
                 reason = found[id(inputs[0].node)]
         if reason is not None:
             found[id(node)] = reason
     return found
+
+
+def _is_zero(node: Node) -> bool:
+    """Whether a node is ``s - BlockGrad(s)``, which is added for its gradient (`bmx.quantization.gradient_only`)."""
+    if node.op not in ("elemwise_sub", "_minus", "_Minus") or len(node.inputs) != 2:
+        return False
+    other = node.inputs[1].node
+    return other.op == "BlockGrad" and other.inputs[0].node is node.inputs[0].node
 
 
 def _source(node: Node) -> Optional[str]:
@@ -213,7 +227,7 @@ def _source(node: Node) -> Optional[str]:
         bits = _number(node, "act_bit", 1)
         kind = f"quantizer to {bits:.0f} bits" if 1 < bits < 32 else None
     elif node.op in _Q_LAYERS:
-        binary = _flag(node, "binarized_weights_only") or node.attributes.get("weight_bit", "1") == "1"
+        binary = _is_packed(node) or node.attributes.get("weight_bit", "1") == "1"
         signs = _takes_signs(node) or _are_signs(node.inputs[0])
         if binary and signs and not _flag(node, "no_offset") and len(node.inputs) == 2:
             return f"{_name(node)!r} before it gives a count of equal bits, 0 or more; put a BatchNorm between them"

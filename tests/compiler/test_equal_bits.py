@@ -13,7 +13,7 @@ from bmx.compiler.equal_bits import Sign, find_signs, in_graph, in_values
 from bmx.compiler.symbol_file import Entry, Node, parse_graph
 from bmx.gluon import nn
 from bmx.gluon.nn import path
-from bmx.models import get_model, model_names
+from bmx.models import get_model
 
 
 def graph_of(symbol):
@@ -83,6 +83,10 @@ def reader(kind, x):
         return qconv(x)
     if kind == "activated":
         return qconv(mx.sym.QActivation(x, name="sign"))
+    if kind == "packed":
+        return mx.sym.BinaryInferenceFullyConnected(mx.sym.Flatten(x), num_hidden=32, name="layer")
+    if kind in ("det_sign", "approx_sign"):  # of BMXNet v2
+        return conv(getattr(mx.sym, kind)(x), name="layer")
     if kind == "dense":
         return mx.sym.QFullyConnected(mx.sym.Flatten(x), num_hidden=3, name="layer")
     assert kind == "composed"
@@ -90,7 +94,10 @@ def reader(kind, x):
     return conv(sign + (sign == 0), name="layer")
 
 
-@pytest.mark.parametrize("kind", ["v1", "activated", "dense", "composed"])
+KINDS = ["v1", "activated", "dense", "packed", "det_sign", "approx_sign", "composed"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("before", ALWAYS)
 def test_a_sign_of_what_is_never_negative_is_named_with_the_reason(before, kind):
     (line,) = in_graph(graph_of(reader(kind, ALWAYS[before](conv(mx.sym.var("data")))))).values()
@@ -103,7 +110,7 @@ def test_what_is_between_and_keeps_that_changes_nothing(between):
     assert in_graph(graph_of(reader("activated", BETWEEN[between](ALWAYS["relu"](conv(mx.sym.var("data")))))))
 
 
-@pytest.mark.parametrize("kind", ["v1", "activated", "composed"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("before", SOMETIMES)
 def test_other_signs_are_not_named(before, kind):
     symbol = reader(kind, SOMETIMES[before](conv(mx.sym.var("data"))))
@@ -144,11 +151,26 @@ def test_gluon_networks(composed):
     assert "the ReLU before it ('relu" in line
 
 
-def test_no_network_of_the_zoo_is_named():
-    for name in model_names():
-        with path("operators", fused=False):
-            graph = graph_of(get_model(name)(mx.sym.var("data")))
-        assert find_signs(graph) and not in_graph(graph), name
+@pytest.mark.parametrize("composed", [False, True])
+def test_gluon_layers_that_multiply_their_input_as_it_is_take_no_sign(composed):
+    net = nn.HybridSequential(prefix="")
+    net.add(nn.Conv2D(8, 3), nn.Activation("relu"), nn.QConv2D(8, 3), nn.Activation("relu"), nn.QDense(8))
+    with path("composed" if composed else "operators"):
+        graph = graph_of(net(mx.sym.var("data")))
+    assert not find_signs(graph)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("lenet", "binarynet_cifar", "alexnet", "resnet18_v1", "resnet18_v2", "resnet18_e1", "resnet18_e2"),
+        *("birealnet18", "reactnet_r18", "densenet28", "meliusnet22", "quicknet_small"),
+    ],
+)
+def test_no_network_of_the_zoo_is_named(name):
+    with path("operators", fused=False):
+        graph = graph_of(get_model(name)(mx.sym.var("data")))
+    assert find_signs(graph) and not in_graph(graph)
 
 
 # samples
