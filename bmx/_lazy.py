@@ -7,6 +7,7 @@ module is; asked for ``mxnet`` it has the others find it, and adds the registrat
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 import threading
 from importlib.machinery import ModuleSpec
@@ -14,7 +15,9 @@ from typing import Any, Optional
 
 from .errors import Error
 
-__all__ = ["register_with_mxnet", "require_mxnet"]
+__all__ = ["numpy_problem", "register_with_mxnet", "require_mxnet"]
+
+_NUMPY = "pip install 'numpy<1.24'"
 
 
 class _Finder:
@@ -41,6 +44,9 @@ class _Finder:
         execute = loader.exec_module
 
         def execute_and_register(module: Any) -> None:
+            problem = numpy_problem()
+            if problem:
+                raise Error(f"MXNet cannot be imported: {problem}")
             execute(module)
             loader.exec_module = execute
             _register()
@@ -74,9 +80,14 @@ def require_mxnet(what: str) -> None:
     bmx.Error
         If MXNet is not installed or cannot be imported; `what` begins the message.
     """
+    problem = numpy_problem() if "mxnet" not in sys.modules and importlib.util.find_spec("mxnet") else None
+    if problem:
+        raise Error(f"{what} needs MXNet, which cannot be imported: {problem}")
     try:
         importlib.import_module("mxnet")
     except ModuleNotFoundError as error:
+        if error.name == "numpy":
+            raise Error(f"{what} needs NumPy, which is not installed: {_NUMPY}") from None
         if error.name != "mxnet":
             raise
         raise Error(
@@ -85,10 +96,25 @@ def require_mxnet(what: str) -> None:
     except AttributeError as error:
         if "numpy" not in str(error):
             raise
-        raise Error(  # np.bool, which MXNet 1.9.1 uses and NumPy 1.24 removed
-            f"{what} needs MXNet, which cannot be imported: {error}; MXNet 1.9.1 needs NumPy below 1.24"
-        ) from error
+        reason = str(error).splitlines()[0]
+        raise Error(
+            f"{what} needs MXNet, which cannot be imported: {reason}; MXNet 1.9.1 needs NumPy below 1.24"
+        ) from None
     _register()
+
+
+def numpy_problem() -> Optional[str]:
+    """Why MXNet 1.9.1 cannot be imported beside the installed NumPy, and the remedy; None if it can.
+
+    It uses np.bool, which NumPy 1.24 removed. Packages that are installed later, such as onnx, bring newer ones.
+    """
+    try:
+        version = importlib.import_module("numpy").__version__
+    except ImportError:
+        return None  # MXNet will say so
+    if tuple(map(int, version.split(".")[:2])) < (1, 24):
+        return None
+    return f"it needs NumPy below 1.24, and NumPy {version} is installed: {_NUMPY}"
 
 
 def _register() -> None:

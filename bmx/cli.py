@@ -10,7 +10,6 @@ import os
 import sys
 from typing import List, Optional, TextIO
 
-from .commands import bench, compile, export_c, inspect, launch, run, summary, version
 from .errors import Error
 
 _EXAMPLES = """\
@@ -67,11 +66,13 @@ def _run(arguments: List[str]) -> int:
     if arguments[:1] == ["launch"] and "--" in arguments:
         place = arguments.index("--")
         arguments, program = arguments[:place], arguments[place + 1 :]
+    if arguments[:1] == ["--version"]:
+        arguments = ["version", *arguments[1:]]
     try:
         if arguments[:1] == ["convert"]:  # it has a parser of its own
             from .compiler.command import main as convert
 
-            return convert(arguments[1:])
+            return convert(arguments[1:], "bmx convert")
         args = _parser().parse_args(arguments, argparse.Namespace(program=program))
         return args.run(args)
     except Error as error:
@@ -90,12 +91,16 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
+    # Here, where Ctrl-C is no traceback: they import NumPy.
+    from .commands import bench, compile, export_c, inspect, launch, run, summary, version
+
     parser = _Parser(
         prog="bmx",
         description="Binary and low-bit neural networks for Apache MXNet.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="store_true", help="as the command version")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for module in (compile, inspect, run, bench, export_c):
         module.add_parser(commands)

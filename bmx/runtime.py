@@ -14,6 +14,7 @@ import ctypes
 import functools
 import math
 import os
+import threading
 import weakref
 from typing import Any, Deque, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -104,6 +105,8 @@ class Model:
             raise Error(f"a model is a path or the bytes of a file, not of type {type(source).__name__}")
         self._handle: Optional[_Handle] = _Handle(handle.value)
         self._idle: Deque[_Session] = collections.deque()
+        self._sessions: weakref.WeakSet[_Session] = weakref.WeakSet()
+        self._lock = threading.Lock()  # of the set
         self.threads = threads
         self.name = api.bmx_model_name(handle).decode(errors="replace")
         self.inputs = _ports(handle, api.bmx_model_num_inputs, api.bmx_model_input)
@@ -154,8 +157,10 @@ class Model:
 
     @property
     def memory(self) -> int:
-        """Bytes of memory for tensors that runs have at the moment; the file's own pages are not counted."""
-        return sum(session.memory for session in list(self._idle))
+        """Bytes of memory for tensors, of runs in progress and kept for later ones; without the file's own pages."""
+        with self._lock:
+            sessions = list(self._sessions)
+        return sum(session.memory for session in sessions)
 
     def close(self) -> None:
         """Free the model and its memory; it cannot run any more. A ``with`` block does the same."""
@@ -183,7 +188,10 @@ class Model:
             return self._new_session(handle)
 
     def _new_session(self, handle: _Handle) -> _Session:
-        return _Session(handle, self.threads, len(self.inputs), len(self.outputs))
+        session = _Session(handle, self.threads, len(self.inputs), len(self.outputs))
+        with self._lock:
+            self._sessions.add(session)
+        return session
 
     def _give_back(self, session: _Session) -> None:
         if self._handle is not None:

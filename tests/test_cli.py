@@ -7,12 +7,13 @@ import sys
 
 import pytest
 
-from bmx import cli
+from bmx import cli, library
 
 
-def test_version(capsys):
-    assert cli.main(["version"]) == 0
-    assert capsys.readouterr().out == "bmx 0.1.0, MXNet 1.9.1\n"
+def test_version_names_the_kernels(capsys):
+    for words in (["version"], ["--version"]):
+        assert cli.main(words) == 0
+        assert capsys.readouterr().out == f"bmx 0.1.0, MXNet 1.9.1, kernels {library.isa()}\n"
 
 
 def test_summary_of_a_network_of_the_zoo_and_of_a_file(capsys, tmp_path):
@@ -67,7 +68,7 @@ def test_convert_is_the_model_converter(capsys):
         cli.main(["convert", "--help"])
     assert end.value.code == 0 and "PREFIX-NNNN.params" in capsys.readouterr().out
     assert cli.main(["convert", "none-0001.params"]) == 1
-    assert "none" in capsys.readouterr().err
+    assert capsys.readouterr().err == "bmx convert: none-symbol.json: no such file\n"
 
 
 def test_convert_says_what_keeps_bmx_from_being_imported(root):
@@ -145,3 +146,36 @@ def test_as_a_program(root):
     assert result.returncode == 0
     for word in ("launch", "convert", "summary", "version", "examples:"):
         assert word in result.stdout
+
+
+def with_customization(root, tmp_path, code, *command):
+    """Run a command in a Python that runs `code` when it starts."""
+    (tmp_path / "sitecustomize.py").write_text(code)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    words = [sys.executable, "-m", "bmx.cli", *command]
+    return subprocess.run(words, cwd=root, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["compile x-0001.params -o x.bmx", "convert x-0001.params", "launch -n 1 -s 1 -- true", "--version"],
+)
+def test_a_numpy_that_is_too_new_for_mxnet_is_one_line_with_the_remedy(root, tmp_path, command):
+    code = "import numpy; numpy.__version__ = '2.2.6'"
+    result = with_customization(root, tmp_path, code, *command.split())
+    line = result.stdout if "version" in command else result.stderr
+    assert result.returncode == (0 if "version" in command else 1) and line.count("\n") == 1
+    assert "it needs NumPy below 1.24, and NumPy 2.2.6 is installed: pip install 'numpy<1.24'" in line
+
+
+@pytest.mark.parametrize("command", ["inspect x.bmx", "convert x-0001.params"])
+def test_ctrl_c_while_modules_are_imported(root, tmp_path, command):
+    code = """if True:
+        import sys
+        class Interrupt:
+            def find_spec(self, name, path=None, target=None):
+                if name == "numpy":
+                    raise KeyboardInterrupt
+        sys.meta_path.insert(0, Interrupt())"""
+    result = with_customization(root, tmp_path, code, *command.split())
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")

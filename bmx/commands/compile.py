@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 from typing import Any, List
 
 from ..arrays import load_named_samples, load_samples
 from ..checkpoint_names import split_path
-from ..errors import Error
+from ..errors import Error, LabelsError, SamplesError
 from ..files import check_apart, check_target, model_files
 from ..writing import content, write_together
 from .arguments import add_command, shapes
@@ -79,10 +78,10 @@ def run(args: argparse.Namespace) -> int:
     labels = load_samples(args.labels, ndim=1) if args.labels else None
     try:
         compiled = compile_checkpoint(args.params, data=data, labels=labels, **options)
-    except Error as error:
-        files = {"samples": args.verify_data, "labels": args.labels}
-        file = files.get(re.split(r"\W", str(error))[0])
-        raise Error(f"{file}: {error}" if file else str(error)) from None
+    except SamplesError as error:
+        raise Error(f"{args.verify_data}: {error}") from None
+    except LabelsError as error:
+        raise Error(f"{args.labels}: {error}") from None
     print(compiled.report)
     files = {}
     if args.output is not None:

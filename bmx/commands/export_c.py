@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 from typing import Any
 
 from ..arrays import load_named_samples, load_samples
-from ..errors import Error
+from ..errors import Error, SamplesError
 from ..files import check_apart, model_files
 from .arguments import add_command, shapes
 
@@ -47,13 +46,12 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compile if that is to be done, write the files, print their sizes."""
-    from ..export_c import check_output, export
+    from ..export_c import check_output, export, replaced_files
 
     if not args.output:
         raise Error("the name of the folder to write is empty")
-    names = (check_output(args.output, args.name, weights, samples=True, force=True) for weights in ("file", "array"))
-    replaced = {os.path.join(args.output, name): None for both in names for name in both}  # or removed
-    check_apart(list(replaced), [*model_files(args.model), args.samples, args.verify_data])
+    replaced = replaced_files(args.output, args.name)
+    check_apart(replaced, [*model_files(args.model), args.samples, args.verify_data])
     check_output(args.output, args.name, args.weights, args.samples is not None, args.force)
     samples = [load_samples(args.samples)] if args.samples else None
     options = {"name": args.name, "weights": args.weights, "force": args.force, "samples": samples}
@@ -74,6 +72,9 @@ def _program(args: argparse.Namespace) -> Any:
     from ..compiler.compile import compile_checkpoint
 
     data = load_named_samples(args.verify_data) if args.verify_data else None
-    compiled = compile_checkpoint(args.model, int8=args.int8, data=data, data_shape=args.data_shape)
+    try:
+        compiled = compile_checkpoint(args.model, int8=args.int8, data=data, data_shape=args.data_shape)
+    except SamplesError as error:
+        raise Error(f"{args.verify_data}: {error}") from None
     print(compiled.report)
     return compiled.program

@@ -1,4 +1,4 @@
-"""``bmx version``: print the versions of bmx and MXNet."""
+"""``bmx version``, also ``bmx --version``: print the versions of bmx and MXNet and the kernels in use."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import argparse
 import importlib
 from typing import Any
 
-from .. import __version__
+from .. import __version__, library
+from ..errors import Error
 
 
 def add_parser(commands: Any) -> None:
     """Describe the arguments, of which there are none."""
-    commands.add_parser("version", help="print the versions of bmx and MXNet").set_defaults(run=run)
+    text = "print the versions of bmx and MXNet, and the kernels that this machine runs"
+    commands.add_parser("version", help=text).set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -20,5 +22,11 @@ def run(args: argparse.Namespace) -> int:
         mxnet = f"MXNet {importlib.import_module('mxnet').__version__}"
     except ImportError:
         mxnet = "no MXNet"
-    print(f"bmx {__version__}, {mxnet}")
+    except Error as error:
+        mxnet = str(error)
+    try:
+        kernels = f"kernels {library.isa()}"
+    except Error as error:
+        kernels = f"no kernels: {error}"
+    print(f"bmx {__version__}, {mxnet}, {kernels}")
     return 0

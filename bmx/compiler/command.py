@@ -9,7 +9,8 @@ from typing import List, Optional, Tuple
 from .. import library
 from ..arrays import load_samples
 from ..errors import Error
-from .convert import convert_checkpoint
+from ..files import check_apart
+from .convert import convert_checkpoint, output_files
 
 __all__ = ["main"]
 
@@ -39,11 +40,11 @@ def _shape(text: str) -> Tuple[int, ...]:
 _shape.__name__ = "shape"  # argparse: "invalid shape value"
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="model_converter",
+        prog=program,
         description="Pack the weights of a network's 1-bit layers, one bit a weight, in BMXNet's formats.",
-        epilog=_EXAMPLES,
+        epilog=_EXAMPLES.replace("model_converter", program),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("params", metavar="PREFIX-NNNN.params", help="the checkpoint; PREFIX-symbol.json is beside it")
@@ -70,10 +71,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Optional[List[str]] = None) -> int:
-    """Run ``model_converter`` with these arguments (default: the command line's); returns the exit status."""
-    options = _parser().parse_args(arguments)
+def main(arguments: Optional[List[str]] = None, program: str = "model_converter") -> int:
+    """Run `program` with these arguments (default: the command line's); returns the exit status."""
+    options = _parser(program).parse_args(arguments)
     try:
+        if options.data:
+            check_apart(output_files(options.params, options.output), [options.data])
         report = convert_checkpoint(
             options.params,
             output=options.output,
@@ -85,7 +88,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
             format=options.format,
         )
     except Error as error:
-        print(f"model_converter: {error}", file=sys.stderr)
+        print(f"{program}: {error}", file=sys.stderr)
         return 1
     print(report)
     return 0

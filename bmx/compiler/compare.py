@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Mapping, Optional
 
 import numpy as np
 
-from ..errors import Error
+from ..errors import Error, SamplesError
 from .reader import Network
 from .report import Verification
 from .samples import batches
@@ -50,7 +50,8 @@ def verify_program(
     for key, array in (arrays or {}).items():
         finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
         if not finite.all():
-            raise Error(f"samples of {key!r} hold NaN or infinities, the first is sample {int(np.argmin(finite))}")
+            first = int(np.argmin(finite))
+            raise SamplesError(f"samples of {key!r} hold NaN or infinities, the first is sample {first}")
     if arrays is None:
         random = np.random.RandomState(_SEED)
         arrays = {name: random.standard_normal((_SAMPLES, *shape)) for name, shape in network.inputs.items()}

@@ -10,7 +10,7 @@ import mxnet as mx
 import numpy as np
 
 from ..checkpoint_names import split_path
-from ..errors import Error
+from ..errors import Error, SamplesError
 from ..files import check_target
 from . import int8 as quantization
 from .checkpoint import load_checkpoint
@@ -131,7 +131,7 @@ def _open_for(params_path: str, shape: Any) -> Network:
         except Error:
             wanted = str(error)
         shape = ", ".join(f"{name!r} {size}" for name, size in shape.items()) if isinstance(shape, dict) else shape
-        raise Error(f"samples have the shape {shape}, each; {wanted}") from None
+        raise SamplesError(f"samples have the shape {shape}, each; {wanted}") from None
 
 
 def compile_symbol(

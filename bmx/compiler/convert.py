@@ -28,7 +28,7 @@ from .report import ConversionReport
 from .symbol_file import dump_graph, read_graph
 from .verify import verify_conversion
 
-__all__ = ["convert_checkpoint"]
+__all__ = ["convert_checkpoint", "output_files"]
 
 
 def convert_checkpoint(
@@ -88,8 +88,7 @@ def convert_checkpoint(
     if word_bits not in (32, 64):
         raise Error(f"word width is {word_bits!r}; it must be 32 or 64 bits")
     prefix, epoch = split_path(params_path)
-    target = _target_prefix(prefix, output)
-    finals = list(checkpoint_names.files(target, epoch))
+    finals = output_files(params_path, output)
     _check_targets(finals, [f"{prefix}-symbol.json", params_path], force)
 
     graph = read_graph(f"{prefix}-symbol.json")
@@ -107,6 +106,12 @@ def convert_checkpoint(
     contents = zip(finals, (new_symbol, new_params))
     write_together([(path, content(data)) for path, data in contents], check if verify else None)
     return report
+
+
+def output_files(params_path: str, output: Optional[str] = None) -> List[str]:
+    """The files that `convert_checkpoint` writes, symbol and parameters."""
+    prefix, epoch = split_path(params_path)
+    return list(checkpoint_names.files(_target_prefix(prefix, output), epoch))
 
 
 def _target_prefix(prefix: str, output: Optional[str]) -> str:

@@ -9,7 +9,7 @@ import mxnet as mx
 import numpy as np
 
 from ..arrays import check_classes
-from ..errors import Error
+from ..errors import Error, LabelsError, SamplesError
 from .ir import Graph
 from .reader import Network
 
@@ -73,9 +73,9 @@ def _array(data: Any) -> np.ndarray:
         if array.dtype.kind not in "fiub":
             raise TypeError(f"they are of type {array.dtype}")
     except (TypeError, ValueError) as error:
-        raise Error(f"samples are not an array of real numbers: {error}") from None
+        raise SamplesError(f"samples are not an array of real numbers: {error}") from None
     if array.ndim < 2 or not len(array):
-        raise Error(f"samples have the shape {array.shape}; it must be a batch: (samples, ...)")
+        raise SamplesError(f"samples have the shape {array.shape}; it must be a batch: (samples, ...)")
     return array.astype(np.float32, copy=False)
 
 
@@ -94,11 +94,11 @@ def named(network: Network, data: Optional[Data]) -> Optional[Dict[str, np.ndarr
     if not isinstance(arrays, dict):
         arrays = {next(iter(network.inputs)): arrays}
     if set(arrays) != set(network.inputs):
-        raise Error(f"samples for {_list(arrays)}; the network's inputs are {_list(network.inputs)}")
+        raise SamplesError(f"samples for {_list(arrays)}; the network's inputs are {_list(network.inputs)}")
     counts = {len(array) for array in arrays.values()}
     for name, array in arrays.items():
         if tuple(array.shape[1:]) != network.inputs[name] or len(counts) > 1:
-            raise Error(
+            raise SamplesError(
                 f"samples of {name!r} have the shape {array.shape}; the network needs (samples, "
                 f"{', '.join(map(str, network.inputs[name]))}), of each input as many"
             )
@@ -112,12 +112,15 @@ def _list(names: Any) -> str:
 def check_labels(labels: Sequence[int], arrays: Optional[Dict[str, np.ndarray]], graph: Graph) -> np.ndarray:
     """Labels, one for each sample and each a class of the first output."""
     if arrays is None:
-        raise Error("labels are the classes of samples, which are missing; give data (--verify-data)")
+        raise LabelsError("labels are the classes of samples, which are missing; give data (--verify-data)")
     count = len(next(iter(arrays.values())))
     wanted = np.asarray(labels).ravel()
     if len(wanted) != count:
-        raise Error(f"{len(wanted)} labels for {count} samples; there must be one for each")
-    return check_classes(wanted, math.prod(next(iter(graph.outputs.values())).shape), "labels")
+        raise LabelsError(f"{len(wanted)} labels for {count} samples; there must be one for each")
+    try:
+        return check_classes(wanted, math.prod(next(iter(graph.outputs.values())).shape), "labels")
+    except Error as error:
+        raise LabelsError(str(error)) from None
 
 
 def batches(arrays: Mapping[str, np.ndarray]) -> List[Dict[str, np.ndarray]]:

@@ -10,13 +10,14 @@ import numpy as np
 
 from .. import program as bmx
 from ..errors import Error
+from ..files import check_apart
 from ..writing import content, new_folder, write_together
 from .names import check_name
 from .project import cmake_lists, makefile, readme, weights_array
 from .samples import Run, engine, samples_bytes, with_outputs, write_test
 from .source import write_source
 
-__all__ = ["Report", "check_output", "export", "samples_bytes"]
+__all__ = ["Report", "check_output", "export", "replaced_files", "samples_bytes"]
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,13 @@ def export(
     Raises
     ------
     bmx.Error
-        If the name is not one for C, a file exists or cannot be written, the .bmx file is not valid, it has a step that
-        cannot be written in C, or samples have another shape. Then nothing is written.
+        If the name is not one for C, a file exists, cannot be written or is the .bmx file itself, the .bmx file is not
+        valid, it has a step that cannot be written in C, or samples have another shape. Then nothing is written.
     """
     folder, array = os.fspath(folder), weights == "array"
     names = check_output(folder, name, weights, samples is not None, force)  # before the work, which may take minutes
     if not isinstance(program, bmx.Program):
+        check_apart(replaced_files(folder, name), [os.fspath(program)])
         program = bmx.decode(program)
     source = write_source(program, name, array)
     run = run or engine(program)
@@ -110,6 +112,12 @@ def check_output(folder: str, name: str, weights: str, samples: bool, force: boo
     if existing and not force:
         raise Error(f"{folder}: has {', '.join(existing)} already; overwrite with --force, or choose another folder")
     return names
+
+
+def replaced_files(folder: str, name: str) -> List[str]:
+    """The files that an `export` may write or remove, with whatever options."""
+    both = (check_output(folder, name, weights, samples=True, force=True) for weights in ("file", "array"))
+    return [os.path.join(folder, file) for file in dict.fromkeys(file for names in both for file in names)]
 
 
 def _optional(name: str) -> List[str]:

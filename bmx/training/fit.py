@@ -268,10 +268,10 @@ def _train_epoch(
     ended: Optional[BaseException] = None
     batches = train.epoch(epoch, start=run["batch"]) if run["batch"] < len(train) else iter(())
 
-    def count(totals: List[mx.nd.NDArray]) -> None:
+    def count(totals: List[mx.nd.NDArray], batch: int) -> None:
         run["loss"] += sum(float(total.asscalar()) for total in totals)
         if not math.isfinite(run["loss"]):
-            raise _diverged(f"the loss is {run['loss']}", trainer, run)
+            raise _diverged(f"the loss is {run['loss']}", trainer, run, batch)
 
     with _progress_bar(train, epoch, run["batch"]) if workers.rank == 0 else contextlib.nullcontext(_NoBar()) as bar:
         while not ended:
@@ -293,15 +293,15 @@ def _train_epoch(
             autograd.backward(losses)
             trainer.step(len(images) * (1 if workers.asynchronous else workers.count))
             run["batch"] += 1
-            count(previous)  # one step late, so that MXNet computes while Python prepares
+            count(previous, run["batch"] - 1)  # one step late, so that MXNet computes while Python prepares
             previous = [loss.sum() for loss in losses]
             bar.update(len(images))
             if workers.agree(bool(signals)):
                 ended = SystemExit(128 + signal.SIGTERM) if signal.SIGTERM in signals else KeyboardInterrupt()
-    count(previous)
+    count(previous, run["batch"])
     for param in net.collect_params().values():  # binary layers hide them from the loss: the sign of NaN is +1
         if not mx.nd.all_finite(param.list_data()[0]).asscalar():
-            raise _diverged(f"{param.name} has values that are not finite", trainer, run)
+            raise _diverged(f"{param.name} has values that are not finite", trainer, run, run["batch"])
     run["seconds"] = time.time() - start
     return ended
 
@@ -353,9 +353,9 @@ def _place(run: Dict[str, Any]) -> str:
     return f"after epoch {run['epoch']}" + (f" and {run['batch']} batches of the next" if run["batch"] else "")
 
 
-def _diverged(what: str, trainer: gluon.Trainer, run: Dict[str, Any]) -> Error:
+def _diverged(what: str, trainer: gluon.Trainer, run: Dict[str, Any], batch: int) -> Error:
     return Error(
-        f"{what} in epoch {run['epoch'] + 1}, batch {run['batch']}: lower the learning rate "
+        f"{what} in epoch {run['epoch'] + 1}, batch {batch}: lower the learning rate "
         f"({trainer.learning_rate:.4g}) or check the data; the checkpoint of epoch {run['epoch']} is as it was"
     )
 

@@ -101,9 +101,8 @@ def launch(
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     if role is None:
-        names = environment(workers, servers, host, port, "worker").items()
-        set_here = " ".join(f"{name}={value}" for name, value in names if name != "DMLC_ROLE")
-        print(f"bmx launch: {set_here}; for several hosts see --print", file=sys.stderr, flush=True)
+        variables = _export(environment(workers, servers, host, port, "worker"))
+        print(f"{variables}  # bmx launch; for several hosts see --print", file=sys.stderr, flush=True)
     try:
         for kind, count in wanted.items():
             for _ in range(count):
@@ -136,11 +135,9 @@ def serve(role: str) -> None:
 
 def instructions(command: Sequence[str], workers: int, servers: int, host: str, port: int) -> str:
     """Return what to run on each of several hosts, as shell commands."""
-    lines = ["# on every host:"]
-    for name, value in environment(workers, servers, host, port, "worker").items():
-        if name != "DMLC_ROLE":
-            lines.append(f"export {name}={shlex.quote(value)}")
-    own = f"bmx launch -n {workers} -s {servers} --scheduler {host}:{port} --role"
+    variables = environment(workers, servers, host, port, "worker").items()
+    lines = ["# on every host:", *(_export(dict([variable])) for variable in variables if variable[0] != "DMLC_ROLE")]
+    own = f"bmx launch -n {workers} -s {servers} --scheduler {shlex.quote(f'{host}:{port}')} --role"
     program = shlex.join(command) if command else "python train.py --kv-store dist_sync"
     return "\n".join(
         [
@@ -153,6 +150,12 @@ def instructions(command: Sequence[str], workers: int, servers: int, host: str, 
             f"{own} worker -- {program}",
         ]
     )
+
+
+def _export(variables: Dict[str, str]) -> str:
+    """What sets the variables in a shell, but for the role, which each process has of its own."""
+    given = (f"{name}={shlex.quote(value)}" for name, value in variables.items() if name != "DMLC_ROLE")
+    return f"export {' '.join(given)}"
 
 
 def _free_port() -> int:

@@ -77,7 +77,7 @@ Session::Session(std::shared_ptr<const Model> model, int threads)
       outputs_(model_->program().outputs.size()),
       images_{inputs_.data(), outputs_.data()} {
   const Program& program = model_->program();
-  arenas_.push_back(std::make_unique<Arena>(program, poison_));
+  make_arena();
   for (const Step& step : program.steps) {
     whole_.push_back(whole(program, step));
     shares_.push_back(shares_of(program, step, threads));
@@ -88,7 +88,7 @@ Session::~Session() { leave_crew(); }
 
 int64_t Session::bytes() const {
   const int64_t arena = model_->program().arena + static_cast<int64_t>(kOverread + kAlignment);
-  return static_cast<int64_t>(arenas_.size()) * arena;
+  return made_ * arena;  // not arenas_.size(): a run in another thread may be making some
 }
 
 void Session::profile(bool on) {
@@ -118,6 +118,11 @@ void Session::take(const Images& images) {
   for (size_t i = 0; i < outputs_.size(); ++i) set(outputs_[i], images.outputs[i]);
 }
 
+void Session::make_arena() {
+  arenas_.push_back(std::make_unique<Arena>(model_->program(), poison_));
+  ++made_;
+}
+
 void Session::run_alone(int64_t image, int arena) {
   Arena& own = *arenas_[arena];
   own.prepare();
@@ -128,7 +133,7 @@ void Session::run_together(int64_t batch) {
   start_crew();
   set(alone_, measure_ ? 0 : batch / threads_ * threads_);
   while (alone_ > 0 && arenas_.size() < static_cast<size_t>(threads_)) {
-    arenas_.push_back(std::make_unique<Arena>(model_->program(), poison_));
+    make_arena();
   }
   if (alone_ > 0) crew_->run(kAlone);
   for (int64_t image = alone_; image < batch; ++image) {

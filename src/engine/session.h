@@ -49,12 +49,13 @@ class Session {
 
   const Model& model() const { return *model_; }
   int threads() const { return threads_; }
-  int64_t bytes() const;
+  int64_t bytes() const;  // of arenas; also while another thread is in `run`
 
  private:
   void take(const Images& images);
   void run_alone(int64_t image, int arena);
   void run_together(int64_t batch);
+  void make_arena();
   void measure(int64_t image);
   void start_crew();
   void leave_crew();
@@ -64,6 +65,7 @@ class Session {
   const int threads_;
   const int poison_;
   std::vector<std::unique_ptr<Arena>> arenas_;  // the first, and from the first batch on one for each thread
+  std::atomic<int64_t> made_{0};                // arenas
   std::vector<Share> whole_;                    // of each step
   std::vector<std::vector<Share>> shares_;      // of each step
   std::vector<double> seconds_;

@@ -1,11 +1,11 @@
 // The choice between instruction sets, for every table of kernels.
 #pragma once
 
-#include <array>
 #include <cstdlib>
 #include <cstring>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #if (BMX_AARCH64 || BMX_ARM32) && defined(__linux__)
 #include <asm/hwcap.h>
@@ -69,13 +69,14 @@ template <class Kernels>
 class Variants {
  public:
   void add(const Kernels& kernels) {
-    variants_[count_] = &kernels;
-    names_[count_++] = kernels.name;
+    variants_.push_back(&kernels);
+    names_.back() = kernels.name;
+    names_.push_back(nullptr);
   }
 
   const Kernels* find(const char* name) const {
-    for (size_t i = 0; i < count_; ++i) {
-      if (std::strcmp(names_[i], name) == 0) return variants_[i];
+    for (const Kernels* kernels : variants_) {
+      if (std::strcmp(kernels->name, name) == 0) return kernels;
     }
     return nullptr;
   }
@@ -89,15 +90,13 @@ class Variants {
     if (wanted == nullptr || *wanted == '\0') return *variants_[0];
     if (const Kernels* found = find(wanted)) return *found;
     std::string allowed;
-    for (size_t i = 0; i < count_; ++i) allowed += (i == 0 ? "" : ", ") + std::string(names_[i]);
+    for (const Kernels* kernels : variants_) allowed += (allowed.empty() ? "" : ", ") + std::string(kernels->name);
     throw std::runtime_error("BMX_ISA is '" + std::string(wanted) + "'; this machine runs " + allowed);
   }
 
  private:
-  static constexpr size_t kMax = 4;
-  std::array<const Kernels*, kMax> variants_{};
-  std::array<const char*, kMax + 1> names_{};
-  size_t count_ = 0;
+  std::vector<const Kernels*> variants_;
+  std::vector<const char*> names_{nullptr};
 };
 
 }  // namespace bmx

@@ -9,6 +9,7 @@ import pytest
 
 from bmx import cli
 from bmx.errors import Error
+from bmx.export_c import export
 from bmx.files import check_apart, model_files
 
 
@@ -92,6 +93,22 @@ def test_export_c_overwrites_and_removes_no_model(capsys, monkeypatch, folder, n
     os.rename(folder / "net.bmx", folder / name)
     line = refuses(capsys, monkeypatch, folder, "export-c", name, "-o", "here", "--weights", weights, "--force")
     assert line == f"here/{name}: the output would overwrite the input {name}; choose another one"
+
+
+@pytest.mark.parametrize("name", ["net.h", "README.md", "net_weights.c"])
+def test_export_overwrites_and_removes_no_model(folder, name):
+    os.rename(folder / "net.bmx", folder / name)
+    before = contents(folder)
+    with pytest.raises(Error, match="the output would overwrite the input"):
+        export(folder / name, folder, force=True)
+    assert contents(folder) == before
+
+
+def test_convert_overwrites_no_samples(capsys, monkeypatch, folder):
+    os.rename(folder / "images.npy", folder / "small-symbol.json")
+    command = ["convert", "net-0003.params", "--output", "small", "--data", "small-symbol.json", "--force"]
+    line = refuses(capsys, monkeypatch, folder, *command)
+    assert line == "small-symbol.json: the output would overwrite the input; choose another one"
 
 
 @pytest.mark.parametrize("option", ["--samples", "--verify-data"])

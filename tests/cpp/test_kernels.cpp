@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "kernels/binary_conv.h"
+#include "kernels/dispatch.h"
 #include "kernels/interchange.h"
 #include "test.h"
 
@@ -344,4 +345,19 @@ TEST(kernels_are_found_by_name) {
   CHECK(std::strcmp(bmx::kernels().name, std::getenv("BMX_ISA") ? std::getenv("BMX_ISA") : *bmx::available_kernels()) ==
             0,
         "");
+}
+
+TEST(a_choice_has_any_number_of_kernels) {
+  struct Table {
+    const char* name;
+  };
+  const std::vector<Table> tables = {{"a"}, {"b"}, {"c"}, {"d"}, {"e"}, {"f"}, {"g"}};
+  bmx::Variants<Table> variants;
+  CHECK(variants.names()[0] == nullptr, "");
+  for (const Table& table : tables) variants.add(table);
+  for (size_t i = 0; i < tables.size(); ++i) {
+    CHECK(std::strcmp(variants.names()[i], tables[i].name) == 0, tables[i].name);
+    CHECK(variants.find(tables[i].name) == &tables[i], tables[i].name);
+  }
+  CHECK(variants.names()[tables.size()] == nullptr, "");
 }

@@ -121,6 +121,21 @@ def test_multiply_adds_and_memory():
     assert arena <= model.memory <= arena + 256
 
 
+def test_memory_of_runs_in_progress(monkeypatch):
+    model, seen = Model(scaling()), []
+    idle, run = model.memory, runtime._Session.run
+
+    def watched(session, *arguments):
+        seen.append(model.memory)
+        if len(seen) < 3:  # as threads would that run it at the same time
+            model.run(np.ones((2, 3, 4), np.float32))
+        run(session, *arguments)
+
+    monkeypatch.setattr(runtime._Session, "run", watched)
+    model.run(np.ones((2, 3, 4), np.float32))
+    assert idle > 0 and seen == [idle, 2 * idle, 3 * idle] and model.memory == 3 * idle
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_profile(threads):
     model = Model(binary()[0], threads)

@@ -249,6 +249,21 @@ def test_the_best_of_another_run_is_left_alone(tmp_path):
     assert (tmp_path / "net-best-0009.params").exists() and len(list(tmp_path.glob("net-best-*.params"))) == 2
 
 
+@pytest.mark.parametrize("wrong", [1, 3, 8])
+def test_the_batch_whose_loss_is_not_finite_is_named(wrong):
+    batches = []
+
+    def objective(net, images, labels, random):
+        batches.append(images)
+        loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()(net(images), labels)
+        return loss * (np.inf if len(batches) == wrong else 1)
+
+    train, validation = problem()
+    assert len(train) == 8
+    with pytest.raises(bmx.Error, match=rf"the loss is inf in epoch 1, batch {wrong}: "):
+        fit(network(), train, validation, adam(), 1, log=str, objective=objective)
+
+
 @pytest.mark.parametrize("activation, what", [("tanh", "the loss is nan"), ("relu", "dense0_weight has values")])
 def test_numbers_that_are_not_finite_stop_and_keep_the_checkpoint(tmp_path, activation, what):
     """MXNet's relu makes 0 of NaN, as the sign makes 1: then the loss alone does not show it."""

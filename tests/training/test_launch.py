@@ -216,3 +216,20 @@ def test_environment_and_instructions():
     text = instructions(["python", "train.py", "--lr", "0.1"], 2, 1, "10.0.0.1", 9091)
     assert "export DMLC_PS_ROOT_URI=10.0.0.1\n" in text
     assert "bmx launch -n 2 -s 1 --scheduler 10.0.0.1:9091 --role worker -- python train.py --lr 0.1" in text
+
+
+def test_what_is_printed_can_be_pasted_into_a_shell(capfd):
+    """With `bmx` being a function that says what it is called with."""
+    program = ["python", "my train.py", "--name", "it's"]
+    text = instructions(program, 2, 1, "node; 7", 9091)
+    shell = f"bmx() {{ printf '<%s>' \"$@\"; echo; }}\n{text}\necho $DMLC_PS_ROOT_URI $DMLC_NUM_WORKER"
+    lines = subprocess.run(["sh", "-ec", shell], stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
+    begin = "<launch><-n><2><-s><1><--scheduler><node; 7:9091><--role>"
+    assert lines[:2] == [f"{begin}<scheduler>", f"{begin}<server>"]
+    assert lines[2] == f"{begin}<worker><--><python><my train.py><--name><it's>" and lines[3:] == ["node; 7 2"]
+
+    with pytest.raises(bmx.Error, match="/none: cannot be started"):
+        launch(["/none"], 1, 1)
+    line = capfd.readouterr().err.splitlines()[0]
+    shell = f"{line}\necho $DMLC_PS_ROOT_URI $DMLC_NUM_WORKER"
+    assert subprocess.run(["sh", "-ec", shell], stdout=subprocess.PIPE, text=True).stdout == "127.0.0.1 1\n"
