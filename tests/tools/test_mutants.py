@@ -126,7 +126,15 @@ def test_ctrl_c_removes_the_copy_and_what_runs_in_it(small_tree, tmp_path):
     assert (small_tree / "lib" / "fits.c").read_text() == SOURCE and not any((tmp_path / "tmp").iterdir())
 
 
-def test_tests_that_fail_without_a_change_are_said(small_tree):
+def test_a_test_that_fails_without_a_change_is_left_out_and_said(small_tree):
+    with open(small_tree / "tests" / "test_fits.py", "a") as file:
+        file.write("def test_broken(): assert False, 'so - it is'\n")
+    output, errors = start(small_tree, "lib", "--count", "9").communicate()
+    assert "left out, as it fails without any change: tests/test_fits.py::test_broken\n" in output, errors
+    assert "lib: 1 of 3 noticed" in output
+
+
+def test_tests_that_all_fail_without_a_change_are_said(small_tree):
     with open(small_tree / "tests" / "test_fits.py", "a") as file:
         file.write("    assert False, 'this one'\n")
     process = start(small_tree, "lib")
