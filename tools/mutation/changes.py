@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
+from . import Failed
+
 
 @dataclass(frozen=True)
 class Change:
@@ -75,9 +77,12 @@ def _operator_names() -> List[str]:
 
 
 def _python(path: Path, source: str) -> Iterator[Tuple[object, Change]]:
-    from cosmic_ray.ast import ast_nodes, get_ast
-    from cosmic_ray.mutating import mutate_code
-    from cosmic_ray.plugins import get_operator
+    try:
+        from cosmic_ray.ast import ast_nodes, get_ast
+        from cosmic_ray.mutating import mutate_code
+        from cosmic_ray.plugins import get_operator
+    except ImportError:
+        raise Failed("changes to Python code need cosmic-ray: pip install -e '.[mutants]'") from None
 
     nodes = list(ast_nodes(get_ast(source)))
     types = [(found.start_pos, found.end_pos) for found in map(_annotation, nodes) if found is not None]

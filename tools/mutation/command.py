@@ -9,10 +9,12 @@ from pathlib import Path
 from time import monotonic
 from typing import Dict, Iterator, List, Optional, Sequence
 
+from . import Failed
 from .changes import Change, changes
 from .rooms import ROOMS, Room
-from .tree import Failed, Tree
+from .tree import Tree
 
+CHUNK = 3.0  # seconds of tests that one process runs
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 DESCRIPTION = """\
@@ -98,8 +100,6 @@ class Tests:
         How long each Python file takes.
     """
 
-    CHUNK = 3.0  # seconds of tests that one process runs
-
     def __init__(self, tree: Tree, room: Room, seconds: Dict[str, float]):
         self.tree, self.room, self.seconds = tree, room, seconds
         self.noticed = dict.fromkeys(seconds, 0)
@@ -125,7 +125,7 @@ class Tests:
         chunk: List[str] = []
         for file in sorted(self.seconds, key=lambda file: (0.3 + self.seconds[file]) / (1 + self.noticed[file])):
             chunk.append(file)
-            if sum(self.seconds[file] for file in chunk) > self.CHUNK:
+            if sum(self.seconds[file] for file in chunk) > CHUNK:
                 yield chunk
                 chunk = []
         if chunk:
@@ -190,11 +190,6 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the copy is removed
     lines = []
     try:
-        if any(not ROOMS[name].compiled for name in args.rooms):
-            try:
-                import cosmic_ray  # noqa: F401
-            except ImportError:
-                raise Failed("changes to Python code need cosmic-ray: pip install -e '.[mutants]'") from None
         programs = [program for name in args.rooms for program in ROOMS[name].programs]
         compiled = any(ROOMS[name].compiled for name in args.rooms)
         with Tree(ROOT, compiled, programs) as tree:

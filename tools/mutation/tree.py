@@ -13,16 +13,13 @@ from pathlib import Path
 from time import monotonic
 from typing import Callable, Dict, Iterable, List, Optional, Sequence
 
+from . import Failed
 from .rooms import LEFT_OUT, PRELOADED
 
 MEMORY = 8 << 30  # bytes that changed code may take, lest the machine runs out of them
 PASSED, NO_TESTS = 100, 105  # exit statuses: pytest's own and 100
 LIBRARIES = ("bmx", "bmx_mxnet")
 OPTIONS = ["-q", "-p", "no:cacheprovider", "-m", "not slow", *(f"--ignore={file}" for file in LEFT_OUT)]
-
-
-class Failed(Exception):
-    """A line for the user."""
 
 
 class Tree:
