@@ -479,3 +479,12 @@ def test_compose_names_the_layer_that_it_refuses():
     symbol = mx.sym.QConvolution(data, kernel=(1, 1), num_filter=2, binarized_weights_only=True, name="conv7")
     with pytest.raises(Error, match=r"layer 'conv7' \(QConvolution\): .*packed weights"):
         composed.compose(symbol)
+
+
+@pytest.mark.parametrize("weight_bit", [1, 32])
+def test_composed_symbols_can_be_bound(weight_bit):
+    symbol = mx.sym.QFullyConnected(mx.sym.var("data"), num_hidden=3, act_bit=32, weight_bit=weight_bit, name="q")
+    data, weight = np.float32([[2, -3]]), np.float32([[1, 1], [-1, 1], [1, -1]])
+    arguments = {"data": mx.nd.array(data), "q_weight": mx.nd.array(weight)}
+    (out,) = composed.compose(symbol).bind(mx.cpu(), arguments).forward()
+    np.testing.assert_array_equal(out.asnumpy(), data @ weight.T)
