@@ -79,7 +79,7 @@ def for_inference(graph: Graph, stored: Collection[str], named: Collection[str] 
     """
     graph = parse_graph(graph.to_json(), "network")
     known = list(graph.variables())
-    placeholders = _detach_labels(graph)
+    placeholders, judging = _detach_labels(graph)
     heads, variables = list(graph.heads), _variables(graph.heads) & set(known)
     data, parameters = _roles(graph)
     inputs = {name for name in variables if name in named or name not in stored}
@@ -88,9 +88,10 @@ def for_inference(graph: Graph, stored: Collection[str], named: Collection[str] 
         candidates = data & variables
         inputs = candidates if len(candidates) == 1 else candidates & {"data"}
         unsure = variables - parameters
-    losses = False
-    if any(head.node.op in _LOSSES for head in heads):
-        inputs, losses = _leave_out_losses(graph, inputs, unsure, data | set(named))
+    losses = any(head.node.op in _LOSSES for head in heads)
+    if losses or judging & inputs:  # a label may also be an output itself, for metrics
+        sure = inputs & (data | set(named)) if losses else inputs - judging | inputs & (data | set(named))
+        inputs, losses = _leave_out_losses(graph, inputs, unsure, sure)
     reached = _variables(graph.heads)
     if losses:
         placeholders += [name for name in known if name in (reached & unsure) - inputs]
@@ -121,9 +122,9 @@ def cast_parameters(graph: Graph, arrays: Mapping[str, np.ndarray]) -> Dict[str,
     return {name: array if name in integers else as_float32(array) for name, array in arrays.items()}
 
 
-def _detach_labels(graph: Graph) -> List[str]:
-    """Give each output layer a label of its own; returns their names."""
-    taken, made = {node.name for node in graph.nodes}, []
+def _detach_labels(graph: Graph) -> Tuple[List[str], Set[str]]:
+    """Give each output layer a label of its own; returns their names, and the variables of the old ones."""
+    taken, made, judging = {node.name for node in graph.nodes}, [], []
     for node in list(graph.nodes):
         place = _label_place(node)
         if place is None:
@@ -135,8 +136,9 @@ def _detach_labels(graph: Graph) -> List[str]:
         made.append(name)
         label = Node("null", name)
         graph.nodes.insert(graph.nodes.index(node), label)
+        judging.append(node.inputs[place])
         node.inputs[place] = Entry(label)
-    return made
+    return made, _variables(judging)
 
 
 def _label_place(node: Node) -> Optional[int]:
@@ -149,12 +151,11 @@ def _label_place(node: Node) -> Optional[int]:
     return next((place for place, name in enumerate(names) if place and name.endswith("label")), None)
 
 
-def _leave_out_losses(graph: Graph, inputs: Set[str], unsure: Set[str], data: Set[str]) -> Tuple[Set[str], bool]:
+def _leave_out_losses(graph: Graph, inputs: Set[str], unsure: Set[str], sure: Set[str]) -> Tuple[Set[str], bool]:
     """The inputs of a network with losses; outputs that are made of labels are left out, if there are others.
 
     A label is a variable that reaches a loss and that no layer with parameters sees.
     """
-    sure = inputs & data
     if not sure:
         return inputs, False
     seen = {head: _variables([head]) & unsure for head in graph.heads}

@@ -74,11 +74,13 @@ def test_latent(tmp_path, kind):
 
 @pytest.mark.parametrize("word_bits", [32, 64])
 @pytest.mark.parametrize("flat", [False, True])
-def test_packed(tmp_path, word_bits, flat):
+@pytest.mark.parametrize("integers", [False, True])
+def test_packed(tmp_path, word_bits, flat, integers):
     latent = {name: numbers(shape) for name, shape in LATENT.items()}
     arrays = dict(others)
     for name, array in latent.items():
         words = interchange.pack(array, word_bits)
+        words = words.view(f"int{word_bits}") if integers else words
         arrays[f"{name}_weight"] = words.ravel() if flat else words
     prefix = save(tmp_path, network(packed=True), arrays)
     content = json.loads((tmp_path / "net-symbol.json").read_text())

@@ -95,6 +95,18 @@ def test_losses_made_of_labels_are_left_out(name):
     assert "softmax_label" not in found.graph.variables()
 
 
+@pytest.mark.parametrize("beside", [S.BlockGrad(label), label, S.Reshape(label, shape=(-1,)) * 2])
+def test_a_label_that_is_an_output_beside_its_output_layer_is_left_out(beside):
+    found = inference(S.Group([S.SoftmaxOutput(body(), S.Reshape(label, shape=(-1,))), beside]))
+    assert found.inputs == ["data"] and found.labels == ["softmax_label"] and len(found.graph.heads) == 1
+
+
+def test_an_input_of_another_output_is_no_label():
+    mask = S.var("mask")
+    found = inference(S.Group([S.SoftmaxOutput(body(), label), S.tanh(mask), S.SoftmaxOutput(body() * mask, mask)]))
+    assert found.inputs == ["data", "mask"] and len(found.graph.heads) == 3
+
+
 def test_losses_made_of_data_alone_are_outputs():
     symbol = S.Group([S.SoftmaxOutput(body(), label), S.MakeLoss(S.sigmoid(body()), grad_scale=0)])
     found = inference(symbol)
