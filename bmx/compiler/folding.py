@@ -55,7 +55,8 @@ def fold_weights(graph: Graph, stored: Dict[str, StoredArray], where: str) -> Di
         variable = Node("null", name, {}, [])
         graph.nodes.insert(0, variable)
         layer.node.inputs[1] = Entry(variable)
-        version = parameters[min(_variables(old))].version
+        source = min(_variables(old), default=min(parameters, default=None))  # none, where it is made of nothing
+        version = 2 if source is None else parameters[source].version
         made[f"arg:{name}"] = stored_array(f"arg:{name}", np.ascontiguousarray(value, np.float32), version)
     left = {name for entry in graph.heads for name in _variables(entry)}
     return {name: a for name, a in made.items() if name.partition(":")[2] in left or name[4:] not in sources}

@@ -193,6 +193,15 @@ def test_a_label_that_is_given_a_shape_is_told_from_an_input():
         compile_symbol(symbol, args, {}, {"data": (5,), "softmax_label": (1,)})
 
 
+def test_a_weight_that_is_made_of_nothing_is_packed(tmp_path):
+    symbol = S.QConvolution(S.var("data"), S.full((8, 3, 3, 3), -1), num_filter=8, kernel=(3, 3), name="q")
+    mx.model.save_checkpoint(str(tmp_path / "net"), 1, symbol, {"none": mx.nd.zeros(1)}, {})
+    report = convert_checkpoint(str(tmp_path / "net-0001.params"), data_shape=SHAPE)
+    assert "largest difference 0," in str(report)
+    for prefix in (str(tmp_path / "net"), report.params_path[: -len("-0001.params")]):
+        assert (bmx.binary_weights(prefix, 1)["q"] == -1).all()
+
+
 # --- files that store more, or in other types, than parameters -------------------------------------------------------
 
 
