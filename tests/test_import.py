@@ -40,7 +40,7 @@ def test_no_function_of_bmx_program_has_the_name_of_a_module(root):
     assert not modules & set(program.__all__)
 
 
-REGISTERED = "assert mx.sym.QConvolution.__doc__ and mx.optimizer.create('radam')"
+REGISTERED = "assert mx.sym.QConvolution.__doc__ and mx.gluon.nn.QConv2D and mx.optimizer.create('radam')"
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ REGISTERED = "assert mx.sym.QConvolution.__doc__ and mx.optimizer.create('radam'
     [
         "import bmx, mxnet as mx; " + REGISTERED + " and 'bmx.models' not in sys.modules",
         "import mxnet as mx, bmx; " + REGISTERED,
-        "import bmx; from mxnet import sym; import mxnet as mx; " + REGISTERED,
+        "import bmx; from mxnet.gluon.nn import QDense; import mxnet as mx; " + REGISTERED,
         "from bmx.gluon import nn; import mxnet as mx; nn.QConv2D; " + REGISTERED,
         "import bmx; bmx.models.get_model('lenet'); import mxnet as mx; assert callable(bmx.summary); " + REGISTERED,
     ],

@@ -48,6 +48,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("params", metavar="PREFIX-NNNN.params", help="the checkpoint; PREFIX-symbol.json is beside it")
+    parser.add_argument("place", nargs="?", metavar="OUTPUT", help="as --output, for scripts of BMXNet v2")
     parser.add_argument(
         "--output", help="folder, or path prefix instead of binarized_PREFIX (default: beside the input)"
     )
@@ -68,18 +69,23 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("--data-shape", type=_shape, metavar="C,H,W", help="shape of one sample (default: derived)")
     parser.add_argument("--data", metavar="FILE.npy", help="samples to verify on, float32 (default: 8 random ones)")
     parser.add_argument("--force", action="store_true", help="overwrite existing files")
+    parser.add_argument("--verbose", action="store_true", help="without effect, for scripts of BMXNet v2")
     return parser
 
 
 def main(arguments: Optional[List[str]] = None, program: str = "model_converter") -> int:
     """Run `program` with these arguments (default: the command line's); returns the exit status."""
-    options = _parser(program).parse_args(arguments)
+    parser = _parser(program)
+    options = parser.parse_args(arguments)
+    if options.output and options.place:
+        parser.error("the output is given twice")
+    output = options.output or options.place
     try:
         if options.data:
-            check_apart(output_files(options.params, options.output), [options.data])
+            check_apart(output_files(options.params, output), [options.data])
         report = convert_checkpoint(
             options.params,
-            output=options.output,
+            output=output,
             word_bits=options.word_bits,
             verify=not options.no_verify,
             force=options.force,

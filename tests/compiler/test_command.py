@@ -36,7 +36,9 @@ def test_is_executable(root):
     assert os.access(root / "tools" / "model_converter", os.X_OK)
 
 
-@pytest.mark.parametrize("arguments", [[], ["--word-bits", "16", "x"], ["--data-shape", "a,b", "x"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["--word-bits", "16", "x"], ["--data-shape", "a,b", "x"], ["x", "y", "--output", "z"]]
+)
 def test_wrong_arguments(root, arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
@@ -116,6 +118,14 @@ def test_options(path, tmp_path, capsys):
     assert main([str(path), "--output", output, "--force", "--data-shape", "1x28x28"]) == 0
     assert main([str(path), "--output", output, "--force", "--data", str(path)]) == 1
     assert "cannot be read as a .npy file" in capsys.readouterr().err
+
+
+def test_the_format_and_the_arguments_of_v2s_converter(path, tmp_path, capsys):
+    folder = tmp_path / "phone"
+    folder.mkdir()
+    assert main([str(path), str(folder), "--format", "v2", "--verbose"]) == 0
+    assert "written with 32-bit words" in capsys.readouterr().out
+    assert "BinaryInferenceConvolution" in (folder / f"binarized_{path.name[:-12]}-symbol.json").read_text()
 
 
 def test_published_models_are_packed_already(shared, tmp_path, capsys):
