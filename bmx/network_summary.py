@@ -24,8 +24,8 @@ from .compiler.layers import find_layers
 from .compiler.shape_inference import ShapeInference
 from .compiler.symbol_file import mxnet_message, parse_graph, to_symbol
 from .errors import Error
-from .gluon.nn import path
 from .packed_words import is_packed
+from .tracing import trace
 
 __all__ = ["Layer", "Summary", "summary"]
 
@@ -182,7 +182,7 @@ def summary(
     Parameters
     ----------
     network : mxnet.gluon.HybridBlock or mxnet.symbol.Symbol
-        A Gluon network of one input, whose parameters need not be initialized; or a symbol, such as
+        A Gluon network, whose parameters need not be initialized; or a symbol, such as
         ``mx.sym.load("net-symbol.json")``, packed or not.
     input_shape : sequence of int, or mapping of str to that
         Shape of one sample, without the batch, of the input ``data``, or of the only variable that layers take as their
@@ -207,7 +207,7 @@ def summary(
     >>> result.layers[3].name, result.layers[3].output_shape
     ('stage1_unit1_qactivation0', (64, 56, 56))
     """
-    symbol = _trace(network)
+    symbol = _trace(network, input_shape)
     shapes = _check_shapes(symbol, input_shape)
     stored = [name for name in symbol.list_inputs() if name not in shapes]
     needed = for_inference(parse_graph(json.loads(symbol.tojson()), "network"), stored, shapes)
@@ -216,14 +216,12 @@ def summary(
     return Summary([layer for layer in map(graph.layer, graph.numbers()) if layer is not None], warnings)
 
 
-def _trace(network: Any) -> mx.sym.Symbol:
+def _trace(network: Any, shape: Any) -> mx.sym.Symbol:
     if isinstance(network, mx.sym.Symbol):
         return _check_symbol(network)
     if not isinstance(network, mx.gluon.HybridBlock):
         raise Error(f"summary of {type(network).__name__}: needs a HybridBlock of Gluon or a Symbol")
-    with path("operators", fused=False):
-        traced = network(mx.sym.var("data"))
-    return traced if isinstance(traced, mx.sym.Symbol) else mx.sym.Group(traced)
+    return trace(network, list(shape) if isinstance(shape, Mapping) else ["data"], fused=False)
 
 
 def _check_symbol(symbol: mx.sym.Symbol) -> mx.sym.Symbol:

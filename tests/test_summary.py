@@ -218,3 +218,18 @@ def test_a_damaged_symbol_is_named(tmp_path):
     path.write_text(json.dumps(content))
     with pytest.raises(bmx.Error, match="^summary of a Symbol: layer 'conv': it has 1 inputs; it must"):
         summary(mx.sym.load(str(path)), (3, 8, 8))
+
+
+def test_a_gluon_network_of_several_inputs():
+    class Sum(mx.gluon.HybridBlock):
+        def __init__(self):
+            super().__init__()
+            with self.name_scope():
+                self.one, self.other = mx.gluon.nn.Dense(3), mx.gluon.nn.Dense(3)
+
+        def hybrid_forward(self, F, x, y):
+            return self.one(x) + self.other(y)
+
+    assert summary(Sum(), {"x": (4,), "y": (5,)}).parameters == 3 * 4 + 3 * 5 + 6
+    with pytest.raises(bmx.Error, match=r"cannot be called with 1 symbols \(data\)"):
+        summary(Sum(), (4,))

@@ -97,6 +97,35 @@ def test_layers_compute_what_they_compute_outside(name, hybrid, numpy_mode):
         np.testing.assert_allclose(array.asnumpy(), wanted, rtol=1e-5, atol=1e-5)
 
 
+def weights_after(make_optimizer, arrays):
+    """The parameters after two steps of training."""
+    net = LAYERS["with Gluon's own"]()
+    x = arrays.array(np.random.RandomState(1).normal(size=SHAPE).astype("f"), dtype="float32")
+    fill(net, x)
+    trainer = gluon.Trainer(net.collect_params(), make_optimizer())
+    for _ in range(2):
+        with mx.autograd.record():
+            loss = (net(x) ** 2).sum()
+        loss.backward()
+        trainer.step(2)
+    return [parameter.data().asnumpy() for parameter in net.collect_params().values()]
+
+
+OPTIMIZERS = {
+    "radam": lambda: mx.optimizer.create("radam", learning_rate=1e-3),
+    "bop": lambda: mx.optimizer.create("bop", gamma=0.5, threshold=1e-9),
+    "binary": lambda: bmx.optimizer.BinaryOptimizer(mx.optimizer.create("adam", learning_rate=0.5)),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers(name, numpy_mode):
+    expected = weights_after(OPTIMIZERS[name], mx.nd)
+    numpy_mode(True)
+    for found, wanted in zip(weights_after(OPTIMIZERS[name], mx.np), expected):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_the_composed_path(numpy_mode):
     with nn.path("composed"):
         expected = [array.asnumpy() for array in trained(LAYERS["activated_conv"], True, mx.nd)]
@@ -162,7 +191,13 @@ def test_exported_networks_are_read_outside(numpy_mode, tmp_path):
     np.testing.assert_allclose(bmx.runtime.Model(bmx.program.encode(program)).run(x.asnumpy()), expected, rtol=1e-4)
     assert "largest difference 0," in str(bmx.convert_checkpoint(path, data_shape=SHAPE[1:]))
     assert list(bmx.binary_weights(str(tmp_path / "net"), 0)) == ["net_qconv0"]
-    assert bmx.summary(mx.sym.load(str(tmp_path / "net-symbol.json")), SHAPE[1:]).layers
+    symbol = mx.sym.load(f"{tmp_path}/net-symbol.json")
+    numpy_mode(True)
+    assert bmx.summary(net, SHAPE[1:]).weights == bmx.summary(symbol, SHAPE[1:]).weights
+    block = gluon.SymbolBlock.imports(
+        f"{tmp_path}/binarized_net-symbol.json", ["data"], f"{tmp_path}/binarized_net-0000.params"
+    )
+    np.testing.assert_array_equal(block(x).asnumpy(), expected)
 
 
 def test_an_operator_that_gets_an_array_of_numpy_says_what_to_do(numpy_mode):

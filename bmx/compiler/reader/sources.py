@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Iterator, List, Optional
+from typing import Any, List, Optional
 
 import mxnet as mx
 
 from ... import checkpoint_names
 from ...checkpoint_names import split_path
 from ...errors import Error
-from ...gluon.nn import path
+from ...tracing import trace
 from ..checkpoint import load_checkpoint
 from ..verify import Network as Files
 from .network import Network, Shapes
@@ -52,25 +52,6 @@ def open_checkpoint(params_path: str, data_shape: Optional[Shapes] = None) -> Ne
     return Network(symbol, args, aux, data_shape, os.path.basename(prefix))
 
 
-def _flat(outputs: Any) -> Iterator[mx.sym.Symbol]:
-    """The outputs of a block, which may be lists of lists, one after the other."""
-    if isinstance(outputs, mx.sym.Symbol):
-        yield outputs
-    elif isinstance(outputs, (tuple, list)):
-        for output in outputs:
-            yield from _flat(output)
-    else:
-        raise Error(f"the network gives a {type(outputs).__name__}, which the compiler cannot trace")
-
-
-def _variables(names: Any) -> Any:
-    """A variable of each name, nested as the names are."""
-    if not isinstance(names, str):
-        return [_variables(part) for part in names]
-    variable = mx.sym.var(names)
-    return variable.as_np_ndarray() if mx.util.is_np_array() else variable
-
-
 def open_block(
     net: mx.gluon.HybridBlock, data_shape: Shapes, name: Optional[str] = None, call: Optional[List[Any]] = None
 ) -> Network:
@@ -94,13 +75,7 @@ def open_block(
     if not isinstance(net, mx.gluon.HybridBlock):
         raise Error(f"{type(net).__name__} is not a HybridBlock of Gluon, which the compiler could trace")
     names = list(data_shape) if isinstance(data_shape, dict) else ["data"]
-    try:
-        with path("operators"):
-            traced = net(*_variables(names if call is None else call))
-    except (AssertionError, AttributeError, TypeError, ValueError) as error:  # the network's own code
-        raise Error(f"{name}: it cannot be called with {len(names)} symbols ({', '.join(names)}): {error}") from error
-    outputs = [output.as_nd_ndarray() for output in _flat(traced)]  # in MXNet's NumPy mode they are NumPy's
-    symbol = outputs[0] if len(outputs) == 1 else mx.sym.Group(outputs)
+    symbol = trace(net, names if call is None else call)
     arrays = {}
     for parameter in net.collect_params().values():
         try:
