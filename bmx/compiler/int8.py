@@ -21,6 +21,7 @@ from ..errors import Error
 from .ir import Conv, Graph
 from .passes.edit import Uses, remove_dead, sort
 from .passes.groups import are_bytes
+from .passes.levels import integer_weights
 from .passes.lowbit import is_correction, to_bytes, use_bytes
 
 __all__ = [
@@ -152,6 +153,14 @@ def quantize_weight(weight: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     return integers.astype(np.int8).reshape(weight.shape), scales
 
 
+def _integers(node: Conv) -> Tuple[np.ndarray, np.ndarray]:
+    """The weights of a layer as int8 and the scale of each filter; those of a few bits are integers already."""
+    few = integer_weights(node.weight)
+    if few is None or few.odd:
+        return quantize_weight(node.weight)
+    return few.integers, np.full(len(few.integers), few.step)
+
+
 def quantize(graph: Graph, ranges: Dict[Conv, Tuple[float, int]]) -> None:
     """Make layers of a fused graph int8.
 
@@ -171,7 +180,7 @@ def quantize(graph: Graph, ranges: Dict[Conv, Tuple[float, int]]) -> None:
     for node, given in ranges.items():
         scale, zero_point = shared.setdefault(node.source, given)
         try:
-            integers, scales = (node.weight, np.ones(len(node.weight))) if node.signs else quantize_weight(node.weight)
+            integers, scales = _integers(node)
         except Error as error:
             raise Error(f"layer {node.name!r}: {error}") from None
         source = to_bytes(graph, Uses(graph), node.source, scale, zero_point)

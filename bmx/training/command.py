@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import os
 import shlex
 import sys
@@ -118,7 +119,7 @@ def _run_stage(args: argparse.Namespace, workers: Workers) -> History:
     options = {"objective": objective, "seed": args.seed, "log": log, "contexts": contexts, "workers": workers}
     if args.dry_run:
         images = next(iter(test.epoch(0)))[0]
-        log(str(summary(net, images.shape[1:])))
+        log(str(dataclasses.replace(summary(net, images.shape[1:]), warnings=[])))  # which `fit` says, and more
         history = fit(net, _First(train, 2), _First(test, 1), _optimizer(args, len(train), workers), 1, **options)
         log("dry run: nothing was written")
         return history

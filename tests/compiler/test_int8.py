@@ -97,6 +97,16 @@ def test_binary_layers_behind_int8_ones_get_bits_of_integers():
     assert isinstance(layers(graph)["first"].stores[0], ir.Bits)
 
 
+@pytest.mark.parametrize("weight_bit", [2, 3, 7])
+def test_weights_of_a_few_bits_are_not_rounded(weight_bit):
+    y = mx.sym.QConvolution(x, kernel=(3, 3), num_filter=8, act_bit=32, weight_bit=weight_bit, name="first")
+    net = network_of(mx.sym.FullyConnected(y, num_hidden=3, name="last"), data=(6, 8, 8))
+    steps, weight = 2**weight_bit - 1, layers(fused(net))["first"].weight
+    first = layers(quantized(net, "first-last", samples_for(net, 16)))["first"]
+    assert first.source.dtype == "u8" and np.abs(first.weight).max() == steps
+    np.testing.assert_allclose(first.weight / steps, weight, rtol=1e-6)
+
+
 def test_binary_weights_stay_a_bit_each():
     y = mx.sym.relu(mx.sym.Convolution(x, kernel=(3, 3), num_filter=8, name="plain"))
     y = mx.sym.Convolution(y, kernel=(3, 3), num_filter=16, num_group=2, name="groups")
