@@ -79,7 +79,8 @@ def install() -> None:
         for module, make, array in ((mx.nd, _array_function, mx.nd.NDArray), (mx.sym, _symbol_function, mx.sym.Symbol)):
             function = _describe(make(short, compute), name, short, array.__name__)
             if short == name:
-                setattr(module, short, function)
+                for place in (module, module.op):
+                    setattr(place, short, function)
                 setattr(array, short, _method(module, short))
             else:
                 setattr(module.contrib, short, function)

@@ -39,14 +39,58 @@ class V2Graph:
             self._add("_mul_scalar", f"{name}__mulscalar0", scalar=steps)
             self._add("round_ste", f"{name}_round_ste0")
             self._add("_div_scalar", f"{name}__divscalar0", scalar=steps)
-        else:
+        elif method == "clip":
+            self._add("clip", f"{name}_clip0", a_min=-1, a_max=1)
+        elif method == "leaky_clip":
+            self._leaky_clip(name, self.last)
+        elif method == "approx_sign" and bits == 32:
+            self._approx_sign(name, self.last)
+        elif method != "identity":
             self._add(method, f"{name}_{method}0")
+
+    def _leaky_clip(self, name, x):
+        """where(x < -1, 0.1 x, where(x <= 1, x, 0.1 x))."""
+        below = self._add("_lesser_scalar", f"{name}__lesserscalar0", [x], scalar=-1)
+        leaky = self._add("_mul_scalar", f"{name}__mulscalar0", [x], scalar=0.1)
+        inside = self._add("_lesser_equal_scalar", f"{name}__lesserequalscalar0", [x], scalar=1)
+        other = self._add("where", f"{name}_where0", [inside, x, leaky])
+        self._add("where", f"{name}_where1", [below, leaky, other])
+
+    def _approx_sign(self, name, x):
+        """where(x <= -1, -1, where(x < 0, 2 x + x^2, where(x < 1, 2 x - x^2, 1)))."""
+        double = self._add("_mul_scalar", f"{name}__mulscalar0", [x], scalar=2)
+        square = self._add("_power_scalar", f"{name}__powerscalar0", [x], scalar=2)
+        ones = self._add("ones_like", f"{name}_ones_like0", [x])
+        minus = self._add("_mul_scalar", f"{name}__mulscalar1", [ones], scalar=-1)
+        rising = self._add("elemwise_add", f"{name}__plus0", [double, square])
+        falling = self._add("elemwise_sub", f"{name}__minus0", [double, square])
+        conditions = (("lesser", 1, falling, ones), ("lesser", 0, rising, None), ("lesser_equal", -1, minus, None))
+        for number, (kind, scalar, chosen, other) in enumerate(conditions):
+            condition = self._add(f"_{kind}_scalar", f"{name}__{kind}scalar{number}", [x], scalar=scalar)
+            last = other or f"{name}_where{number - 1}"
+            self._add("where", f"{name}_where{number}", [condition, chosen, last])
+
+    def _dorefa(self, name, bits):
+        """2 round(n (tanh(w) / (2 max |tanh(w)|) + 1/2)) / n - 1."""
+        steps = float(2**bits - 1)
+        tanh = self._add("tanh", f"{name}_tanh0", [f"{name}_weight"])
+        self._add("abs", f"{name}_abs9")
+        largest = self._add("max", f"{name}_max0")
+        self._add("broadcast_div", f"{name}_broadcast_div0", [tanh, largest])
+        for number, (op, scalar) in enumerate((("_mul", 0.5), ("_plus", 0.5), ("_mul", steps))):
+            self._add(f"{op}_scalar", f"{name}_{op}scalar{number}", scalar=scalar)
+        self._add("round_ste", f"{name}_round_ste0")
+        for number, (op, scalar) in enumerate((("_div", steps), ("_mul", 2), ("_minus", 1)), 3):
+            self._add(f"{op}_scalar", f"{name}_{op}scalar{number}", scalar=scalar)
+        return self.last
 
     def _weight(self, name, shape, bits, method, known):
         declared = shape if known else (shape[0], 0, *shape[2:])
         self._variable(f"{name}_weight", shape, self.random.standard_normal(shape), declared)
         if bits == 32:
             return f"{name}_weight"
+        if bits > 1:
+            return self._dorefa(name, bits)
         return self._add(method, f"{name}_{method}0", [f"{name}_weight"])
 
     def _offset(self, name, inputs):
@@ -133,13 +177,15 @@ def random_graph(seed):
     choose = lambda *options: options[random.randint(len(options))]  # noqa: E731
     graph = V2Graph((choose(3, 8, 32, 64), 9, 9), seed)
     for _ in range(choose(1, 2, 3)):
-        kind = choose("signs", "signs", "signs", "relu", "round", "nothing")
+        kind = choose("signs", "signs", "signs", "relu", "round", "float", "nothing")
         if kind == "signs":
             graph.activation(choose("det_sign", "approx_sign"), choose(0.5, 1.0, 1.3))
         elif kind == "relu":
             graph.relu()
         elif kind == "round":
             graph.activation("round", bits=choose(1, 2, 4))
+        elif kind == "float":
+            graph.activation(choose("clip", "leaky_clip", "approx_sign", "relu", "identity"), bits=32)
         if choose(True, False) and min(graph.shape[1:]) >= 4:
             graph.pool()
         source, before = graph.last, graph.shape
@@ -148,7 +194,7 @@ def random_graph(seed):
         groups = choose(1, 1, 1, 2) if graph.shape[0] % 2 == 0 else 1
         graph.conv(
             choose(8, 32), kernel, pad=choose(0, 1), stride=choose(1, 1, 2), groups=groups,
-            offset=choose(True, True, False), scaling=scaling, stop=choose(True, False), bits=choose(1, 1, 1, 1, 32),
+            offset=choose(True, True, False), scaling=scaling, stop=choose(True, False), bits=choose(1, 1, 1, 1, 2, 32),
             method=choose("det_sign", "det_sign", "approx_sign"), known=choose(True, False),
         )  # fmt: skip
         if choose(True, False) and graph.shape == before:

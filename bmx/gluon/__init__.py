@@ -24,4 +24,5 @@ for _name, _module in list(sys.modules.items()):  # `import mxnet` has imported 
 
 for _name in nn.NAMES_OF_V2:
     setattr(_mx.gluon.nn, _name, getattr(nn, _name))
-sys.modules.setdefault("mxnet.gluon.nn.binary_layers", nn)  # where v2 has them
+_mx.gluon.nn.binary_layers = nn.binary_layers  # where v2 has them
+sys.modules.setdefault("mxnet.gluon.nn.binary_layers", nn.binary_layers)

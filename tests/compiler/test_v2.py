@@ -6,6 +6,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 from random_networks import compare, random_numbers
+from v2_graphs import V2Graph
 
 from bmx import load_checkpoint
 from bmx.compiler import interchange, ir
@@ -161,3 +162,20 @@ def test_they_can_be_loaded_for_training(weights, data, tmp_path):
     symbol, args, aux = load_checkpoint(path[: -len("-0000.params")], 0)
     executor = symbol.bind(mx.cpu(), {**args, "data": mx.nd.array(data)}, aux_states=aux, grad_req="null")
     np.testing.assert_array_equal(executor.forward()[0].asnumpy(), wanted(weights, data))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 32])
+@pytest.mark.parametrize(
+    "activation",
+    [("det_sign", 1), ("approx_sign", 1), ("round", 1), ("round", 2), ("round", 8)]
+    + [(method, 32) for method in ("identity", "approx_sign", "relu", "clip", "leaky_clip")],
+)
+def test_every_method_of_activations_and_weights(activation, bits, tmp_path):
+    graph = V2Graph((4, 7, 6))
+    graph.activation(activation[0], bits=activation[1])
+    graph.conv(6, 3, pad=1, bits=bits)
+    graph.batch_norm()
+    graph.activation(activation[0], bits=activation[1])
+    graph.dense(5, bits=bits)
+    network = open_checkpoint(graph.write(tmp_path), (4, 7, 6))
+    compare(network, {"data": np.round(random_numbers(2).standard_normal((4, 4, 7, 6), np.float32), 1)})

@@ -35,9 +35,12 @@ def test_bmx_gluon_nn_has_the_modules_of_mxnet_gluon_nn_beside_its_own():
 
 def test_mxnet_gluon_nn_has_the_layers():
     assert {name for name in dir(gluon.nn) if getattr(nn, name, None) is getattr(gluon.nn, name)} >= set(nn.NAMES_OF_V2)
-    from mxnet.gluon.nn import QConv2D, binary_layers
+    from mxnet.gluon.nn import QConv2D
+    from mxnet.gluon.nn.binary_layers import set_binary_layer_config
 
-    assert QConv2D is binary_layers.QConv2D is nn.QConv2D
+    assert QConv2D is nn.QConv2D
+    assert set_binary_layer_config is nn.set_binary_layer_config
+    assert all(getattr(gluon.nn.binary_layers, name) is getattr(nn, name) for name in nn.NAMES_OF_V2)
 
 
 def test_mxnet_gluon_nn_keeps_its_own_layers():

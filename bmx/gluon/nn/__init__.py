@@ -9,6 +9,7 @@
 
 from mxnet.gluon.nn import *  # noqa: F403
 
+from . import binary_layers
 from .activated import (
     BinaryConvolution,
     LearnedScaleBinaryConv,
@@ -52,3 +53,6 @@ __all__ = [
     "path",
     "set_binary_layer_config",
 ]
+
+for _name in NAMES_OF_V2:  # v2 has all of them in its module of this name
+    vars(binary_layers).setdefault(_name, globals()[_name])
