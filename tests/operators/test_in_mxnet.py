@@ -389,6 +389,8 @@ class TestErrors:
             ({"gradient_cancel_threshold": 1, "act_bit": 2}, "allowed: None, because act_bit is not 1"),
             ({"gradient_cancel_threshold": 1, "estimator": "tanh"}, "allowed: ste, approx_sign, swish_sign"),
             ({"estimator": "approx_sign"}, "allowed: ste, or others together with a gradient_cancel_threshold"),
+            ({"float_input": True, "weight_bit": 2}, "allowed: False, because act_bit and weight_bit are not both 1"),
+            ({"float_input": True, "gradient_cancel_threshold": 1}, "allowed: None, because float_input is True"),
         ],
     )
     def test_bad_attributes_say_what_is_allowed(self, attributes, message):

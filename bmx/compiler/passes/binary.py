@@ -1,8 +1,8 @@
-"""Float convolutions with weights -a and +a become binary ones, or if their input is no signs, ones of binary weights.
+"""Float convolutions with weights -a and +a become binary, or, if the input is not -1 and +1, ones with 1-bit weights.
 
-This is how networks look that were composed of MXNet's own operators (`bmx.composed`, GPUs, others' code): a sign as
-floats, perhaps padded with -1 or +1, and a Convolution whose weights, computed of parameters, are -1 and +1 or these
-times one number a filter. With p differing bits among the K of a window
+Layers of any input (`float_input`) are read like this, and so are networks that were composed of MXNet's own operators
+(`bmx.composed`, GPUs, others' code): a sign as floats, perhaps padded with -1 or +1, and a Convolution whose weights,
+computed of parameters, are -1 and +1 or these times one number a filter. With p differing bits among the K of a window
 
     sum x w = a (K - 2 p)
 
