@@ -6,6 +6,7 @@ Environment: ``CMAKE_ARGS`` is passed on to CMake (``CMAKE_ARGS="-DBMX_SANITIZE=
 (uint32 | uint64) sets the CMake option of that name.
 """
 
+import atexit
 import importlib.metadata
 import importlib.util
 import os
@@ -13,6 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -20,6 +22,8 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
+# In the checkout, where the next build goes on from it; elsewhere if that cannot be written.
+BUILD = ROOT / "build" if os.access(ROOT, os.W_OK) else Path(tempfile.mkdtemp(prefix="bmx-build-"))
 
 
 def mxnet_folder():
@@ -48,7 +52,7 @@ class CMakeBuild(build_ext):
 
     def build_extensions(self):
         """Build all libraries and copy them to where setuptools wants them."""
-        build = ROOT / "build" / "cmake"
+        build = BUILD / "cmake"
         run(["cmake", "-S", str(ROOT), "-B", str(build), *self.cmake_options(build)], stdout=subprocess.DEVNULL)
         names = [ext.name.rpartition(".")[2] for ext in self.extensions]
         targets = [name[len("lib") :] for name in names]
@@ -78,6 +82,11 @@ class CMakeBuild(build_ext):
 class PlatformWheel(bdist_wheel):
     """A wheel for one platform and any Python 3, as the library has no Python ABI; one without MXNet for newer ones."""
 
+    def run(self):
+        """Pack what is built now: not what an earlier build, for another Python perhaps, has left."""
+        shutil.rmtree(self.get_finalized_command("build").build_lib, ignore_errors=True)
+        super().run()
+
     def get_tag(self):
         """Return the tag in the wheel's file name."""
         return ("py3" if sys.version_info < (3, 12) else "py312", "none", super().get_tag()[2])
@@ -94,7 +103,12 @@ def run(command, **options):
 
 
 libraries = ["libbmx", "libbmx_mxnet"] if mxnet_folder() else ["libbmx"]
+options = {}
+if BUILD.parent != ROOT:
+    atexit.register(shutil.rmtree, BUILD, ignore_errors=True)
+    options = {"build": {"build_base": str(BUILD)}, "egg_info": {"egg_base": str(BUILD)}}
 setup(
+    options=options,
     license="Apache-2.0",  # here, as no form in pyproject.toml suits the setuptools of both Python 3.8 and 3.11
     ext_modules=[Extension(f"bmx.{name}", sources=[]) for name in libraries],
     cmdclass={"build_ext": CMakeBuild, "bdist_wheel": PlatformWheel},
