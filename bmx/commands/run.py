@@ -82,6 +82,9 @@ def run(args: argparse.Namespace) -> int:
         if labels is not None and len(labels) != len(scores):
             raise Error(f"{args.labels}: has {len(labels)} lines; the network has {len(scores)} classes")
         print(path)
+        if len(scores) == 1:  # of a regression: no class
+            print(f"  {scores[0]:.6g}")
+            continue
         shares = _probabilities(scores)
         for place in np.argsort(-shares, kind="stable")[: args.top]:
             print(f"  {shares[place]:7.2%}  {labels[place] if labels else place}")
@@ -90,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _read_labels(path: str) -> Optional[List[str]]:
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:  # with or without a byte-order mark
             return file.read().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise Error(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'it is not a text file'}") from None

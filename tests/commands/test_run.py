@@ -112,6 +112,23 @@ def test_the_likeliest_classes_come_first(capsys, bmx_file, photo, tmp_path):
     assert {line.split()[1] for line in lines[1:4]} < {"cat", "dog", "bird", "fish"}
 
 
+def test_a_file_of_labels_may_begin_with_a_byte_order_mark(capsys, bmx_file, photo, tmp_path):
+    (tmp_path / "labels.txt").write_text("кот\nпёс\n鳥\nfish\n", encoding="utf-8-sig")
+    assert cli.main(["run", bmx_file, photo, "--labels", str(tmp_path / "labels.txt")]) == 0
+    assert {line.split()[1] for line in capsys.readouterr().out.splitlines()[1:]} == {"кот", "пёс", "鳥", "fish"}
+
+
+def test_of_a_regression_the_number_is_printed(capsys, photo, tmp_path):
+    mx = pytest.importorskip("mxnet")
+    from bmx.compiler.compile import compile_symbol
+
+    score = mx.sym.Reshape(mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=1, name="fc"), shape=(-1,))
+    args = {"fc_weight": np.zeros((1, 360), np.float32), "fc_bias": np.array([-2.5], np.float32)}
+    compile_symbol(score, args, {}, (3, 12, 10)).save(str(tmp_path / "score.bmx"))
+    assert cli.main(["run", str(tmp_path / "score.bmx"), photo]) == 0
+    assert capsys.readouterr().out.splitlines() == [photo, "  -2.5"]
+
+
 def test_a_checkpoint_gives_what_its_compiled_file_gives(capsys, bmx_file, checkpoint, photo):
     outputs = []
     for command in (["run", bmx_file, photo], ["run", checkpoint, photo, "--data-shape", "3,12,10"]):

@@ -1,5 +1,7 @@
 """Every operator that the compiler reads gives what MXNet gives, as it is read and after all passes."""
 
+import itertools
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -333,6 +335,39 @@ CONSTANTS = {  # that are made of nothing, or of shapes
     ),
     "binary filter of ones": mx.sym.QConvolution(x, mx.sym.ones((8, 6, 3, 3)), num_filter=8, kernel=(3, 3)),
 }
+
+
+def shapes_within(shape):
+    """Every shape that broadcasts to one."""
+    return itertools.product(*((1, size) for size in shape))
+
+
+@pytest.mark.parametrize("shape", [(65,), (3, 7), (6, 4, 5)])
+def test_a_constant_may_have_every_shape_that_broadcasts(shape):
+    for sizes in shapes_within(shape):
+        constant = mx.sym.var("constant_gamma", shape=(1, *sizes))
+        for a, b in ((x, constant), (constant, x * x + 1)):
+            parts = [f(a, b) for f in (mx.sym.broadcast_add, mx.sym.broadcast_sub, mx.sym.broadcast_mul)]
+            compare(network_of(mx.sym.Group([*parts, mx.sym.broadcast_div(a, b)]), data=shape))
+
+
+@pytest.mark.parametrize("name", ["one number a pixel", "one number each", "ones like", "numbers beside"])
+def test_constants_before_binary_layers_become_thresholds_of_the_right_channels(name):
+    y = CONSTANTS[name] * 0.1 - 1
+    pooled = mx.sym.Pooling(mx.sym.BatchNorm(y, fix_gamma=False), kernel=(2, 2), pool_type="max")
+    dense = mx.sym.QFullyConnected(y, num_hidden=3)
+    compare(network_of(mx.sym.Group([mx.sym.QConvolution(pooled, num_filter=8, kernel=(3, 3)), dense]), data=image))
+
+
+@pytest.mark.parametrize("shape", [(65,), (3, 5), (65, 2, 3), (2, 2, 3, 2)])
+def test_sums_means_and_extremes_over_every_choice_of_axes(shape):
+    y = x if len(shape) < 4 else mx.sym.Reshape(x, shape=(0, -4, *shape[:2], -2))
+    outputs = []
+    for count in range(1, len(shape) + 1):
+        for axes in itertools.combinations(range(1, len(shape) + 1), count):
+            kinds = (mx.sym.sum, mx.sym.mean, mx.sym.max, mx.sym.min)
+            outputs += [f(y, axis=axes, keepdims=keep) for f in kinds for keep in (False, True)]
+    compare(network_of(mx.sym.Group(outputs), data=shape if len(shape) < 4 else (4, *shape[2:])))
 
 
 @pytest.mark.parametrize("name", NUMBERS)
