@@ -11,7 +11,7 @@ from ..errors import Error
 from . import interchange
 from .checkpoint import load_checkpoint
 from .inference import as_float32
-from .layers import find_layers
+from .layers import find_layers, layers_in_subgraphs
 from .passes.binary import magnitudes
 from .reader.constants import evaluate
 from .symbol_file import Entry, Node, parse_graph
@@ -78,13 +78,24 @@ def binary_weights(prefix: str, epoch: int) -> Dict[str, np.ndarray]:
                 continue
         else:
             continue
-        with np.errstate(invalid="ignore"):
-            found[_layer_name(node)] = np.where(weight < 0, np.int8(-1), np.int8(1))
+        found[_layer_name(node)] = _signs(weight)
+    for layer, outer in layers_in_subgraphs(graph, prefix):
+        weight = None if layer.weight is None or layer.packed else arrays.get(layer.weight.name)
+        if weight is None and layer.weight_bit == 1:
+            inside = f"inside the control-flow node {outer.name!r}"
+            raise Error(f"{prefix}: layer {layer.name!r} is {inside}; its weights cannot be read")
+        if layer.weight_bit == 1:
+            found[layer.name] = _signs(weight)
     if not found:
         compiled = any(node.op == "bmx_Compiled" for node in graph.nodes)
         hint = "; it is compiled: take the checkpoint that it was compiled from" if compiled else ""
         raise Error(f"{prefix}-symbol.json: no layer has binary weights{hint}")
     return found
+
+
+def _signs(weight: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        return np.where(weight < 0, np.int8(-1), np.int8(1))
 
 
 def _value(entry: Entry, arrays: Dict[str, np.ndarray], where: str) -> np.ndarray:

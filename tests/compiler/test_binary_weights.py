@@ -174,6 +174,20 @@ def test_scaled_signs_that_are_composed(tmp_path):
     check(bmx.binary_weights(prefix, 2), {"xnor": latent})
 
 
+def test_layers_inside_control_flow(tmp_path):
+    def network(weight):
+        def body(item, states):
+            return S.QFullyConnected(item, weight, num_hidden=7, name="inner"), states
+
+        return S.contrib.foreach(body, S.var("data"), [])[0]
+
+    latent = numbers((7, 9))
+    check(bmx.binary_weights(save(tmp_path, network(S.var("w")), {"w": latent}), 2), {"inner": latent})
+    prefix = save(tmp_path, network(S.var("w") * 2), {"w": latent})
+    with pytest.raises(bmx.Error, match="layer 'inner' is inside the control-flow node '_foreach.*cannot be read"):
+        bmx.binary_weights(prefix, 2)
+
+
 def test_a_network_without_any_is_an_error(tmp_path):
     x = S.FullyConnected(S.var("data"), num_hidden=3, name="fc")
     prefix = save(tmp_path, x, {"fc_weight": np.ones((3, 8)), "fc_bias": np.ones(3)})
