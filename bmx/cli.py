@@ -20,7 +20,7 @@ examples:
   bmx bench resnet18.bmx resnet18.onnx --threads 1,2 --plot resnet18.png
   bmx export-c lenet.bmx -o lenet
   bmx convert runs/lenet-1bit-0020.params
-  bmx summary resnet18_e1 --shape 3,224,224
+  bmx summary resnet18_e1 --data-shape 3,224,224
   bmx launch -n 2 -s 1 -- python example/train_resnet18_cifar10.py --kv-store dist_sync
 
 bmx COMMAND --help says more.

@@ -179,3 +179,19 @@ def test_ctrl_c_while_modules_are_imported(root, tmp_path, command):
         sys.meta_path.insert(0, Interrupt())"""
     result = with_customization(root, tmp_path, code, *command.split())
     assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
+
+
+@pytest.mark.parametrize("option", ["--data-shape", "--shape"])
+@pytest.mark.parametrize("shape", ["3,8,8", "3x8x8"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("summary lenet", "compile none-0001.params -o x.bmx", "convert none-0001.params", "bench none-0001.params"),
+        *("run none-0001.params x.png", "export-c none-0001.params -o x"),
+    ],
+)
+def test_the_shape_of_a_sample_is_one_option(capsys, command, option, shape):
+    """It is understood: what is wrong is another thing."""
+    assert cli.main([*command.split(), option, shape]) == 1
+    error = capsys.readouterr().err
+    assert "(1, 64, 2, 2)" in error or "no such file" in error, error

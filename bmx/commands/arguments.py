@@ -8,7 +8,7 @@ import re
 import textwrap
 from typing import Any, Callable, Dict, Tuple, TypeVar, Union
 
-__all__ = ["add_command", "address", "allowed", "numbers", "shape", "shapes", "sizes"]
+__all__ = ["add_command", "add_data_shape", "address", "allowed", "numbers", "shape", "shapes", "sizes"]
 
 _Value = TypeVar("_Value")
 
@@ -42,6 +42,15 @@ def allowed(what: str) -> Callable[[Callable[[str], _Value]], Callable[[str], _V
         return converted
 
     return decorate
+
+
+def add_data_shape(parser: Any, help: str, several: bool = False) -> None:
+    """Add the option --data-shape, the same in all commands; `several` inputs may have theirs by name."""
+    metavar = "[NAME=]C,H,W[,...]" if several else "C,H,W"
+    kind = shapes if several else shape
+    parser.add_argument("--data-shape", type=kind, metavar=metavar, help=help)
+    # Its name of before in some of them.
+    parser.add_argument("--shape", type=kind, dest="data_shape", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def _sizes(text: str) -> Tuple[int, ...]:

@@ -12,7 +12,7 @@ from ..errors import Error
 from ..files import check_apart, check_target, model_files
 from ..writing import Write, content, write_together
 from . import bench_layers
-from .arguments import add_command, shape, sizes
+from .arguments import add_command, add_data_shape, sizes
 
 
 def add_parser(commands: Any) -> None:
@@ -39,12 +39,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--batch", type=sizes, default=(1,), metavar="N,...", help="images a call (default: 1)")
     parser.add_argument("--threads", type=sizes, default=(1,), metavar="N,...", help="(default: 1)")
     parser.add_argument("--rounds", type=int, default=15, metavar="N", help="how often each has its turn (default: 15)")
-    parser.add_argument(
-        "--data-shape",
-        type=shape,
-        metavar="C,H,W",
-        help="of a sample, for checkpoints and .onnx files that do not tell",
-    )
+    add_data_shape(parser, "of a sample, for checkpoints and .onnx files that do not tell")
     parser.add_argument(
         "--layers",
         action="store_true",

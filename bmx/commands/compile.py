@@ -11,7 +11,7 @@ from ..checkpoint_names import split_path
 from ..errors import Error, LabelsError, SamplesError
 from ..files import check_apart, check_target, model_files
 from ..writing import content, write_together
-from .arguments import add_command, shapes
+from .arguments import add_command, add_data_shape
 
 
 def add_parser(commands: Any) -> None:
@@ -40,11 +40,10 @@ def add_parser(commands: Any) -> None:
         default="off",
         help="layers that are not binary to compute in 8 bits, with ranges from --verify-data (default: off)",
     )
-    parser.add_argument(
-        "--data-shape",
-        type=shapes,
-        metavar="[NAME=]C,H,W[,...]",
-        help="of one sample, where images of other sizes would fit too; of several inputs by name: a=3,32,32,b=10",
+    add_data_shape(
+        parser,
+        "of one sample, where images of other sizes would fit too; of several inputs by name: a=3,32,32,b=10",
+        several=True,
     )
     parser.add_argument(
         "--verify-data",

@@ -8,7 +8,7 @@ from typing import Any
 from ..arrays import load_named_samples, load_samples
 from ..errors import Error, SamplesError
 from ..files import check_apart, model_files
-from .arguments import add_command, shapes
+from .arguments import add_command, add_data_shape
 
 
 def add_parser(commands: Any) -> None:
@@ -38,7 +38,7 @@ def add_parser(commands: Any) -> None:
     )
     checkpoints = parser.add_argument_group("for checkpoints, as for bmx compile")
     checkpoints.add_argument("--int8", choices=("off", "first-last", "all"), default="off")
-    checkpoints.add_argument("--data-shape", type=shapes, metavar="[NAME=]C,H,W[,...]")
+    add_data_shape(checkpoints, "of one sample", several=True)
     checkpoints.add_argument("--verify-data", metavar="FILE.npy")
     parser.add_argument("--force", action="store_true", help="overwrite existing files")
     parser.set_defaults(run=run)

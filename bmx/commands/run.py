@@ -8,7 +8,7 @@ from typing import Any, List, Optional
 import numpy as np
 
 from ..errors import Error
-from .arguments import add_command, numbers, shape
+from .arguments import add_command, add_data_shape, numbers
 from .images import Preparation, load_image
 
 
@@ -38,12 +38,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--stretch", action="store_true", help="cut nothing off, change the proportions instead")
     parser.add_argument("--mean", type=numbers, default=(0.0,), metavar="X|R,G,B", help="of pixels / 255 (default: 0)")
     parser.add_argument("--std", type=numbers, default=(1.0,), metavar="X|R,G,B", help="of pixels / 255 (default: 1)")
-    parser.add_argument(
-        "--data-shape",
-        type=shape,
-        metavar="C,H,W",
-        help="of the input, for checkpoints and .onnx files that do not tell",
-    )
+    add_data_shape(parser, "of the input, for checkpoints and .onnx files that do not tell")
     parser.add_argument(
         "--threads",
         type=int,

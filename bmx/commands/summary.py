@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 from ..errors import Error
-from .arguments import add_command, shape
+from .arguments import add_command, add_data_shape
 
 
 def add_parser(commands: Any) -> None:
@@ -17,13 +17,11 @@ def add_parser(commands: Any) -> None:
         commands,
         "summary",
         "count the bits of a network",
-        "bmx summary resnet18_e1 --shape 3,224,224\nbmx summary runs/lenet-1bit-symbol.json --shape 1,28,28",
+        "bmx summary resnet18_e1 --data-shape 3,224,224\nbmx summary runs/lenet-1bit-symbol.json --data-shape 1,28,28",
         description="Print the layers of a network with bits, weights, multiply-adds and memory.",
     )
     parser.add_argument("network", metavar="NAME|FILE-symbol.json", help="a network of the zoo, or a symbol's file")
-    parser.add_argument(
-        "--shape", type=shape, metavar="C,H,W", help="of an image (default: what the network was made for, if known)"
-    )
+    add_data_shape(parser, "of an image (default: what the network was made for, if known)")
     parser.add_argument("--bits", type=int, default=1, help="of the weights of a network of the zoo (default: 1)")
     parser.add_argument("--bits-a", type=int, help="of its activations (default: as --bits)")
     parser.set_defaults(run=run)
@@ -39,11 +37,11 @@ def run(args: argparse.Namespace) -> int:
 
     if args.network.endswith(".json"):
         network = _read(args.network)
-        shape = args.shape or _recorded(args.network, network)
+        shape = args.data_shape or _recorded(args.network, network)
     else:
         _refuse_other_files(args.network)
         network = get_model(args.network, args.bits, args.bits_a)
-        shape = args.shape or image_shape(args.network)
+        shape = args.data_shape or image_shape(args.network)
     print(summary(network, shape))
     return 0
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import List, Optional, Tuple
+from typing import List, Optional
 
 from .. import library
 from ..arrays import load_samples
+from ..commands.arguments import add_data_shape
 from ..errors import Error
 from ..files import check_apart
 from .convert import convert_checkpoint, output_files
@@ -28,16 +29,6 @@ examples:
 
 exit status: 0 if the files were written, 1 if not (one line on stderr says why), 2 for wrong arguments
 """
-
-
-def _shape(text: str) -> Tuple[int, ...]:
-    sizes = tuple(int(size) for size in text.replace("x", ",").split(",") if size)
-    if not sizes or min(sizes) < 1:
-        raise ValueError
-    return sizes
-
-
-_shape.__name__ = "shape"  # argparse: "invalid shape value"
 
 
 def _parser(program: str) -> argparse.ArgumentParser:
@@ -66,7 +57,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
         f"(default: {library.word_bits()}, and 32 for v2)",
     )
     parser.add_argument("--no-verify", action="store_true", help="do not run both networks on sample input")
-    parser.add_argument("--data-shape", type=_shape, metavar="C,H,W", help="shape of one sample (default: derived)")
+    add_data_shape(parser, "shape of one sample (default: derived)")
     parser.add_argument("--data", metavar="FILE.npy", help="samples to verify on, float32 (default: 8 random ones)")
     parser.add_argument("--force", action="store_true", help="overwrite existing files")
     parser.add_argument("--verbose", action="store_true", help="without effect, for scripts of BMXNet v2")

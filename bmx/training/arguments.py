@@ -92,7 +92,9 @@ def _add_what(group: Any) -> None:
     add("--no-thumbnail", action="store_true", help="the network's first layers for large images, also for small ones")
     add("--dataset", default="cifar10", metavar="NAME", help=", ".join(DATASETS))
     add("--data-dir", metavar="DIR", help="folder with its files (default: Gluon's, ~/.mxnet/datasets/NAME)")
-    add("--shape", type=_shape, default=(3, 32, 32), metavar="C,H,W", help="of synthetic images (default: 3,32,32)")
+    shape = {"dest": "shape", "type": _shape, "metavar": "C,H,W"}
+    add("--data-shape", **shape, default=(3, 32, 32), help="of synthetic images (default: 3,32,32)")
+    add("--shape", **shape, default=argparse.SUPPRESS, help=argparse.SUPPRESS)  # its name of before
     add("--limit", type=int, metavar="N", help="train on the first N images, test on the first N test images")
     add("--classes", type=int, metavar="N", help="of imagenet (default: as many as its folders or records have)")
     add("--image-size", type=int, default=224, metavar="N", help="of imagenet")
@@ -164,7 +166,7 @@ def _gpus(text: str) -> Tuple[int, ...]:
 
 
 def _shape(text: str) -> Tuple[int, ...]:
-    channels, height, width = map(int, text.split(","))
+    channels, height, width = map(int, text.replace("x", ",").split(","))
     if min(channels, height, width) < 1:
         raise ValueError
     return channels, height, width
