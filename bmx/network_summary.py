@@ -209,8 +209,7 @@ def summary(
     """
     symbol = _trace(network, input_shape)
     shapes = _check_shapes(symbol, input_shape)
-    stored = [name for name in symbol.list_inputs() if name not in shapes]
-    needed = for_inference(parse_graph(json.loads(symbol.tojson()), "network"), stored, shapes)
+    needed = for_inference(parse_graph(json.loads(symbol.tojson()), "network"), None, shapes)
     graph = _Graph(to_symbol(needed.graph, "summary of a Symbol"), shapes, needed.placeholders)
     warnings = list(in_graph(parse_graph(json.loads(symbol.tojson()), "summary")).values())
     return Summary([layer for layer in map(graph.layer, graph.numbers()) if layer is not None], warnings)

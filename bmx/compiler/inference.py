@@ -64,16 +64,17 @@ class Inference:
     left_out: List[str]
 
 
-def for_inference(graph: Graph, stored: Collection[str], named: Collection[str] = ()) -> Inference:
+def for_inference(graph: Graph, stored: Optional[Collection[str]], named: Collection[str] = ()) -> Inference:
     """Find the inputs and labels of a network, and leave out what only training needs.
 
     Parameters
     ----------
     graph : Graph
         It stays as it is.
-    stored : collection of str
-        The variables that have values. If all have but the labels, as in files of all arrays of an executor, the input
-        is the only variable that layers take as their data, or else the one called ``data``.
+    stored : collection of str or None
+        The variables that have values; None if that is not known, but all inputs are named. If all have but the labels,
+        as in files of all arrays of an executor, the input is the only variable that layers take as their data, or else
+        the one called ``data``.
     named : collection of str
         Variables that are known to be inputs.
     """
@@ -82,14 +83,15 @@ def for_inference(graph: Graph, stored: Collection[str], named: Collection[str] 
     placeholders, judging = _detach_labels(graph)
     heads, variables = list(graph.heads), _variables(graph.heads) & set(known)
     data, parameters = _roles(graph)
-    inputs = {name for name in variables if name in named or name not in stored}
-    unsure = set(inputs)  # inputs or labels of losses
+    unknown = set() if stored is None else variables - set(stored)
+    inputs = unknown | variables & set(named)
+    unsure = variables - parameters if stored is None else set(inputs)  # inputs or labels of losses
     if not inputs:
         candidates = data & variables
         inputs = candidates if len(candidates) == 1 else candidates & {"data"}
         unsure = variables - parameters
     losses = any(head.node.op in _LOSSES for head in heads)
-    if losses or judging & inputs:  # a label may also be an output itself, for metrics
+    if losses or judging & unsure:  # a label may also be an output itself, for metrics
         sure = inputs & (data | set(named)) if losses else inputs - judging | inputs & (data | set(named))
         inputs, losses = _leave_out_losses(graph, inputs, unsure, sure)
     reached = _variables(graph.heads)

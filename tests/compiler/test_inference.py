@@ -107,6 +107,15 @@ def test_an_input_of_another_output_is_no_label():
     assert found.inputs == ["data", "mask"] and len(found.graph.heads) == 3
 
 
+@pytest.mark.parametrize("name", [*LOSSES, "activation"])
+def test_a_summary_counts_no_labels(name):
+    """It has no values, and so cannot tell labels from parameters by these."""
+    x = S.LeakyReLU(body(), S.var("slope_gamma"), act_type="prelu", name="prelu")
+    parts = [S.softmax(x), S.MakeLoss(S.square(x - S.Reshape(label, shape=(-1, 4))))]
+    found = bmx.summary(S.Group(LOSSES[name](body()) if name in LOSSES else parts), SHAPE)
+    assert found.parameters == bmx.summary(body(), SHAPE).parameters + (4 if name == "activation" else 0)
+
+
 def test_losses_made_of_data_alone_are_outputs():
     symbol = S.Group([S.SoftmaxOutput(body(), label), S.MakeLoss(S.sigmoid(body()), grad_scale=0)])
     found = inference(symbol)
