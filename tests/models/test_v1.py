@@ -124,3 +124,11 @@ def test_load_refuses_files_of_other_networks(tmp_path):
 def test_bad_input_is_named(make, message):
     with pytest.raises(bmx.Error, match=re.escape(message)):
         make()
+
+
+@pytest.mark.parametrize("depth", [18, 34, 50, 101, 152, 200, 269])
+def test_the_depth_says_how_many_units_there_are(depth):
+    """Beside the first and the last layer, two or from 50 on three a unit; v1 gives all units two nevertheless."""
+    names = v1.resnet(depth, 10, 224).list_arguments()
+    convolutions = [name for name in names if re.fullmatch(r"stage[1-4]_unit\d+_conv\d_weight", name)]
+    assert len(convolutions) == 2 * (depth - 2) // (2 if depth < 50 else 3)
