@@ -4,6 +4,7 @@
 
 #include "conv_definition.h"
 #include "kernels/float_conv.h"
+#include "kernels/float_matmul.h"
 #include "kernels/quantize.h"
 #include "test.h"
 
@@ -62,6 +63,31 @@ TEST(float_convolution_and_gradients_equal_their_definition) {
       got.assign(weight.size(), 1e9f);
       bmx::float_conv_backward_weight(k, s, grad.data(), padded.data(), got.data(), threads);
       check_close(got, weight_grad, std::string(k.name) + " backward weight");
+    }
+  }
+}
+
+TEST(float_matmul_equals_its_definition_over_any_number_of_threads) {
+  test::Random random(23);
+  for (int i = 0; i < 60; ++i) {
+    const bool large = i % 6 == 0;  // threads meet
+    const size_t m = random.between(0, large ? 90 : 9), n = random.between(1, large ? 90 : 40);
+    const size_t k = random.between(1, large ? 300 : 30);
+    const bool a_turned = i & 1, b_turned = i & 2;
+    const std::vector<float> a = tame(&random, m * k), b = tame(&random, k * n);
+    const size_t a_row = a_turned ? 1 : k, a_column = a_turned ? m : 1, b_row = b_turned ? 1 : n,
+                 b_column = b_turned ? k : 1;
+    std::vector<double> wanted(m * n);
+    for (size_t row = 0; row < m; ++row)
+      for (size_t column = 0; column < n; ++column)
+        for (size_t inner = 0; inner < k; ++inner)
+          wanted[row * n + column] +=
+              static_cast<double>(a[row * a_row + inner * a_column]) * b[inner * b_row + column * b_column];
+    for (const char* const* name = bmx::available_kernels(); *name != nullptr; ++name) {
+      const Kernels& kernels = *bmx::find_kernels(*name);
+      std::vector<float> got(m * n, 1e9f);
+      bmx::float_matmul(kernels, m, n, k, a.data(), a_row, a_column, b.data(), b_row, b_column, got.data(), 1 + i % 5);
+      check_close(got, wanted, kernels.name);
     }
   }
 }

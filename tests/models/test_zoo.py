@@ -247,6 +247,12 @@ def test_channel_shuffle():
     np.testing.assert_array_equal(out, x[:, [0, 2, 4, 1, 3, 5]])
 
 
+@pytest.mark.parametrize("name", [name for name in SMALLEST if name not in ("lenet", "binarynet_cifar", "alexnet")])
+def test_checkpoints_have_stages_1_to_4(name):
+    parameters = list(get_model(name, **SMALLEST[name][1]).collect_params())
+    assert {found[1] for found in map(re.compile(r"stage(\d+)_").match, parameters) if found} == set("1234")
+
+
 def test_shift_starts_at_zero():
     shift = Shift(3)
     shift.initialize(mx.init.Xavier())
