@@ -11,13 +11,16 @@ Functions of ``mx.sym`` set guards as they build a graph, ``mx.sym.load`` and ``
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import re
+from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 import mxnet as mx
 
+from .errors import Error
 from .packed_words import is_packed
 
 _SUFFIX = "_guard"
@@ -62,6 +65,50 @@ def give_shape(operator: str, key: str, variable: mx.sym.Symbol, attributes: Map
         kernel = [int(number) for number in re.findall(r"\d+", str(attributes.get("kernel", "")))]
         shape = (units, -1, *kernel) if key == "weight" else (units,)
     variable._set_attr(__shape__=str(shape))
+
+
+_operators: dict[str, Sequence[str]] = {}  # ours, with the names of their inputs
+
+
+def check_inputs(text: Any, where: str = "") -> None:
+    """Find nodes of our operators that have fewer inputs than they take: with some of them MXNet crashes as it loads.
+
+    Parameters
+    ----------
+    text : str
+        A graph in MXNet's JSON. What is no such graph is left to MXNet.
+    where : str
+        Begins the message.
+
+    Raises
+    ------
+    bmx.Error
+        If there is one; it names the node.
+    """
+    try:
+        found = [
+            (node["name"], node["op"], _attributes(node), len(node["inputs"])) for node in json.loads(text)["nodes"]
+        ]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return
+    for name, operator, attributes, count in found:
+        wanted = _inputs(operator, attributes)
+        if count < len(wanted):
+            raise Error(f"{where}{name!r} ({operator}) takes the inputs {', '.join(wanted)}; it has {count} of them")
+
+
+def _inputs(operator: str, attributes: Mapping[str, str]) -> Sequence[str]:
+    """Names of the inputs that a node of ours must have."""
+    if operator == "bmx_Compiled":
+        shapes = re.findall(r"\([^()]*\)", attributes.get("data_shapes", ""))
+        labels = re.findall(r"\d+", attributes.get("labels", ""))
+        return [*("data" for _ in shapes), *("label" for _ in range(min(int("".join(labels) or 0), 1000))), "program"]
+    no_bias = attributes.get("no_bias", "True") in ("True", "true", "1")
+    return [name for name in _operators.get(operator, ()) if name != "bias" or not no_bias]
+
+
+def _attributes(node: Mapping[str, Any]) -> dict[str, str]:
+    return {key: str(value) for kind in ("param", "attr", "attrs") for key, value in node.get(kind, {}).items()}
 
 
 def guard_variables(symbol: mx.sym.Symbol, operators: Mapping[str, Sequence[str]]) -> mx.sym.Symbol:
@@ -110,14 +157,19 @@ def without_guards(symbol: mx.sym.Symbol) -> str:
 
 def install(operators: Mapping[str, Sequence[str]]) -> None:
     """Makes ``mx.sym.load`` and ``load_json`` set guards, and ``mx.viz`` hide them. To be called once."""
-    load_plain_json = mx.sym.load_json
+    _operators.update(operators)
+    load_plain, load_plain_json = mx.sym.load, mx.sym.load_json
 
-    def guarding(load):
-        @functools.wraps(load)
-        def guarding_load(*arguments, **keywords):
-            return guard_variables(load(*arguments, **keywords), operators)
+    @functools.wraps(mx.sym.load)
+    def load(fname):
+        with contextlib.suppress(OSError, TypeError, UnicodeDecodeError):  # of such a file MXNet says what is wrong
+            check_inputs(Path(fname).read_text("utf-8"), f"{fname}: ")
+        return guard_variables(load_plain(fname), operators)
 
-        return guarding_load
+    @functools.wraps(load_plain_json)
+    def load_json(json_str):
+        check_inputs(json_str)
+        return guard_variables(load_plain_json(json_str), operators)
 
     def hiding(show):
         @functools.wraps(show)
@@ -128,12 +180,7 @@ def install(operators: Mapping[str, Sequence[str]]) -> None:
 
         return hiding_show
 
-    for name, wrap, modules in (
-        ("load", guarding, (mx.sym, mx.symbol.symbol)),
-        ("load_json", guarding, (mx.sym, mx.symbol.symbol)),
-        ("print_summary", hiding, (mx.viz,)),
-        ("plot_network", hiding, (mx.viz,)),
-    ):
-        wrapped = wrap(getattr(mx.viz if modules == (mx.viz,) else mx.sym, name))
-        for module in modules:
-            setattr(module, name, wrapped)
+    for module in (mx.sym, mx.symbol.symbol):
+        module.load, module.load_json = load, load_json
+    for name in ("print_summary", "plot_network"):
+        setattr(mx.viz, name, hiding(getattr(mx.viz, name)))

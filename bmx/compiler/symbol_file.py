@@ -20,6 +20,7 @@ import mxnet as mx
 from mxnet.base import _LIB, OpHandle, SymbolHandle, c_str, c_str_array, check_call, mx_uint
 
 from ..errors import Error
+from ..guards import check_inputs
 from .params_file import read_bytes
 
 __all__ = [
@@ -248,6 +249,7 @@ def to_symbol(graph: Graph, where: str) -> mx.sym.Symbol:
         If MXNet refuses it (an unknown operator, a wrong attribute), or a node has too few inputs or reads an output
         that does not exist.
     """
+    check_inputs(_text_of(graph.to_json()), where=f"{where}: ")  # before MXNet crashes with them
     try:
         _check_outputs(graph, where)
         symbol = mx.sym.load_json(_text_of(graph.to_json()))

@@ -469,3 +469,36 @@ class TestErrors:
             mx.nd.QConvolution(data, mx.nd.zeros(4), binarized_weights_only=True, **CONVOLUTION).asnumpy()
         assert "weight has 4 words of 32 bits; it must have 8" in str(error.value)
         mx.nd.QConvolution(data, words, binarized_weights_only=True, **CONVOLUTION).asnumpy()
+
+
+def graph_of(operator, attributes, count):
+    """A graph of one node with so many inputs, as JSON."""
+    nodes = [{"op": "null", "name": f"p{number}", "inputs": []} for number in range(count)]
+    nodes.append({"op": operator, "name": "node", "attrs": attributes, "inputs": [[i, 0, 0] for i in range(count)]})
+    heads, version = [[count, 0, 0]], {"mxnet_version": ["int", 10901]}
+    arguments, rows = list(range(count)), list(range(count + 2))
+    return json.dumps({"nodes": nodes, "arg_nodes": arguments, "node_row_ptr": rows, "heads": heads, "attrs": version})
+
+
+@pytest.mark.parametrize(
+    "operator, attributes, names",
+    [
+        ("bmx_BatchNorm", {"eps": "1e-3"}, "data, gamma, beta, moving_mean, moving_var, mode"),
+        ("QActivation", {}, "data"),
+        ("QConvolution", {"kernel": "(1, 1)", "num_filter": "1"}, "data, weight"),
+        ("QConvolution", {"kernel": "(1, 1)", "num_filter": "1", "no_bias": "False"}, "data, weight, bias"),
+        ("QConvolution_v1", {"kernel": "(1, 1)", "num_filter": "1"}, "data, weight"),
+        ("QFullyConnected", {"num_hidden": "1"}, "data, weight"),
+        ("BinaryInferenceConvolution", {"kernel": "(1, 1)", "num_filter": "1"}, "data, weight"),
+        ("bmx_Compiled", {"data_shapes": "((3,), (2, 4))", "labels": "1", "size": "9"}, "data, data, label, program"),
+    ],
+)
+def test_too_few_inputs_are_refused_before_mxnet_crashes(tmp_path, operator, attributes, names):
+    for count in range(names.count(",") + 1):
+        text = graph_of(operator, attributes, count)
+        message = rf"'node' \({operator}\) takes the inputs {names}; it has {count} of them"
+        with pytest.raises(bmx.Error, match=message):
+            mx.sym.load_json(text)
+        (tmp_path / "net-symbol.json").write_text(text)
+        with pytest.raises(bmx.Error, match=f"net-symbol.json: {message}"):
+            mx.sym.load(str(tmp_path / "net-symbol.json"))
