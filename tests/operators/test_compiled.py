@@ -103,13 +103,14 @@ def test_as_files(network, compiled, tmp_path):
         save_checkpoint(program, prefix)
 
 
-def test_several_inputs_and_outputs_keep_their_names():
-    x, y = mx.sym.Variable("x"), mx.sym.Variable("y")
+@pytest.mark.parametrize("names", [["x", "y"], ["data", "other"]])
+def test_several_inputs_and_outputs_keep_their_names(names):
+    x, y = map(mx.sym.Variable, names)
     symbol = mx.sym.Group([mx.sym.elemwise_add(x, mx.sym.tanh(y), name="sum"), mx.sym.softmax(x, name="soft")])
-    result = symbol.optimize_for("bmx", {}, {}, shape_dict={"x": (1, 5), "y": (1, 5)})
-    assert result.list_arguments() == ["x", "y"] and result.list_outputs() == ["sum_output", "soft_output"]
+    result = symbol.optimize_for("bmx", {}, {}, shape_dict=dict.fromkeys(names, (1, 5)))
+    assert result.list_arguments() == names and result.list_outputs() == ["sum_output", "soft_output"]
     arrays = [mx.nd.array(images(2)[:, 0, 0, :5]), mx.nd.array(images(2, seed=1)[:, 0, 0, :5])]
-    _, aux = to_symbol(compile_symbol(symbol, {}, {}, {"x": (5,), "y": (5,)}, verify=False).program)
+    _, aux = to_symbol(compile_symbol(symbol, {}, {}, dict.fromkeys(names, (5,)), verify=False).program)
     executors = [
         symbol.bind(mx.cpu(), arrays),
         result.bind(mx.cpu(), arrays, aux_states=aux, grad_req="null"),
