@@ -2,7 +2,9 @@
 #include "engine/file.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstdio>
 #include <cstring>
 #include <set>
 
@@ -202,7 +204,7 @@ Tensor read_tensor(const uint8_t* from, int64_t arena, const Strings& strings) {
     t.offset = static_cast<int64_t>(r.offset);
     t.row_stride = static_cast<int64_t>(r.row_stride), t.pixel_stride = static_cast<int64_t>(r.pixel_stride);
     if (t.type == nhwc::Type::kU8 ? !(r.scale > 0 && std::isfinite(r.scale)) : r.scale != 0) {
-      throw Refusal("its scale is " + std::to_string(r.scale) + "; that of u8 is positive and finite, of others 0");
+      throw Refusal("its scale is " + real(r.scale) + "; that of u8 is positive and finite, of others 0");
     }
     if (r.zero_point > (t.type == nhwc::Type::kU8 ? 255u : 0u)) {
       throw Refusal("its zero point is " + text(r.zero_point));
@@ -217,6 +219,12 @@ Tensor read_tensor(const uint8_t* from, int64_t arena, const Strings& strings) {
 }
 
 }  // namespace
+
+std::string real(float number) {
+  std::array<char, 32> digits{};
+  std::snprintf(digits.data(), digits.size(), "%.9g", static_cast<double>(number));
+  return digits.data();
+}
 
 Program read_program(const uint8_t* bytes, size_t size) {
   const Header h = read_header(bytes, size);

@@ -17,6 +17,9 @@ class Refusal : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// A number as a refusal says it.
+std::string real(float number);
+
 // The program points into `bytes`, which start at a multiple of 64. Throws Refusal.
 Program read_program(const uint8_t* bytes, size_t size);
 

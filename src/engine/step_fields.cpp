@@ -1,7 +1,5 @@
 #include "engine/step_fields.h"
 
-#include <array>
-#include <cstdio>
 #include <cstring>
 
 #include "engine/checked.h"
@@ -17,12 +15,6 @@ const char* type_name(nhwc::Type type) {
 }  // namespace
 
 std::string text(int64_t number) { return std::to_string(number); }
-
-std::string real(float number) {
-  std::array<char, 32> digits{};
-  std::snprintf(digits.data(), digits.size(), "%.9g", static_cast<double>(number));
-  return digits.data();
-}
 
 std::string quoted(const Tensor& t) { return "tensor '" + std::string(t.name) + "'"; }
 

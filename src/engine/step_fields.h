@@ -14,7 +14,6 @@ constexpr uint32_t kAbsent = 0xFFFFFFFF;  // a tensor or data that a step does w
 constexpr int64_t kPadding = 32;          // arrays of one number a channel are padded to a multiple of this
 
 std::string text(int64_t number);
-std::string real(float number);
 std::string quoted(const Tensor& t);
 std::string shape(int64_t height, int64_t width, int64_t channels);
 // What is wrong with data that has something beyond the last filter, channel or end of a run.

@@ -107,11 +107,21 @@ TEST(engine_refuses_sums_that_32_bits_do_not_hold) {
   for (int last : {2 * 127 * channels - 8421504, 2 * 127 * channels - 8421504 - 1}) {
     const Convolution c{2, 1, 1, channels, true};
     const auto weight = [&](int, int ch, int, int kx) {
-      return ch == channels - 1 && kx == 1 ? -(127 - last) : (ch % 2 == 0 ? 127 : -127);
+      return ch == channels - 1 && kx == 1 ? -(127 - last) : ((ch + kx) % 3 == 0 ? 127 : -127);
     };
     const auto start = start_of(7, 1, 1, channels, Convolution::window(), weight);
     const bool fits = last == 2 * 127 * channels - 8421504;
     check_refused(c.file(c.weights(weight), start), fits ? "" : "its sums can be larger than 32 bits");
+  }
+}
+
+TEST(engine_refuses_more_signs_than_32_bits_hold) {
+  for (int channels : {8421504 / 2, 8421504 / 2 + 1}) {
+    const Convolution c{4, 1, 1, channels, true};
+    const std::vector<uint8_t> minus_ones((2 * channels + 3) / 4 * 8, 0);
+    std::vector<int32_t> start(32, 0);
+    start[0] = 7 * 2 * channels;
+    check_refused(c.file(minus_ones, start), 2 * channels == 8421504 ? "" : "its sums can be larger than 32 bits");
   }
 }
 

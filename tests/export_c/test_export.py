@@ -2,11 +2,13 @@
 
 import os
 import re
+import struct
 
 import numpy as np
 import pytest
 from c_networks import every_kernel, oracle
 from c_targets import GCC
+from program_damage import sealed
 from program_graphs import Builder
 
 from bmx import program as bmx
@@ -16,6 +18,7 @@ from bmx.compiler.lower import lower
 from bmx.errors import Error
 from bmx.export_c import export
 from bmx.export_c.weights import pack_signs
+from bmx.program.packing import pack_weights
 
 
 def small(name="small"):
@@ -146,6 +149,33 @@ def test_what_is_not_a_compiled_network_is_refused(tmp_path):
 
 class Unknown(bmx.Step):
     pass
+
+
+def test_what_the_engine_refuses_is_refused_without_it(tmp_path, capsys):
+    """A file with stores that overlap, and one with weights behind the last filter."""
+    b = Builder()
+    content = bmx.encode(lower(b.graph([b.map(b.conv(b.input((3, 4, 4)), 5)["f32"])["f32"]])))
+    tensors, data = (struct.unpack_from("<Q", content, at)[0] for at in (56, 104))
+    packed = pack_weights(
+        next(step.weight for step in bmx.decode(content).steps if isinstance(step, bmx.Conv)), "float", 1, True
+    )
+    last_weight = content.index(packed, data) + len(packed) - 4
+    places = [struct.unpack_from("<Q", content, tensors + 80 * i + 40)[0] for i in range(3)]
+    for place, form, value, reason in [
+        (
+            tensors + 80 * 2 + 40,
+            "<Q",
+            places[1],
+            "step 2 Map 'map6': tensor 'v5', which it stores, overlaps tensor 'v3'",
+        ),
+        (last_weight, "<f", 1.0, "step 1 Conv 'conv4': its weights: bits that must be 0 are not"),
+    ]:
+        damaged = bytearray(content)
+        struct.pack_into(form, damaged, place, value)
+        (tmp_path / "net.bmx").write_bytes(sealed(damaged))
+        assert main(["export-c", str(tmp_path / "net.bmx"), "-o", str(tmp_path / "net")]) == 1
+        assert capsys.readouterr().err.splitlines()[-1].endswith(reason)
+        assert not (tmp_path / "net").exists()
 
 
 def test_a_step_that_there_is_no_c_for_is_named(tmp_path):

@@ -1,4 +1,7 @@
-"""The two readers of .bmx files are one contract: bmx.program and the engine take the same files, docs/format.md's."""
+"""The two readers of .bmx files are one contract: bmx.program and the engine take the same files, docs/format.md's.
+
+To try more damaged files: BMX_DAMAGED_FILES=50000 pytest tests/program/test_both_readers.py
+"""
 
 import os
 import struct
@@ -16,7 +19,7 @@ CONTENT = NETWORKS[0]
 NONE = 0xFFFFFFFF
 PORTS, TENSORS, CODE = (struct.unpack_from("<Q", CONTENT, at)[0] for at in (48, 56, 72))
 STRINGS, STRINGS_SIZE, DATA, DATA_SIZE = struct.unpack_from("<4Q", CONTENT, 88)
-DAMAGED_FILES = int(os.environ.get("BMX_DAMAGED_FILES", 1500))  # tens of thousands by hand
+DAMAGED_FILES = int(os.environ.get("BMX_DAMAGED_FILES", 1500))
 
 
 def test_both_take_what_the_compiler_writes():

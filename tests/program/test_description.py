@@ -1,5 +1,6 @@
 """What `bmx inspect` says about a program."""
 
+from program_damage import everything
 from program_graphs import Builder
 
 from bmx import program as bmx
@@ -49,3 +50,35 @@ def test_the_table_has_a_line_for_each_step_and_totals():
     assert len(lines) == 1 + 3 + 1 + len(program.steps) + 1
     assert lines[-1].startswith(f"{len(program.steps)} steps") and lines[-1].endswith(f"{program.arena:,}")
     assert str(bmx.decode(bmx.encode(program))) == str(program)
+
+
+def test_the_table_of_a_network_with_every_kind_of_step():
+    assert str(lower(everything(20))) == TABLE.strip("\n")
+
+
+TABLE = """
+example
+input data3: 6x5x4
+output out0: 16
+output out1: 20x5x4
+step       what                                                       in                   out                    weights    MACs  memory
+v1         border 1x1x1x1 of 0                                                             5x4x6 f32
+data3      input                                                      5x4x6 f32            5x4x6 f32 5x4x6 u8                       1,128
+v5         border 1x0x1x0 of 1                                                             5x4x20 bit
+conv6      float conv 3x3 6->20 | affine | round | clip -16 16        5x4x6 f32            5x4x20 f32 5x4x20 bit    7,424  21,600   1,824
+out1       output                                                     5x4x20 f32
+conv8      binary conv 3x3 20->16                                     5x4x20 bit           5x2x16 bit               1,344  28,800      80
+pool10     max pool 2x2/2 of bits                                     5x2x16 bit           2x1x16 bit                   8              16
+conv12     binary conv 1x1 16->8 | affine | round | clip -16 16       2x1x16 bit           2x1x8 f32                  320     256      64
+conv14     int8 conv 2x2/2 6->8 | affine | round | clip -16 16        5x4x6 u8             2x2x8 f32                  768     768     128
+pool16     max pool 1x1/2                                             2x2x8 f32            1x1x8 f32                                   32
+map18      map | add | prelu | clip 0 9                               2x1x8 f32 1x1x8 f32  2x1x8 f32                  128              64
+map20      map | norm | multiply                                      2x1x8 f32 2x1x8 f32  2x1x8 f32                  384              64
+map22      map | tanh | affine                                        2x1x8 f32            2x1x8 f32                  256              64
+conv24     float depthwise conv 1x1 8 | affine | round | clip -16 16  2x1x8 f32            2x1x8 f32                  384      16      64
+reshape26  copy 2x4x2                                                 2x1x8 f32            2x1x8 f32                                   64
+reshape28  copy 8x2                                                   2x1x8 f32            1x1x16 f32                                  64
+softmax30  softmax                                                    1x1x16 f32           1x1x16 f32                                  64
+out0       output                                                     1x1x16 f32
+18 steps                                                                                                           11,016  51,440   3,008
+"""  # noqa: E501
