@@ -63,7 +63,8 @@ def install() -> None:
 def _declare(symbol: mx.sym.Symbol, arg_params: Arrays, where: str) -> Arrays:
     """The arrays with packed words as the operators infer them; the symbol learns the shapes that it does not know."""
     from .compiler import interchange
-    from .compiler.checkpoint import declared, is_incomplete, to_ndarray
+    from .compiler.checkpoint import declared, to_ndarray
+    from .compiler.v2 import is_incomplete
 
     arg_params, internals = dict(arg_params), symbol.get_internals()
     foreign = {

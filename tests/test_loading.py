@@ -9,7 +9,7 @@ import pytest
 from mxnet import gluon
 
 import bmx
-from bmx import Error
+from bmx import Error, cli
 
 CHANNELS, FILTERS, UNITS = 64, 4, 5
 SIZE = (2, CHANNELS, 5, 5)
@@ -222,8 +222,10 @@ class TestUnknownChannels:
         block = gluon.SymbolBlock.imports(f"{prefix}-symbol.json", ["data"], f"{prefix}-0000.params")
         np.testing.assert_allclose(block(mx.nd.array(data())).asnumpy(), wanted, rtol=1e-5)
 
-    def test_summary(self, tmp_path):
+    def test_summary(self, tmp_path, capsys):
         prefix, _ = self.write(tmp_path)
+        assert cli.main(["summary", f"{prefix}-symbol.json", "--data-shape", ",".join(map(str, SIZE[1:]))]) == 0
+        assert "sign" in capsys.readouterr().out
         for symbol in (mx.sym.load(f"{prefix}-symbol.json"), bmx.load_checkpoint(prefix, 0)[0]):
             result = bmx.summary(symbol, SIZE[1:])
             assert result.weights == {1: FILTERS * CHANNELS * 9 + UNITS * FILTERS * 9}

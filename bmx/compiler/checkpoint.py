@@ -7,8 +7,7 @@ infer.
 
 from __future__ import annotations
 
-import re
-from typing import Dict, Optional, Sequence, Tuple
+from typing import Dict, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -18,7 +17,7 @@ from ..errors import Error
 from . import interchange
 from .layers import QLayer, find_layers, normalize_attributes
 from .params_file import StoredArray, parse_params, read_bytes
-from .symbol_file import Entry, Graph, mxnet_message, read_graph, to_symbol
+from .symbol_file import Entry, mxnet_message, read_graph, to_symbol
 from .v2 import translate
 
 __all__ = ["checkpoint_arrays", "declared", "load_checkpoint", "load_files", "packed_weight_shape", "to_ndarray"]
@@ -67,35 +66,18 @@ def load_checkpoint(prefix: str, epoch: int) -> Tuple[mx.sym.Symbol, Arrays, Arr
 def load_files(symbol_path: str, params_path: str) -> Tuple[mx.sym.Symbol, Arrays, Arrays]:
     """As `load_checkpoint`, from files of any names."""
     graph = read_graph(symbol_path)
-    translate(graph)
     data = read_bytes(params_path)
     stored = checkpoint_arrays(data, params_path)
+    translate(graph, shapes_by_name(stored))
     arrays = _to_ndarrays(data, stored, params_path)
     for layer in find_layers(graph, symbol_path):
         normalize_attributes(layer.node)
         if layer.packed:
             _load_packed(layer, stored, arrays, f"{params_path}: layer {layer.name!r}")
-    _complete_shapes(graph, arrays)
     symbol = to_symbol(graph, symbol_path)
     arg_params = {name[4:]: array for name, array in arrays.items() if name.startswith("arg:")}
     aux_params = {name[4:]: array for name, array in arrays.items() if name.startswith("aux:")}
     return symbol, arg_params, aux_params
-
-
-def is_incomplete(shape: Optional[str]) -> bool:
-    """Whether a shape, as the attribute of a variable has it, has sizes that are not known: 0 or -1."""
-    return shape is not None and re.search(r"(?<!\d)0(?!\d)|-1", shape) is not None
-
-
-def _complete_shapes(graph: Graph, arrays: Arrays) -> None:
-    """Declare the shapes of parameters of which the graph does not know all sizes.
-
-    They are 0 or -1 there: v2's layers find their channels at the first call. MXNet cannot infer them through an
-    operator of a library.
-    """
-    for name, node in graph.variables().items():
-        if f"arg:{name}" in arrays and is_incomplete(node.attributes.get("__shape__")):
-            node.attributes["__shape__"] = str(arrays[f"arg:{name}"].shape)
 
 
 def checkpoint_arrays(data: bytes, path: str) -> Dict[str, StoredArray]:
@@ -108,6 +90,11 @@ def checkpoint_arrays(data: bytes, path: str) -> Dict[str, StoredArray]:
             "(write it with save_checkpoint, or Gluon's export instead of save_parameters)"
         )
     return stored
+
+
+def shapes_by_name(stored: Dict[str, StoredArray]) -> Dict[str, Tuple[int, ...]]:
+    """The shapes of a checkpoint's arrays, by the names of their variables."""
+    return {name[4:]: array.shape for name, array in stored.items()}
 
 
 def to_ndarray(array: np.ndarray) -> mx.nd.NDArray:

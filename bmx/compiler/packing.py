@@ -21,7 +21,7 @@ import numpy as np
 
 from ..errors import Error
 from . import interchange
-from .checkpoint import declared, packed_weight_shape
+from .checkpoint import declared, packed_weight_shape, shapes_by_name
 from .composed_layers import fold_other_readers, name_layers, name_signs
 from .inference import as_float32
 from .layers import QLayer, extension_attributes, find_layers, gives_signs, is_guard, layers_in_subgraphs, readers
@@ -69,7 +69,7 @@ def pack_network(
     bmx.Error
         If no layer can be packed, or an array of a Q layer is missing or of a wrong shape.
     """
-    translate(graph)
+    translate(graph, shapes_by_name(stored))
     name_signs(graph)
     others = name_layers(graph, stored, any_input=version == "v1")
     layers = find_layers(graph, symbol_path)

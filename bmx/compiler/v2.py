@@ -11,20 +11,42 @@ BinaryInferenceFullyConnected   QFullyConnected with packed weights
 
 from __future__ import annotations
 
-from typing import Dict
+import re
+from typing import Dict, Mapping, Optional, Sequence
 
 from .symbol_file import Graph
 
-__all__ = ["translate"]
+__all__ = ["is_incomplete", "translate"]
 
 _NO_WINDOW = "3e38"
 _PACKED = {"act_bit": "1", "weight_bit": "1", "binarized_weights_only": "True"}
 
 
-def translate(graph: Graph) -> None:
-    """Replace BMXNet v2's operators in a graph; all others stay as they are."""
+def is_incomplete(shape: Optional[str]) -> bool:
+    """Whether a shape, as the attribute of a variable has it, has sizes that are not known: 0 or -1."""
+    return shape is not None and re.search(r"(?<!\d)0(?!\d)|-1", shape) is not None
+
+
+def translate(graph: Graph, shapes: Optional[Mapping[str, Sequence[int]]] = None) -> None:
+    """Replace BMXNet v2's operators in a graph; all others stay as they are.
+
+    Parameters
+    ----------
+    graph : Graph
+        Changed in place.
+    shapes : mapping of str to sequence of int, optional
+        Those of the parameters, by name. Variables of which the graph does not know all sizes have them declared: v2's
+        layers find their channels at the first call, and their weights are traced before it. Without them the sign of
+        such a variable stays as it is: MXNet cannot infer it through an operator of a library, and loads a composition
+        of its own operators (functions.py).
+    """
+    for name, node in graph.variables().items():
+        if shapes is not None and name in shapes and is_incomplete(node.attributes.get("__shape__")):
+            node.attributes["__shape__"] = str(tuple(shapes[name]))
     for node in graph.nodes:
         given = node.attributes
+        if shapes is None and any(is_incomplete(entry.node.attributes.get("__shape__")) for entry in node.inputs[:1]):
+            continue
         if node.op in ("det_sign", "approx_sign"):
             estimator = {"det_sign": "ste", "approx_sign": "approx_sign"}[node.op]
             node.op = "QActivation"

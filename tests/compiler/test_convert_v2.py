@@ -149,6 +149,14 @@ class TestCheckpointsOfV2:
         assert [node["op"] for node in nodes.values()][:3] == ["null", "_contrib_gradcancel", "approx_sign"]
         assert "8 channels not a multiple of the word" in notes(report)["qconv0_fwd"][1]
 
+    def test_an_input_of_any_batch_is_no_weight_of_unknown_shape(self, tmp_path):
+        graph = V2Graph((32, 6, 6))
+        graph.nodes[0][2]["__shape__"] = "(0, 32, 6, 6)"
+        graph._add("det_sign", "qactivation0_det_sign0")
+        graph.conv(8, 3)
+        report = convert_checkpoint(graph.write(tmp_path), format="v2")
+        assert report.layers[0].is_packed
+
     def test_packed_files_of_v2_are_packed_already(self, tmp_path):
         convert_checkpoint(small().write(tmp_path), format="v2")
         with pytest.raises(bmx.Error, match="nothing to pack: qconv0_fwd: packed already"):

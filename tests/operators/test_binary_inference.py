@@ -144,3 +144,24 @@ def test_an_activation_does_not_take_an_unknown_size_for_a_known_one():
     out = mx.sym.Convolution(mx.sym.var("data"), weight, kernel=(3, 3), num_filter=16, no_bias=True)
     with pytest.raises(mx.base.MXNetError, match="the shape of data is not known"):
         out.infer_shape(data=(1, 2, 5, 5))
+
+
+def test_words_stay_as_they_are_where_the_rest_is_trained():
+    weight = normal(8, 32)
+    net = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=32, name="first")
+    net = mx.sym.BinaryInferenceFullyConnected(net, num_hidden=8, name="packed")
+    net = mx.sym.SoftmaxOutput(mx.sym.FullyConnected(net, num_hidden=2, name="last"), name="softmax")
+    words = oracle.pack_fully_connected(weight)
+    module = mx.mod.Module(net)
+    module.fit(
+        mx.io.NDArrayIter(normal(8, 5), np.zeros(8, np.float32), 4),
+        num_epoch=2,
+        optimizer_params={"learning_rate": 0.1, "wd": 0.1},
+        arg_params={"packed_weight": mx.nd.array(words.view(np.int32), dtype="int32")},
+        allow_missing=True,
+    )
+    assert module.get_params()[0]["packed_weight"].asnumpy().tobytes() == words.tobytes()
+    with pytest.raises(Error, match="weight holds packed bits, which cannot be trained"), mx.autograd.record():
+        packed = mx.nd.array(words)
+        packed.attach_grad()
+        mx.nd.BinaryInferenceFullyConnected(mx.nd.ones((1, 32)), packed, num_hidden=8)
