@@ -24,6 +24,7 @@ _FUNCTIONS = {
     "convert_checkpoint": "compiler",
     "load_checkpoint": "compiler",
     "summary": "network_summary",
+    "unpack_checkpoint": "compiler",
 }
 _NEED_MXNET = (
     *(

@@ -20,6 +20,7 @@ examples:
   bmx bench resnet18.bmx resnet18.onnx --threads 1,2 --plot resnet18.png
   bmx export-c lenet.bmx -o lenet
   bmx convert runs/lenet-1bit-0020.params
+  bmx unpack runs/binarized_lenet-1bit-0020.params
   bmx summary resnet18_e1 --data-shape 3,224,224
   bmx launch -n 2 -s 1 -- python example/train_resnet18_cifar10.py --kv-store dist_sync
 
@@ -92,7 +93,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     # Here, where Ctrl-C is no traceback: they import NumPy.
-    from .commands import bench, compile, export_c, inspect, launch, run, summary, version
+    from .commands import bench, compile, export_c, inspect, launch, run, summary, unpack, version
 
     parser = _Parser(
         prog="bmx",
@@ -105,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     for module in (compile, inspect, run, bench, export_c):
         module.add_parser(commands)
     commands.add_parser("convert", help="pack a trained network: one bit a weight", add_help=False)
-    for module in (summary, launch, version):
+    for module in (unpack, summary, launch, version):
         module.add_parser(commands)
     return parser
 

@@ -5,6 +5,7 @@ from .compile import Compiled, compile_block, compile_checkpoint, compile_symbol
 from .compile_report import CompiledLayer, CompileReport
 from .convert import convert_checkpoint
 from .report import ConversionReport, LayerReport, Verification
+from .unpack import Unpacked, unpack_checkpoint
 
 __all__ = [
     "CompileReport",
@@ -12,10 +13,12 @@ __all__ = [
     "CompiledLayer",
     "ConversionReport",
     "LayerReport",
+    "Unpacked",
     "Verification",
     "compile_block",
     "compile_checkpoint",
     "compile_symbol",
     "convert_checkpoint",
     "load_checkpoint",
+    "unpack_checkpoint",
 ]

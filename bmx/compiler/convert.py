@@ -89,7 +89,7 @@ def convert_checkpoint(
         raise Error(f"word width is {word_bits!r}; it must be 32 or 64 bits")
     prefix, epoch = split_path(params_path)
     finals = output_files(params_path, output)
-    _check_targets(finals, [f"{prefix}-symbol.json", params_path], force)
+    check_targets(finals, [f"{prefix}-symbol.json", params_path], force)
 
     graph = read_graph(f"{prefix}-symbol.json")
     params = read_bytes(params_path)
@@ -111,22 +111,24 @@ def convert_checkpoint(
 def output_files(params_path: str, output: Optional[str] = None) -> List[str]:
     """The files that `convert_checkpoint` writes, symbol and parameters."""
     prefix, epoch = split_path(params_path)
-    return list(checkpoint_names.files(_target_prefix(prefix, output), epoch))
+    return list(checkpoint_names.files(target_prefix(prefix, output, "binarized_"), epoch))
 
 
-def _target_prefix(prefix: str, output: Optional[str]) -> str:
+def target_prefix(prefix: str, output: Optional[str], begin: str) -> str:
+    """The prefix of the files to write, whose name begins with `begin` where `output` does not say it."""
     folder, name = os.path.split(prefix)
     if output is None:
-        return os.path.join(folder, f"binarized_{name}")
+        return os.path.join(folder, begin + name)
     output = os.fspath(output)
     if os.path.isdir(output) or output.endswith(os.sep):
-        return os.path.join(output, f"binarized_{name}")
+        return os.path.join(output, begin + name)
     if not output or output.endswith((".params", ".json")):
         raise Error(f"output is {output!r}; it must be a folder or a path prefix, to which -NNNN.params is added")
     return output
 
 
-def _check_targets(finals: List[str], sources: List[str], force: bool) -> None:
+def check_targets(finals: List[str], sources: List[str], force: bool) -> None:
+    """Refuse to overwrite what is read, folders, and without `force` any file."""
     for path in finals:
         if any(os.path.realpath(path) == os.path.realpath(source) for source in sources):
             raise Error(f"{path}: the output would overwrite the input; choose another output")
