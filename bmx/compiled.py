@@ -80,9 +80,12 @@ def find_labels(symbol: mx.sym.Symbol, program: Program, parameters: Container[s
     arguments = symbol.list_arguments()
     stored = [name for name in arguments if name in parameters]
     labels = for_inference(parse_graph(json.loads(symbol.tojson()), program.name), stored, list(shapes)).labels
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what cannot be inferred
-        found = dict(zip(arguments, symbol.infer_shape_partial(**shapes)[0]))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what cannot be inferred
+            found = dict(zip(arguments, symbol.infer_shape_partial(**shapes)[0]))
+    except mx.MXNetError:  # the shape that a label has in the file is that of a batch of another size
+        return dict.fromkeys(labels)
     return {name: tuple(found[name][1:]) if found[name] and 0 not in found[name] else None for name in labels}
 
 

@@ -29,6 +29,8 @@ __all__ = [
 ]
 
 _ATTRIBUTE_KEYS = ("param", "attr", "attrs")  # weakest first, as MXNet merges them
+_SIZE = r"\s*(-1|\d{1,18})L?\s*"  # -1 and 0: not known
+_SHAPE = re.compile(rf"\s*(None|[\[(]({_SIZE}(,{_SIZE})*,?)?\s*[\])])\s*", re.ASCII)
 _READ_KEYS = {"op", "name", "inputs", "control_deps", "subgraphs", "backward_source_id", *_ATTRIBUTE_KEYS}
 
 
@@ -157,7 +159,7 @@ class _Invalid(Exception):
     pass
 
 
-def _check(condition: bool, problem: str) -> None:
+def _check(condition: Any, problem: str) -> None:
     if not condition:
         raise _Invalid(problem)
 
@@ -204,6 +206,8 @@ def _parse_node(item: Any, earlier: List[Node]) -> Node:
         values = item.get(key, {})
         _check(isinstance(values, dict) and all(isinstance(v, str) for v in values.values()), f"{where}: bad {key}")
         attributes.update(values)
+    declared = attributes.get("__shape__", "()") if item["op"] == "null" else "()"
+    _check(_SHAPE.fullmatch(declared), f"{where}: __shape__ is {declared!r}; it must be sizes such as (1, 3, 32, 32)")
     inputs = [_parse_entry(entry, earlier, where) for entry in item["inputs"]]
     _check(not (item["op"] == "null" and inputs), f"{where} is a variable with inputs")
     control, subgraphs = item.get("control_deps", []), item.get("subgraphs", [])

@@ -1,7 +1,9 @@
 """`bmx compile` and `bmx inspect`."""
 
 import errno
+import json
 import os
+from pathlib import Path
 
 import mxnet as mx
 import numpy as np
@@ -85,6 +87,18 @@ def test_outputs_are_written_together_or_not_at_all(capsys, checkpoint, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["x-symbol.json"]
     assert (tmp_path / "x-symbol.json").read_text() == "mine"
     assert bmx(capsys, *command)[0] == 0 and len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_label_declared_for_batches_of_another_size(capsys, checkpoint, tmp_path):
+    prefix = checkpoint[: -len("-0003.params")]
+    symbol = json.loads(Path(f"{prefix}-symbol.json").read_text())
+    (label,) = [node for node in symbol["nodes"] if node["name"] == "softmax_label"]
+    label["attrs"] = {"__shape__": "(3,)"}
+    (tmp_path / "net-symbol.json").write_text(json.dumps(symbol))
+    (tmp_path / "net-0003.params").write_bytes(Path(checkpoint).read_bytes())
+    command = ["compile", tmp_path / "net-0003.params", "--mxnet", tmp_path / "fast", "--data-shape", SHAPE]
+    assert bmx(capsys, *command)[0] == 0
+    assert "softmax_label" in mx.sym.load(str(tmp_path / "fast-symbol.json")).list_arguments()
 
 
 def test_an_existing_file_stays_unless_forced(capsys, checkpoint, tmp_path):

@@ -124,6 +124,21 @@ def test_bad_graphs_are_errors(bad):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("shape", ["(0", "abc", "", "(-5, 3)", "(1e3,)", "('a',)", "(9999999999999999999,)", "[1,2"])
+def test_shapes_that_are_none_are_errors(shape):
+    graph = content()
+    graph["nodes"][0]["attrs"] = {"__shape__": shape}
+    with pytest.raises(bmx.Error, match=r"^x: .*node 0 \('data'\): __shape__ is .*; it must be sizes such as"):
+        parse_graph(graph, "x")
+
+
+@pytest.mark.parametrize("shape", ["(1, 3, 8, 8)", "(0,3, 8,8)", "[1,3,8,8]", "(-1, 3L, -1, -1)", "()", "None"])
+def test_shapes_that_mxnet_reads(shape):
+    graph = content()
+    graph["nodes"][0]["attrs"] = {"__shape__": shape}
+    to_symbol(parse_graph(graph, "x"), "x").infer_shape_partial()
+
+
 def test_text_that_is_not_json(tmp_path):
     path = tmp_path / "net-symbol.json"
     for text in (b"", b"{", b"\xff\xfe", b"[" * 100_000, b'{"nodes": [' + b'{"subgraphs": [' * 20_000):
