@@ -119,15 +119,14 @@ def test_export_import_and_compose(tmp_path):
     np.testing.assert_allclose(out.asnumpy(), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_the_converter_writes_mxnets_batch_norm(tmp_path):
-    net = mx.gluon.nn.HybridSequential()
-    net.add(nn.BatchNorm(in_channels=64), nn.QConv2D(4, 3, in_channels=64), nn.BatchNorm(in_channels=4))
-    net.initialize()
-    net.hybridize()
-    net(mx.nd.ones((1, 64, 6, 6)))
-    prefix = str(tmp_path / "net")
-    net.export(prefix)
-    bmx.convert_checkpoint(f"{prefix}-0000.params")
+def test_the_converter_writes_mxnets_batch_norm_where_bmxnet_can_read_the_file(tmp_path):
+    y = mx.sym.bmx_BatchNorm(mx.sym.var("data"), name="first")
+    symbol = mx.sym.bmx_BatchNorm(mx.sym.QConvolution(y, kernel=(3, 3), num_filter=4, name="conv"), name="last")
+    shapes, _, states = symbol.infer_shape(data=(1, 64, 6, 6))
+    arguments = {name: mx.nd.ones(shape) for name, shape in zip(symbol.list_arguments(), shapes) if name != "data"}
+    states = {name: mx.nd.ones(shape) for name, shape in zip(symbol.list_auxiliary_states(), states)}
+    mx.model.save_checkpoint(str(tmp_path / "net"), 0, symbol, arguments, states)
+    bmx.convert_checkpoint(str(tmp_path / "net-0000.params"))
     text = (tmp_path / "binarized_net-symbol.json").read_text()
     assert '"BatchNorm"' in text
     assert "bmx_" not in text and "Dropout" not in text
