@@ -54,6 +54,8 @@ class Inference:
         Whether all outputs are losses made of labels.
     left_out : list of str
         The nodes of the outputs that were left out.
+    missing : list of str
+        Parameters of layers without values.
     """
 
     graph: Graph
@@ -62,6 +64,7 @@ class Inference:
     placeholders: List[str]
     losses: bool
     left_out: List[str]
+    missing: List[str]
 
 
 def for_inference(graph: Graph, stored: Optional[Collection[str]], named: Collection[str] = ()) -> Inference:
@@ -84,12 +87,13 @@ def for_inference(graph: Graph, stored: Optional[Collection[str]], named: Collec
     heads, variables = list(graph.heads), _variables(graph.heads) & set(known)
     data, parameters = _roles(graph)
     unknown = set() if stored is None else variables - set(stored)
-    inputs = unknown | variables & set(named)
-    unsure = variables - parameters if stored is None else set(inputs)  # inputs or labels of losses
+    missing = (unknown & parameters) - data - set(named)
+    inputs = unknown - missing | variables & set(named)
+    unsure = variables - (parameters - data) if stored is None else set(inputs)  # inputs or labels of losses
     if not inputs:
         candidates = data & variables
         inputs = candidates if len(candidates) == 1 else candidates & {"data"}
-        unsure = variables - parameters
+        unsure = variables - (parameters - data)
     losses = any(head.node.op in _LOSSES for head in heads)
     if losses or judging & unsure:  # a label may also be an output itself, for metrics
         sure = inputs & (data | set(named)) if losses else inputs - judging | inputs & (data | set(named))
@@ -108,6 +112,7 @@ def for_inference(graph: Graph, stored: Optional[Collection[str]], named: Collec
         [name for name in placeholders if name in reached],
         losses,
         [head.node.name for head in heads if head not in graph.heads],
+        [name for name in known if name in missing & reached],
     )
 
 
@@ -173,8 +178,9 @@ def _leave_out_losses(graph: Graph, inputs: Set[str], unsure: Set[str], sure: Se
 def _roles(graph: Graph) -> Tuple[Set[str], Set[str]]:
     """Variables that are, or become, the data of a layer with parameters; and those of its parameters."""
     layers = [node for node in graph.nodes if node.op in _LAYERS]
+    data = _behind([entry for node in layers for entry in node.inputs[:1]], through_parameters=False)
     parameters = _variables([entry for node in layers for entry in node.inputs[1:]])
-    return _variables([entry for node in layers for entry in node.inputs[:1]]) - parameters, parameters
+    return {node.name for node in data.values() if node.is_variable}, parameters
 
 
 def _needed(graph: Graph) -> List[Node]:
@@ -188,13 +194,14 @@ def _variables(entries: Iterable[Entry]) -> Set[str]:
     return {node.name for node in _behind(entries).values() if node.is_variable}
 
 
-def _behind(entries: Iterable[Entry]) -> Dict[int, Node]:
-    """The nodes that some values are made of."""
+def _behind(entries: Iterable[Entry], through_parameters: bool = True) -> Dict[int, Node]:
+    """The nodes that some values are made of; or those that their data are, without the parameters of layers."""
     found: Dict[int, Node] = {}
     pending = [entry.node for entry in entries]
     while pending:
         node = pending.pop()
         if id(node) not in found:
             found[id(node)] = node
-            pending += [entry.node for entry in node.inputs] + node.control_deps
+            sources = node.inputs if through_parameters or node.op not in _LAYERS else node.inputs[:1]
+            pending += [entry.node for entry in sources] + node.control_deps
     return found

@@ -95,13 +95,15 @@ def named(network: Network, data: Optional[Data]) -> Optional[Dict[str, np.ndarr
         arrays = {next(iter(network.inputs)): arrays}
     if set(arrays) != set(network.inputs):
         raise SamplesError(f"samples for {_list(arrays)}; the network's inputs are {_list(network.inputs)}")
-    counts = {len(array) for array in arrays.values()}
     for name, array in arrays.items():
-        if tuple(array.shape[1:]) != network.inputs[name] or len(counts) > 1:
+        if tuple(array.shape[1:]) != network.inputs[name]:
             raise SamplesError(
                 f"samples of {name!r} have the shape {array.shape}; the network needs (samples, "
-                f"{', '.join(map(str, network.inputs[name]))}), of each input as many"
+                f"{', '.join(map(str, network.inputs[name]))})"
             )
+    if len({len(array) for array in arrays.values()}) > 1:
+        counts = ", ".join(f"{len(array)} of {name!r}" for name, array in arrays.items())
+        raise SamplesError(f"samples: {counts}; there must be as many of every input")
     return arrays
 
 

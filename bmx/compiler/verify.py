@@ -36,6 +36,9 @@ class Network:
         symbol, args, aux = load_files(symbol_path, params_path)
         needed = for_inference(parse_graph(json.loads(symbol.tojson()), symbol_path), {**args, **aux})
         self.symbol, self.data_names = to_symbol(needed.graph, symbol_path), needed.inputs
+        if needed.missing:
+            kind = "aux" if needed.missing[0] in self.symbol.list_auxiliary_states() else "arg"
+            raise Error(f"{params_path}: the array '{kind}:{needed.missing[0]}' is missing")
         self.stored_inputs = {name: args.pop(name).shape for name in self.data_names if name in args}
         self.args = _cast(needed.graph, {name: array for name, array in args.items() if name not in needed.labels})
         self.aux = _cast(needed.graph, aux)

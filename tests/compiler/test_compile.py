@@ -284,6 +284,11 @@ def test_several_inputs_are_given_as_in_a_call(given, wanted):
     np.testing.assert_allclose(compiled(*inputs).asnumpy(), wanted, atol=1e-6)
 
 
+def test_there_are_as_many_samples_of_every_input():
+    with pytest.raises(Error, match="samples: 2 of 'data0', 1 of 'data1'; there must be as many of every input"):
+        compile_block(Difference(), (A, B[:1]))
+
+
 def test_a_list_of_one_input_is_one_input():
     net = mx.gluon.nn.Dense(2, in_units=5)
     net.initialize()

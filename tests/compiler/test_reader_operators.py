@@ -531,7 +531,7 @@ def test_missing_and_wrong_parameters_are_errors():
 
     symbol = mx.sym.BatchNorm(conv(x, name="c"), name="bn")
     args, aux = arrays_for(symbol, {"data": image})
-    with pytest.raises(Error, match="'c_weight'"):
+    with pytest.raises(Error, match="network: the array 'c_weight' is missing"):
         Network(symbol, {k: v for k, v in args.items() if k != "c_weight"}, aux, image)
     with pytest.raises(Error, match="bn_moving_mean"):
         Network(symbol, args, {**aux, "bn_moving_mean": np.zeros(3, np.float32)}, image)

@@ -245,6 +245,8 @@ class Network:
     def _find_inputs(self, data_shape: Shapes, parameters: Mapping[str, np.ndarray]) -> Dict[str, ir.Shape]:
         """Shapes of one sample by name, in the order in which they are given."""
         names, labels = self._needed.inputs, self._needed.labels
+        if self._needed.missing:
+            raise Error(f"{self._name}: the array {self._needed.missing[0]!r} is missing")
         if self._needed.losses:
             raise Error(
                 f"{self._name}: its outputs are losses, made of {_list(labels)}; compile what stands before them, "
