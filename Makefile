@@ -7,9 +7,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 CPP_SOURCES = $(shell find src tests benchmark fuzz -name '*.cpp' -o -name '*.h')
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-# As in pyproject.toml's [build-system]; pip itself must know editable installs and extras that name the package.
-BUILD_REQUIRES := "pip>=21.3" "setuptools>=70.1" "cmake>=3.18" ninja mxnet==1.9.1 "numpy>=1.19,<1.24" \
-  "onednn-devel-cpu-gomp==2023.2.0; platform_system == 'Linux' and platform_machine == 'x86_64'"
+# What pyproject.toml's [build-system] requires, and a pip that knows editable installs and extras that name the package.
+BUILD_REQUIRES := "pip>=21.3" $(shell sed -n '/^requires = \[/,/^\]/s/^ *\("[^"]*"\),$$/\1/p' pyproject.toml)
 
 .PHONY: help demo test test-cpp test-python test-arm sanitize fuzz lint format bench build clean distclean
 .DEFAULT_GOAL := help

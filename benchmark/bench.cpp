@@ -1,7 +1,7 @@
 // What benchmark/convolution.py times: the kernels without MXNet around them, and the roof that no loop of
 // xor + popcount + add can pass on this machine.
-#include "kernels/binary_conv.h"
 #include "kernels/buffer.h"
+#include "kernels/training/binary_conv.h"
 #include "roof.h"
 
 namespace {

@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "kernels/buffer.h"
-#include "kernels/quantize.h"
-#include "kernels/sign_gradients.h"
+#include "kernels/training/quantize.h"
+#include "kernels/training/sign_gradients.h"
 #include "operators/float_layer.h"
 #include "roof.h"
 

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "kernels/buffer.h"
-#include "kernels/nhwc.h"
+#include "kernels/engine/kernels.h"
 #include "roof.h"
 
 namespace {

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How many multiply-adds a cycle the inner loops of the ARM kernels could do, by llvm-mca's models of processors.
 
-Compiles src/kernels/nhwc_neon*.cpp with the cross compiler, takes the innermost loop of the largest tile of each
+Compiles src/kernels/engine/neon*.cpp with the cross compiler, takes the innermost loop of the largest tile of each
 arithmetic out of the machine code, and prints a table. An estimate: all loads hit the first-level cache, loops have no
 end, and the models are LLVM's. Needs g++-aarch64-linux-gnu and llvm (22 here; models change between versions).
 
@@ -25,10 +25,10 @@ DOT = ["-march=armv8.2-a+dotprod"]
 
 # Name -> source, options, part of the loop's symbol, the instruction that multiplies, multiply-adds in each.
 LOOPS = {
-    "binary": ("nhwc_neon.cpp", [], "NeonENS3_6Binary", r"cnt\t", 128),
-    "int8": ("nhwc_neon.cpp", [], "NeonENS3_10SignedInt8", r"smull2?\t", 8),
-    "int8, dot products": ("nhwc_neon_dot.cpp", DOT, "NeonDotENS3_10SignedInt8", r"sdot\t", 16),
-    "float32": ("nhwc_neon.cpp", [], "NeonENS3_5Float", r"fmla\t", 4),
+    "binary": ("neon.cpp", [], "NeonENS3_6Binary", r"cnt\t", 128),
+    "int8": ("neon.cpp", [], "NeonENS3_10SignedInt8", r"smull2?\t", 8),
+    "int8, dot products": ("neon_dot.cpp", DOT, "NeonDotENS3_10SignedInt8", r"sdot\t", 16),
+    "float32": ("neon.cpp", [], "NeonENS3_5Float", r"fmla\t", 4),
 }
 # Processor -> what llvm-mca calls the model that is nearest to it.
 PROCESSORS = {
@@ -53,7 +53,7 @@ def disassembly(source, options):
     with tempfile.TemporaryDirectory() as folder:
         made = f"{folder}/kernels.o"
         compiler = [tool("aarch64-linux-gnu-g++"), *OPTIONS, *options, f"-I{ROOT / 'src'}"]
-        subprocess.run([*compiler, "-c", str(ROOT / "src" / "kernels" / source), "-o", made], check=True)
+        subprocess.run([*compiler, "-c", str(ROOT / "src" / "kernels" / "engine" / source), "-o", made], check=True)
         command = [tool("aarch64-linux-gnu-objdump"), "-d", "--no-show-raw-insn", made]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 

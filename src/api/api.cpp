@@ -2,7 +2,7 @@
 #include "bmx.h"
 
 #include "api/guarded.h"
-#include "kernels/isa.h"
+#include "kernels/instruction_sets.h"
 
 namespace bmx::api {
 
@@ -17,7 +17,7 @@ const char* bmx_version(void) { return BMX_VERSION; }
 int bmx_word_bits(void) { return BMX_WORD_BITS; }
 
 int bmx_isa(const char** name) {
-  return bmx::api::guarded([&] { *bmx::api::given(name, "name") = bmx::kernels().name; });
+  return bmx::api::guarded([&] { *bmx::api::given(name, "name") = bmx::name_of(bmx::chosen_instruction_set()); });
 }
 
 const char* bmx_last_error(void) { return bmx::api::last_error.c_str(); }

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "kernels/nhwc.h"
+#include "kernels/engine/kernels.h"
 
 namespace bmx::engine {
 

@@ -7,8 +7,8 @@
 #include <unordered_map>
 #include <vector>
 
-#include "kernels/conv_shape.h"
-#include "kernels/quantize.h"
+#include "kernels/training/conv_shape.h"
+#include "kernels/training/quantize.h"
 #include "operators/float_layer.h"
 
 namespace bmx {

@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "kernels/batch_norm.h"
 #include "kernels/buffer.h"
+#include "kernels/training/batch_norm.h"
 #include "operators/attributes.h"
 #include "operators/mxnet.h"
 
@@ -95,13 +95,7 @@ MXReturnValue mutate_inputs(const AttributeMap&, std::vector<int>* inputs) {
   return MX_SUCCESS;
 }
 
-REGISTER_OP(bmx_BatchNorm)
-    .setForward(forward, "cpu")
-    .setBackward(backward, "cpu")
-    .setParseAttrs(parse_attributes)
-    .setInferType(infer_type)
-    .setInferSType(infer_dense)
-    .setInferShape(infer_shape)
-    .setMutateInputs(mutate_inputs);
+[[maybe_unused]] const bool kRegistered =
+    register_operator({"bmx_BatchNorm"}, forward, backward, {parse_attributes, infer_type, infer_shape, mutate_inputs});
 
 }  // namespace

@@ -73,18 +73,12 @@ MXReturnValue create(const AttributeMap& attributes, const MXContext&, const std
   return guarded(Layer::kName, [&] { *op = Layer::create(Layer::kName, Layer::param(attributes)); });
 }
 
-REGISTER_OP(BinaryInferenceConvolution)
-    .setCreateOpState(create<Convolution>, "cpu")
-    .setParseAttrs(parse_attributes<Convolution>)
-    .setInferType(infer_type<Convolution>)
-    .setInferSType(infer_dense)
-    .setInferShape(infer_shape<Convolution>);
+[[maybe_unused]] const bool kBinaryInferenceConvolutionRegistered =
+    register_operator({"BinaryInferenceConvolution"}, create<Convolution>,
+                      {parse_attributes<Convolution>, infer_type<Convolution>, infer_shape<Convolution>});
 
-REGISTER_OP(BinaryInferenceFullyConnected)
-    .setCreateOpState(create<FullyConnected>, "cpu")
-    .setParseAttrs(parse_attributes<FullyConnected>)
-    .setInferType(infer_type<FullyConnected>)
-    .setInferSType(infer_dense)
-    .setInferShape(infer_shape<FullyConnected>);
+[[maybe_unused]] const bool kBinaryInferenceFullyConnectedRegistered =
+    register_operator({"BinaryInferenceFullyConnected"}, create<FullyConnected>,
+                      {parse_attributes<FullyConnected>, infer_type<FullyConnected>, infer_shape<FullyConnected>});
 
 }  // namespace

@@ -2,7 +2,7 @@
 // for NCHW arrays on the CPU, where MXNet's own broadcasts and PReLU take ten times as long, backward above all.
 #include <algorithm>
 
-#include "kernels/channelwise.h"
+#include "kernels/training/channelwise.h"
 #include "operators/attributes.h"
 #include "operators/mxnet.h"
 
@@ -108,28 +108,16 @@ MXReturnValue rprelu_backward(const AttributeMap&, std::vector<MXTensor>* inputs
   });
 }
 
-REGISTER_OP(bmx_Shift)
-    .setForward(shift_forward, "cpu")
-    .setBackward(shift_backward, "cpu")
-    .setParseAttrs(parse_attributes<ShiftInputs>)
-    .setInferType(infer_type<ShiftInputs>)
-    .setInferSType(infer_dense)
-    .setInferShape(infer_shape<ShiftInputs>);
+[[maybe_unused]] const bool kShiftRegistered =
+    register_operator({"bmx_Shift"}, shift_forward, shift_backward,
+                      {parse_attributes<ShiftInputs>, infer_type<ShiftInputs>, infer_shape<ShiftInputs>});
 
-REGISTER_OP(bmx_Scale)
-    .setForward(scale_forward, "cpu")
-    .setBackward(scale_backward, "cpu")
-    .setParseAttrs(parse_attributes<ScaleInputs>)
-    .setInferType(infer_type<ScaleInputs>)
-    .setInferSType(infer_dense)
-    .setInferShape(infer_shape<ScaleInputs>);
+[[maybe_unused]] const bool kScaleRegistered =
+    register_operator({"bmx_Scale"}, scale_forward, scale_backward,
+                      {parse_attributes<ScaleInputs>, infer_type<ScaleInputs>, infer_shape<ScaleInputs>});
 
-REGISTER_OP(bmx_RPReLU)
-    .setForward(rprelu_forward, "cpu")
-    .setBackward(rprelu_backward, "cpu")
-    .setParseAttrs(parse_attributes<RPReLUInputs>)
-    .setInferType(infer_type<RPReLUInputs>)
-    .setInferSType(infer_dense)
-    .setInferShape(infer_shape<RPReLUInputs>);
+[[maybe_unused]] const bool kRPReLURegistered =
+    register_operator({"bmx_RPReLU"}, rprelu_forward, rprelu_backward,
+                      {parse_attributes<RPReLUInputs>, infer_type<RPReLUInputs>, infer_shape<RPReLUInputs>});
 
 }  // namespace

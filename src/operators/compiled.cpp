@@ -175,12 +175,7 @@ MXReturnValue create(const AttributeMap& attributes, const MXContext&, const std
   return guarded("bmx_Compiled", [&] { *op = CustomStatefulOp::create<Compiled>(CompiledParam(attributes)); });
 }
 
-REGISTER_OP(bmx_Compiled)
-    .setCreateOpState(create, "cpu")
-    .setParseAttrs(parse_attributes)
-    .setInferType(infer_type)
-    .setInferSType(infer_dense)
-    .setInferShape(infer_shape)
-    .setMutateInputs(mutate_inputs);
+[[maybe_unused]] const bool kRegistered =
+    register_operator({"bmx_Compiled"}, create, {parse_attributes, infer_type, infer_shape, mutate_inputs});
 
 }  // namespace

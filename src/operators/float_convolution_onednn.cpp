@@ -15,8 +15,8 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/isa.h"
-#include "kernels/quantize.h"
+#include "kernels/training/kernels.h"
+#include "kernels/training/quantize.h"
 #include "operators/float_layer.h"
 #include "operators/onednn_call.h"
 

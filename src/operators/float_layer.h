@@ -5,7 +5,7 @@
 
 #include <memory>
 
-#include "kernels/conv_shape.h"
+#include "kernels/training/conv_shape.h"
 #include "operators/workspace.h"
 
 namespace bmx {

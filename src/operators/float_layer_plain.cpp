@@ -1,8 +1,8 @@
 // The float layers without oneDNN: explicit padding and the matrix products of src/kernels/float_conv.cpp.
 // float32 whatever type is asked for.
-#include "kernels/float_conv.h"
-#include "kernels/float_matmul.h"
-#include "kernels/quantize.h"
+#include "kernels/training/float_conv.h"
+#include "kernels/training/float_matmul.h"
+#include "kernels/training/quantize.h"
 #include "operators/float_layer.h"
 
 namespace bmx {

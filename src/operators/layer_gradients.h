@@ -2,7 +2,7 @@
 // (kernels/sign_gradients.h), and the others as float products (float_layer.h).
 #pragma once
 
-#include "kernels/sign_gradients.h"
+#include "kernels/training/sign_gradients.h"
 #include "operators/float_layer.h"
 #include "operators/workspace.h"
 

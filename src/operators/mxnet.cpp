@@ -20,6 +20,32 @@ bool is_word(int type) {
 
 void set_mxnet_error(const std::string& message) { pending_error = message; }
 
+namespace {
+
+mxnet::ext::CustomOp& add_operator(const char* name, const Inference& inference) {
+  mxnet::ext::CustomOp& op = mxnet::ext::Registry<mxnet::ext::CustomOp>::get()->add(name);
+  op.setParseAttrs(inference.parse_attributes)
+      .setInferType(inference.type)
+      .setInferSType(infer_dense)
+      .setInferShape(inference.shape);
+  if (inference.mutate_inputs != nullptr) op.setMutateInputs(inference.mutate_inputs);
+  return op;
+}
+
+}  // namespace
+
+bool register_operator(std::initializer_list<const char*> names, mxnet::ext::fcomp_t forward,
+                       mxnet::ext::fcomp_t backward, const Inference& inference) {
+  for (const char* name : names) add_operator(name, inference).setForward(forward, "cpu").setBackward(backward, "cpu");
+  return true;
+}
+
+bool register_operator(std::initializer_list<const char*> names, mxnet::ext::createOpState_t create,
+                       const Inference& inference) {
+  for (const char* name : names) add_operator(name, inference).setCreateOpState(create, "cpu");
+  return true;
+}
+
 void infer_float32(std::initializer_list<const char*> names, bool words, std::vector<int>* in_types,
                    std::vector<int>* out_types) {
   size_t i = 0;

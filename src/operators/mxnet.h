@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/planes.h"
+#include "kernels/training/planes.h"
 #include "mxnet/lib_api.h"
 
 namespace bmx {
@@ -38,6 +38,21 @@ mxnet::ext::MXReturnValue guarded(const char* op, F f) {
 inline int num_threads() { return omp_get_max_threads(); }
 
 inline float* floats(mxnet::ext::MXTensor& tensor) { return tensor.data<float>(); }
+
+// What MXNet asks of an operator before it runs. Storage is always dense (infer_dense).
+struct Inference {
+  mxnet::ext::parseAttrs_t parse_attributes;
+  mxnet::ext::inferType_t type;
+  mxnet::ext::inferShape_t shape;
+  mxnet::ext::mutateInputs_t mutate_inputs = nullptr;
+};
+
+// Registers an operator for the CPU, under all of its names: one of two functions, or one that makes an object with a
+// state. Called while the library is loaded, for the value of a constant.
+bool register_operator(std::initializer_list<const char*> names, mxnet::ext::fcomp_t forward,
+                       mxnet::ext::fcomp_t backward, const Inference& inference);
+bool register_operator(std::initializer_list<const char*> names, mxnet::ext::createOpState_t create,
+                       const Inference& inference);
 
 // Empty while MXNet knows nothing of it; a dimension that it does not know is kUnknown.
 using Shape = std::vector<unsigned>;

@@ -1,7 +1,7 @@
 // QActivation: quantizes its input; the gradient passes straight through, for one bit inside a window.
 #include <algorithm>
 
-#include "kernels/quantize.h"
+#include "kernels/training/quantize.h"
 #include "operators/attributes.h"
 #include "operators/mxnet.h"
 
@@ -59,12 +59,7 @@ MXReturnValue backward(const AttributeMap& attributes, std::vector<MXTensor>* in
   });
 }
 
-REGISTER_OP(QActivation)
-    .setForward(forward, "cpu")
-    .setBackward(backward, "cpu")
-    .setParseAttrs(parse_attributes)
-    .setInferType(infer_type)
-    .setInferSType(infer_dense)
-    .setInferShape(infer_shape);
+[[maybe_unused]] const bool kRegistered =
+    register_operator({"QActivation"}, forward, backward, {parse_attributes, infer_type, infer_shape});
 
 }  // namespace

@@ -5,10 +5,10 @@
 // signs with float_input.
 // Backward: the gradients of the convolution of the quantized arrays, straight through both quantizers; with a
 // gradient_cancel_threshold that of the data passes a window, as through a QActivation before the layer.
-#include "kernels/binary_conv.h"
 #include "kernels/buffer.h"
-#include "kernels/float_conv.h"
-#include "kernels/interchange.h"
+#include "kernels/training/binary_conv.h"
+#include "kernels/training/float_conv.h"
+#include "kernels/training/interchange.h"
 #include "operators/attributes.h"
 #include "operators/layer_gradients.h"
 #include "operators/qlayer.h"
@@ -208,18 +208,7 @@ MXReturnValue create(const AttributeMap& attributes, const MXContext&, const std
                  [&] { *op = create_qconvolution("QConvolution", QConvolutionParam("QConvolution", attributes)); });
 }
 
-REGISTER_OP(QConvolution)
-    .setCreateOpState(create, "cpu")
-    .setParseAttrs(parse_attributes)
-    .setInferType(infer_type)
-    .setInferSType(infer_dense)
-    .setInferShape(infer_shape);
-
-REGISTER_OP(QConvolution_v1)
-    .setCreateOpState(create, "cpu")
-    .setParseAttrs(parse_attributes)
-    .setInferType(infer_type)
-    .setInferSType(infer_dense)
-    .setInferShape(infer_shape);
+[[maybe_unused]] const bool kRegistered =
+    register_operator({"QConvolution", "QConvolution_v1"}, create, {parse_attributes, infer_type, infer_shape});
 
 }  // namespace

@@ -2,10 +2,10 @@
 // widths as a float product of the quantized arrays. Backward as QConvolution's.
 #include <algorithm>
 
-#include "kernels/binary_conv.h"
 #include "kernels/buffer.h"
-#include "kernels/float_conv.h"
-#include "kernels/interchange.h"
+#include "kernels/training/binary_conv.h"
+#include "kernels/training/float_conv.h"
+#include "kernels/training/interchange.h"
 #include "operators/attributes.h"
 #include "operators/layer_gradients.h"
 #include "operators/qlayer.h"
@@ -227,11 +227,7 @@ MXReturnValue create(const AttributeMap& attributes, const MXContext&, const std
   });
 }
 
-REGISTER_OP(QFullyConnected)
-    .setCreateOpState(create, "cpu")
-    .setParseAttrs(parse_attributes)
-    .setInferType(infer_type)
-    .setInferSType(infer_dense)
-    .setInferShape(infer_shape);
+[[maybe_unused]] const bool kRegistered =
+    register_operator({"QFullyConnected"}, create, {parse_attributes, infer_type, infer_shape});
 
 }  // namespace

@@ -7,7 +7,7 @@
 #include <optional>
 #include <vector>
 
-#include "kernels/quantize.h"
+#include "kernels/training/quantize.h"
 #include "operators/attributes.h"
 #include "operators/layer_gradients.h"
 #include "operators/mxnet.h"

@@ -1,5 +1,5 @@
 // bmx_ReCU: the rectified clamp unit for latent weights, of kernels/recu.h.
-#include "kernels/recu.h"
+#include "kernels/training/recu.h"
 
 #include <algorithm>
 
@@ -71,12 +71,7 @@ MXReturnValue infer_shape(const AttributeMap&, std::vector<Shape>* in_shapes, st
   });
 }
 
-REGISTER_OP(bmx_ReCU)
-    .setForward(forward, "cpu")
-    .setBackward(backward, "cpu")
-    .setParseAttrs(parse_attributes)
-    .setInferType(infer_type)
-    .setInferSType(infer_dense)
-    .setInferShape(infer_shape);
+[[maybe_unused]] const bool kRegistered =
+    register_operator({"bmx_ReCU"}, forward, backward, {parse_attributes, infer_type, infer_shape});
 
 }  // namespace

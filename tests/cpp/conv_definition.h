@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/conv_shape.h"
+#include "kernels/training/conv_shape.h"
 #include "test.h"
 
 namespace test {

@@ -6,7 +6,7 @@
 #include <limits>
 #include <memory>
 
-#include "kernels/nhwc.h"
+#include "kernels/engine/kernels.h"
 #include "test.h"
 
 namespace nhwc_test {

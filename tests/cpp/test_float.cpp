@@ -3,9 +3,10 @@
 #include <limits>
 
 #include "conv_definition.h"
-#include "kernels/float_conv.h"
-#include "kernels/float_matmul.h"
-#include "kernels/quantize.h"
+#include "kernels/instruction_sets.h"
+#include "kernels/training/float_conv.h"
+#include "kernels/training/float_matmul.h"
+#include "kernels/training/quantize.h"
 #include "test.h"
 
 namespace {
@@ -51,7 +52,7 @@ TEST(float_convolution_and_gradients_equal_their_definition) {
       data_grad[d] += static_cast<double>(grad[o]) * weight[w];
       weight_grad[w] += static_cast<double>(grad[o]) * padded[d];
     });
-    for (const char* const* name = bmx::available_kernels(); *name != nullptr; ++name) {
+    for (const char* const* name = bmx::available_instruction_sets(); *name != nullptr; ++name) {
       const Kernels& k = *bmx::find_kernels(*name);
       const int threads = 1 + i % 3;
       std::vector<float> got(grad.size());
@@ -83,7 +84,7 @@ TEST(float_matmul_equals_its_definition_over_any_number_of_threads) {
         for (size_t inner = 0; inner < k; ++inner)
           wanted[row * n + column] +=
               static_cast<double>(a[row * a_row + inner * a_column]) * b[inner * b_row + column * b_column];
-    for (const char* const* name = bmx::available_kernels(); *name != nullptr; ++name) {
+    for (const char* const* name = bmx::available_instruction_sets(); *name != nullptr; ++name) {
       const Kernels& kernels = *bmx::find_kernels(*name);
       std::vector<float> got(m * n, 1e9f);
       bmx::float_matmul(kernels, m, n, k, a.data(), a_row, a_column, b.data(), b_row, b_column, got.data(), 1 + i % 5);

@@ -6,7 +6,7 @@
 #include <thread>
 
 #include "conv_definition.h"
-#include "kernels/quantize.h"
+#include "kernels/training/quantize.h"
 #include "operators/float_layer.h"
 #include "test.h"
 

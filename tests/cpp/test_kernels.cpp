@@ -7,9 +7,9 @@
 #include <limits>
 #include <thread>
 
-#include "kernels/binary_conv.h"
-#include "kernels/dispatch.h"
-#include "kernels/interchange.h"
+#include "kernels/instruction_sets.h"
+#include "kernels/training/binary_conv.h"
+#include "kernels/training/interchange.h"
 #include "test.h"
 
 namespace {
@@ -81,7 +81,8 @@ std::vector<float> fast_conv(const Kernels& k, const ConvShape& s, const std::ve
 
 template <class F>
 void for_each_kernels(F f) {
-  for (const char* const* name = bmx::available_kernels(); *name != nullptr; ++name) f(*bmx::find_kernels(*name));
+  for (const char* const* name = bmx::available_instruction_sets(); *name != nullptr; ++name)
+    f(*bmx::find_kernels(*name));
 }
 
 void check_conv(const ConvShape& s, uint64_t seed) {
@@ -342,22 +343,7 @@ TEST(many_threads_at_once_get_the_same_result) {
 TEST(kernels_are_found_by_name) {
   CHECK(bmx::find_kernels("portable") != nullptr, "");
   CHECK(bmx::find_kernels("sparc") == nullptr, "");
-  CHECK(std::strcmp(bmx::kernels().name, std::getenv("BMX_ISA") ? std::getenv("BMX_ISA") : *bmx::available_kernels()) ==
-            0,
+  CHECK(std::strcmp(bmx::kernels().name,
+                    std::getenv("BMX_ISA") ? std::getenv("BMX_ISA") : *bmx::available_instruction_sets()) == 0,
         "");
-}
-
-TEST(a_choice_has_any_number_of_kernels) {
-  struct Table {
-    const char* name;
-  };
-  const std::vector<Table> tables = {{"a"}, {"b"}, {"c"}, {"d"}, {"e"}, {"f"}, {"g"}};
-  bmx::Variants<Table> variants;
-  CHECK(variants.names()[0] == nullptr, "");
-  for (const Table& table : tables) variants.add(table);
-  for (size_t i = 0; i < tables.size(); ++i) {
-    CHECK(std::strcmp(variants.names()[i], tables[i].name) == 0, tables[i].name);
-    CHECK(variants.find(tables[i].name) == &tables[i], tables[i].name);
-  }
-  CHECK(variants.names()[tables.size()] == nullptr, "");
 }

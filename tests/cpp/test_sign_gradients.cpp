@@ -4,7 +4,8 @@
 
 #include "conv_definition.h"
 #include "kernels/buffer.h"
-#include "kernels/sign_gradients.h"
+#include "kernels/instruction_sets.h"
+#include "kernels/training/sign_gradients.h"
 #include "test.h"
 
 namespace {
@@ -89,7 +90,7 @@ void check_shape(const bmx::Kernels& k, const ConvShape& s, bool pad_bit, int th
 
 template <class F>
 void for_kernels_with_lookups(F f) {
-  for (const char* const* name = bmx::available_kernels(); *name != nullptr; ++name) {
+  for (const char* const* name = bmx::available_instruction_sets(); *name != nullptr; ++name) {
     const bmx::Kernels* k = bmx::find_kernels(*name);
     if (k->sign_lookup != nullptr) f(*k);
   }

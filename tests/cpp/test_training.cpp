@@ -1,15 +1,17 @@
 // What training adds to the kernels: signs in blocks of 16 channels, and batch normalization.
 #include <cmath>
 
-#include "kernels/batch_norm.h"
-#include "kernels/channelwise.h"
+#include "kernels/instruction_sets.h"
+#include "kernels/training/batch_norm.h"
+#include "kernels/training/channelwise.h"
 #include "test.h"
 
 namespace {
 
 template <class F>
 void for_each_kernels(F f) {
-  for (const char* const* name = bmx::available_kernels(); *name != nullptr; ++name) f(*bmx::find_kernels(*name));
+  for (const char* const* name = bmx::available_instruction_sets(); *name != nullptr; ++name)
+    f(*bmx::find_kernels(*name));
 }
 
 void check_near(float got, double expected, double scale, const std::string& what) {

@@ -1,0 +1,150 @@
+#include "kernels/instruction_sets.h"
+
+#include <array>
+#include <cstdlib>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#if (BMX_AARCH64 || BMX_ARM32) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#elif BMX_AARCH64 && defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
+
+namespace bmx {
+namespace {
+
+bool always() { return true; }
+
+#if BMX_X86_64
+
+bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+
+// Intel since Ice Lake, AMD since Zen 4.
+bool has_avx512() {
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("avx512vnni");
+}
+
+#elif BMX_AARCH64
+
+// Dot products of bytes.
+bool has_dot() {
+#if defined(__ARM_FEATURE_DOTPROD)
+  return true;
+#elif defined(__linux__)
+  return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#elif defined(__APPLE__)
+  int32_t has = 0;
+  size_t size = sizeof(has);
+  return sysctlbyname("hw.optional.arm.FEAT_DotProd", &has, &size, nullptr, 0) == 0 && has != 0;
+#else
+  return false;
+#endif
+}
+
+#elif BMX_ARM32
+
+bool has_neon() {
+#if defined(__ARM_NEON)
+  return true;
+#elif defined(__linux__)
+  return (getauxval(AT_HWCAP) & HWCAP_NEON) != 0;
+#else
+  return false;
+#endif
+}
+
+// NEON with fused multiply-add.
+bool has_neon_fma() {
+#if defined(__ARM_NEON) && defined(__ARM_FEATURE_FMA)
+  return true;
+#elif defined(__linux__)
+  return has_neon() && (getauxval(AT_HWCAP) & HWCAP_VFPv4) != 0;
+#else
+  return false;
+#endif
+}
+
+#endif
+
+struct Row {
+  InstructionSet set;
+  const char* name;
+  bool (*runs_here)();
+};
+
+// Those of this build, fastest first.
+constexpr Row kRows[] = {
+#if BMX_X86_64
+    {InstructionSet::kAvx512, "avx512", has_avx512},
+    {InstructionSet::kAvx2, "avx2", has_avx2},
+#elif BMX_AARCH64
+    {InstructionSet::kNeonDot, "neon_dot", has_dot},
+    {InstructionSet::kNeon, "neon", always},
+#elif BMX_ARM32
+    {InstructionSet::kNeonFma, "neon_fma", has_neon_fma},
+    {InstructionSet::kNeon, "neon", has_neon},
+#endif
+    {InstructionSet::kPortable, "portable", always},
+};
+constexpr size_t kCount = sizeof(kRows) / sizeof(*kRows);
+
+// Those that this machine runs.
+struct Available {
+  std::array<const Row*, kCount> rows{};
+  std::array<const char*, kCount + 1> names{};
+  size_t count = 0;
+};
+
+const Available& available() {
+  static const Available result = [] {
+    Available a;
+    for (const Row& row : kRows) {
+      if (!row.runs_here()) continue;
+      a.rows[a.count] = &row;
+      a.names[a.count++] = row.name;
+    }
+    return a;
+  }();
+  return result;
+}
+
+InstructionSet choose() {
+  const Available& here = available();
+  const char* wanted = std::getenv("BMX_ISA");
+  if (wanted == nullptr || *wanted == '\0') return here.rows[0]->set;
+  if (const auto found = find_instruction_set(wanted)) return *found;
+  std::string allowed;
+  for (size_t i = 0; i < here.count; ++i) allowed += (i == 0 ? "" : ", ") + std::string(here.names[i]);
+  throw std::runtime_error("BMX_ISA is '" + std::string(wanted) + "'; this machine runs " + allowed);
+}
+
+}  // namespace
+
+const char* name_of(InstructionSet set) {
+  for (const Row& row : kRows) {
+    if (row.set == set) return row.name;
+  }
+  return "";  // of another build
+}
+
+const char* const* available_instruction_sets() { return available().names.data(); }
+
+std::optional<InstructionSet> find_instruction_set(const char* name) {
+  const Available& here = available();
+  for (size_t i = 0; i < here.count; ++i) {
+    if (std::strcmp(here.names[i], name) == 0) return here.rows[i]->set;
+  }
+  return std::nullopt;
+}
+
+InstructionSet chosen_instruction_set() {
+  static const InstructionSet chosen = choose();
+  return chosen;
+}
+
+}  // namespace bmx

@@ -1,8 +1,0 @@
-// The engine's kernels for every AArch64 machine.
-#include "kernels/nhwc_neon.h"
-
-namespace bmx::nhwc {
-
-const Kernels kNeonKernels = make_neon_kernels<Neon>("neon");
-
-}  // namespace bmx::nhwc

@@ -1,0 +1,33 @@
+#include "kernels/training/kernels.h"
+
+#include "kernels/instruction_sets.h"
+
+namespace bmx {
+namespace {
+
+const Kernels& table(InstructionSet set) {
+  switch (set) {
+#if BMX_X86_64
+    case InstructionSet::kAvx512:
+      return kAvx512Kernels;
+    case InstructionSet::kAvx2:
+      return kAvx2Kernels;
+#endif
+    default:  // also on ARM, where networks run (engine/kernels.h) and are not trained
+      return kPortableKernels;
+  }
+}
+
+}  // namespace
+
+const Kernels& kernels() {
+  static const Kernels& chosen = table(chosen_instruction_set());
+  return chosen;
+}
+
+const Kernels* find_kernels(const char* name) {
+  const auto set = find_instruction_set(name);
+  return set ? &table(*set) : nullptr;
+}
+
+}  // namespace bmx
