@@ -149,6 +149,29 @@ class TestCheckpointsOfV2:
         assert [node["op"] for node in nodes.values()][:3] == ["null", "_contrib_gradcancel", "approx_sign"]
         assert "8 channels not a multiple of the word" in notes(report)["qconv0_fwd"][1]
 
+    @pytest.mark.parametrize("version", ["v1", "v2"])
+    @pytest.mark.parametrize("change", ["another number", "another divisor", "another reader", "nothing"])
+    def test_an_offset_is_the_layers_only_if_it_is_that_of_equal_bits(self, change, version, tmp_path):
+        """v2's layers that were hybridized before their first call add 0."""
+        graph = small()
+        texts = {name: texts for _, name, texts, _ in graph.nodes}
+        if change == "another number":
+            texts["qconv0__plusscalar0"]["scalar"] = "0"
+        elif change == "another divisor":
+            texts["qconv0__divscalar0"]["scalar"] = "4"
+        elif change == "another reader":
+            graph.residual("qconv0_fwd")
+        _, nodes = check(graph.write(tmp_path), tmp_path, (32, 6, 6), version)
+        assert ("qconv0__plusscalar0" in nodes) == (change != "nothing")
+
+    def test_a_sum_with_another_comparison_is_no_sign(self, save, tmp_path):
+        weight = mx.sym.contrib.sign_ste(mx.sym.var("w", shape=(8, 32, 3, 3)))
+        net = mx.sym.Convolution(
+            mx.sym.det_sign(mx.sym.var("data")), weight + (weight == 1), kernel=(3, 3), num_filter=8
+        )
+        with pytest.raises(bmx.Error, match="nothing to pack"):
+            convert_checkpoint(str(save(net, (1, 32, 6, 6))))
+
     def test_an_input_of_any_batch_is_no_weight_of_unknown_shape(self, tmp_path):
         graph = V2Graph((32, 6, 6))
         graph.nodes[0][2]["__shape__"] = "(0, 32, 6, 6)"
