@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import Error
 from .augment import LEVELS, jitter_colours
+from .image_size import MOST_PIXELS, image_size
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -185,16 +186,28 @@ class FolderBatches:
         """Return an image, normalized, of shape (3, size, size), and its class."""
         path, label = self.files[row]
         try:
-            image = mx.image.imread(path)
-        except (mx.MXNetError, OSError) as error:
-            raise Error(f"{path}: cannot be decoded: {str(error).strip().splitlines()[-1]}") from None
+            data = Path(path).read_bytes()
+            width, height = image_size(data) or (0, 0)
+            if width * height > MOST_PIXELS:
+                raise Error(f"{path}: has {width}x{height} pixels; allowed: {MOST_PIXELS} in all")
+            return self._prepared(mx.image.imdecode(data), row, epoch), label
+        except (mx.MXNetError, OSError, MemoryError) as error:  # also of an image that is damaged into a huge one
+            reason = str(error).strip().splitlines() or ["there is not enough memory"]
+            raise Error(f"{path}: cannot be decoded: {reason[-1]}") from None
+
+    def _prepared(self, image: mx.nd.NDArray, row: int, epoch: int) -> np.ndarray:
+        if 0 in image.shape:
+            raise OSError("it has no pixels")
         random = np.random.RandomState([self.seed, epoch, row])
         level = LEVELS.index(self.augment) if self.train else 0
         if level >= 2:
             left, top, width, height = _random_area(image.shape[1], image.shape[0], random)
             image = mx.image.fixed_crop(image, left, top, width, height, (self.size, self.size), 2)
         else:
-            image = mx.image.resize_short(image, self.size * 8 // 7, 2)
+            side = self.size * 8 // 7
+            if side * side * max(image.shape[:2]) > MOST_PIXELS * min(image.shape[:2]):
+                raise OSError(f"it is too narrow, {image.shape[1]}x{image.shape[0]} pixels")
+            image = mx.image.resize_short(image, side, 2)
             height, width = image.shape[:2]
             room = np.array([height - self.size, width - self.size])
             top, left = random.randint(0, room + 1) if level else room // 2
@@ -205,7 +218,7 @@ class FolderBatches:
         if level == 3:
             pixels = jitter_colours(0.4)(pixels[None], random)[0]
         mean, std = (np.array(values, np.float32).reshape(3, 1, 1) for values in (MEAN, STD))
-        return (pixels - mean) / std, label
+        return (pixels - mean) / std
 
 
 def imagenet(folder: str, batch_size: int, size: int, augment: str, seed: int, threads: int, part: Tuple[int, int]):

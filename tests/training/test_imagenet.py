@@ -9,6 +9,7 @@ from PIL import Image
 
 import bmx
 from bmx.training import FolderBatches, RecordBatches, fit
+from bmx.training.image_size import image_size
 from bmx.training.imagenet import count_classes, imagenet
 
 COLOURS = [(200, 30, 30), (30, 200, 30), (30, 30, 200)]
@@ -207,3 +208,30 @@ def test_impossible_options(folder, which):
         makers(folder)[which](batch_size=13, train=True)
     with pytest.raises(bmx.Error, match="augmentation 'much'; allowed: none, low"):
         makers(folder)[which](batch_size=3, augment="much")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (60, 40), (300, 7)])
+def test_sizes_by_headers(size):
+    image = pytest.importorskip("PIL.Image")
+    for name, options in (("PNG", {}), ("BMP", {}), ("JPEG", {}), ("JPEG", {"progressive": True}), ("WEBP", {})):
+        stream = io.BytesIO()
+        image.new("RGB", size).save(stream, name, **options)
+        data = stream.getvalue()
+        assert image_size(data) == (None if name == "WEBP" else size)
+        for end in range(0, len(data), 7):
+            assert image_size(data[:end]) in (None, size)
+
+
+def test_an_image_that_states_a_huge_size_is_named(folder):
+    path = next((folder / "train" / "red").iterdir())
+    png = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + 2 * (20000).to_bytes(4, "big") + b"\x08\x02\0\0\0"
+    path.write_bytes(png)
+    with pytest.raises(bmx.Error, match="has 20000x20000 pixels; allowed: 268435456 in all"):
+        list(FolderBatches(str(folder / "train"), 2, size=8).epoch(1))
+
+
+def test_an_image_that_is_too_narrow_is_named(folder):
+    path = next((folder / "train" / "red").iterdir())
+    Image.new("RGB", (1, 60000)).save(path)
+    with pytest.raises(bmx.Error, match="cannot be decoded: it is too narrow, 1x60000 pixels"):
+        list(FolderBatches(str(folder / "train"), 2, size=224).epoch(1))

@@ -1,0 +1,40 @@
+"""The size of an image by its header, before it is decoded: a damaged one may state more than memory holds."""
+
+from __future__ import annotations
+
+from typing import Optional, Tuple
+
+__all__ = ["MOST_PIXELS", "image_size"]
+
+MOST_PIXELS = 2**28  # OpenCV takes four times as many, which are gigabytes
+
+
+def image_size(data: bytes) -> Optional[Tuple[int, int]]:
+    """Width and height of a PNG, BMP or JPEG file, None of others and where the header does not tell."""
+    if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:
+        return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    if data[:2] == b"BM" and len(data) >= 26:
+        if int.from_bytes(data[14:18], "little") == 12:  # of OS/2
+            return int.from_bytes(data[18:20], "little"), int.from_bytes(data[20:22], "little")
+        width, height = (abs(int.from_bytes(data[at : at + 4], "little", signed=True)) for at in (18, 22))
+        return width, height
+    if data[:2] == b"\xff\xd8":
+        return _jpeg_size(data)
+    return None
+
+
+def _jpeg_size(data: bytes) -> Optional[Tuple[int, int]]:
+    """Of the frame's header, which comes after other segments: FF, kind, length, content."""
+    at = 2
+    while at + 9 <= len(data):
+        if data[at] != 0xFF:
+            at += 1  # as decoders do, which look for the next marker
+            continue
+        kind = data[at + 1]
+        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
+            return int.from_bytes(data[at + 7 : at + 9], "big"), int.from_bytes(data[at + 5 : at + 7], "big")
+        if kind in (0x00, 0x01, 0xFF) or 0xD0 <= kind <= 0xD9:  # without a length
+            at += 1
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return None
