@@ -90,6 +90,18 @@ def test_full_precision_activation(method, definition, derivative):
     np.testing.assert_allclose(dx, np.where(inside, grad * derivative(x), 0), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("axis", [1, 2, 3])
+def test_batch_norm_normalizes_any_axis_and_channels_with_its_own_operator(axis):
+    x = floats((4, 3, 5, 6))
+    layer = nn.BatchNorm(axis=axis, in_channels=x.shape[axis], epsilon=1e-3)
+    layer.initialize()
+    others = tuple(other for other in range(4) if other != axis)
+    centred = x - x.mean(axis=others, keepdims=True)
+    close(run(layer, x)[0], centred / np.sqrt((centred**2).mean(axis=others, keepdims=True) + 1e-3))
+    operators = {node["op"] for node in json.loads(layer(mx.sym.var("x")).tojson())["nodes"]} - {"null"}
+    assert operators & {"bmx_BatchNorm", "BatchNorm"} == {"bmx_BatchNorm" if axis == 1 else "BatchNorm"}
+
+
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("mode", MODES)
 def test_a_frozen_batch_norm_uses_its_running_averages_in_training_too(path, mode):
