@@ -142,6 +142,18 @@ def test_words_that_the_symbol_declares_stay_as_they_are(tmp_path):
     assert args["qdense_weight"].asnumpy().tobytes() == packed.tobytes()
 
 
+@pytest.mark.parametrize("word_bits, kind", KINDS)
+def test_words_are_laid_out_for_a_module_that_has_64_bits(word_bits, kind, tmp_path):
+    symbol = mx.sym.load(checkpoint(tmp_path, words(32, "float32", False)) + "-symbol.json")
+    wide = words(64, "float64", False)
+    for name, array in zip(("qconv_weight", "qdense_weight"), wide):
+        symbol.get_internals()[name]._set_attr(__shape__=str(array.shape), __dtype__="1")
+    module = bound(labelless(symbol))
+    module.init_params(arg_params=dict(zip(("qconv_weight", "qdense_weight"), words(word_bits, kind, True))))
+    assert module.get_params()[0]["qconv_weight"].asnumpy().tobytes() == wide[0].asnumpy().tobytes()
+    run(module)
+
+
 def test_words_that_do_not_fit_are_named(tmp_path):
     arrays = words(32, "int32", True)
     prefix = checkpoint(tmp_path, [arrays[0][:-1], arrays[1]])

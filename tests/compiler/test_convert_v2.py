@@ -164,6 +164,15 @@ class TestCheckpointsOfV2:
         _, nodes = check(graph.write(tmp_path), tmp_path, (32, 6, 6), version)
         assert ("qconv0__plusscalar0" in nodes) == (change != "nothing")
 
+    @pytest.mark.parametrize("version", ["v1", "v2"])
+    def test_a_bias_of_mxnets_layer_is_kept(self, version, save, tmp_path):
+        signs = [
+            mx.sym.det_sign(mx.sym.var(name, shape=shape)) for name, shape in (("data", None), ("w", (8, 32, 3, 3)))
+        ]
+        net = mx.sym.Convolution(*signs, kernel=(3, 3), num_filter=8, name="conv")
+        report, _ = check(str(save(net, (1, 32, 6, 6))), tmp_path, (32, 6, 6), version, epoch=3)
+        assert report.layers[0].is_packed
+
     def test_a_sum_with_another_comparison_is_no_sign(self, save, tmp_path):
         weight = mx.sym.contrib.sign_ste(mx.sym.var("w", shape=(8, 32, 3, 3)))
         net = mx.sym.Convolution(
