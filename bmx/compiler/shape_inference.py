@@ -36,6 +36,7 @@ _LAYERS = (
     *("Convolution", "Convolution_v1", "Deconvolution", "FullyConnected", "BatchNorm", "BatchNorm_v1", "LeakyReLU"),
     *("LayerNorm", "InstanceNorm", "GroupNorm"),
 )
+_KEEP_DIMENSIONS = ("QActivation", "QConvolution", "bmx_BatchNorm", "bmx_Shift", "bmx_Scale", "bmx_RPReLU")
 _POOLINGS = ("Pooling", "Pooling_v1")
 
 
@@ -290,6 +291,8 @@ def _check_node(node: Node, shapes: Mapping[Key, Shape]) -> None:
     if made is None or None in read or not read:
         return
     where = f"node {node.name!r} ({node.op})"
+    if node.op.startswith(_KEEP_DIMENSIONS) and len(made) != len(read[0]):  # MXNet believes what reads it
+        raise Error(f"{where} reads the shape {read[0]}, and what reads it needs {made}")
     if node.op in _RESHAPES and math.prod(read[0]) != math.prod(made):
         raise Error(f"{where} makes the shape {made} of {read[0]}, which has another number of elements")
     excludes = node.attributes.get("count_include_pad", "True") in ("False", "false", "0")

@@ -1,5 +1,7 @@
 """The converter and its files: what is wrong with the input is said, and the output is all or nothing."""
 
+import json
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -61,6 +63,20 @@ def test_nothing_to_pack(save, tmp_path):
     with pytest.raises(bmx.Error, match="nothing to pack: q: only layers with act_bit 1"):
         convert_checkpoint(str(save(conv(net, "q", act_bit=2), (1, 3, 9, 9))))
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_norm_that_reads_a_layer_as_its_gamma(save):
+    """MXNet then believes that the layer gives a vector, and wrote beyond it as it ran."""
+    data = mx.sym.var("data")
+    good = mx.sym.BatchNorm(conv(data, "q"), name="bn")
+    path = save(good, (1, 64, 9, 9))
+    symbol = path.parent / "net-symbol.json"
+    graph = json.loads(symbol.read_text())
+    nodes = {node["name"]: place for place, node in enumerate(graph["nodes"])}
+    graph["nodes"][nodes["bn"]]["inputs"][1] = [nodes["q"], 0, 0]
+    symbol.write_text(json.dumps(graph))
+    with pytest.raises(bmx.Error, match=r"node 'q' .* reads the shape .*, and what reads it needs \(64,\)"):
+        convert_checkpoint(str(path), data_shape=(64, 9, 9))
 
 
 class TestOutput:
