@@ -37,7 +37,7 @@ _COMPILER = ("tests/compiler", "bmx/compiler")
 _LOWERED = ("tests/program/test_lowering.py", "tests/program/test_placement.py", "tests/program/test_plan.py")
 
 ROOMS: Dict[str, Room] = {
-    "kernels": Room(("src/kernels/*",), ("tests/operators/test_against_oracle.py",), ("bmx_tests",)),
+    "kernels": Room(("src/kernels/*", "src/kernels/*/*"), ("tests/operators/test_against_oracle.py",), ("bmx_tests",)),
     "engine": Room(
         ("src/engine/*", "src/api/*"),
         (
