@@ -20,8 +20,8 @@ from bmx.gluon import nn
 SHAPE = (8, 7, 6)
 
 
-def quantizer(bits, channels=SHAPE[0], low=0.0):
-    steps = np.full(channels, 2**bits - 1, np.float32)
+def quantizer(bits, channels=SHAPE[0], low=0.0, steps=None):
+    steps = np.full(channels, steps or 2**bits - 1, np.float32)
     return [ir.Clip(low, 1.0), ir.Affine(steps, 0 * steps), ir.Function("round"), ir.Affine(1 / steps, 0 * steps)]
 
 
@@ -66,7 +66,7 @@ def convolutions(graph):
     return {node.name: node for node in graph.nodes if isinstance(node, ir.Conv)}
 
 
-@pytest.mark.parametrize("value", [-1.0, 0.0, 1.0])
+@pytest.mark.parametrize("value", [-1.0, 0.0, 2.0])
 @pytest.mark.parametrize("bits_a", range(1, 9))
 @pytest.mark.parametrize("bits", [1, 2, 3, 5, 7, 8, "twn"])
 def test_sums_are_those_of_integers(bits_a, bits, value):
@@ -85,12 +85,45 @@ def test_sums_are_those_of_integers(bits_a, bits, value):
     assert node.source.dtype == "u8" and node.weight.dtype == np.int8 and "exact in int8" in node.notes[0]
 
     steps = 2**bits_a - 1
+    spread = max(1, value) - min(0, value)  # of all levels, the border's too
+    assert len(convolutions(b.graph)) == 1 + (bits == 8) + (spread * steps > 255)
     levels = random.randint(-1, steps + 2, (2, *SHAPE))
     data = {"data": (levels / np.float32(steps)).astype(np.float32)}
     sums = integer_sums(levels.clip(0, steps), multipliers, pads, round(value * steps), **window)
     found = run_program(lower(b.graph), data)[0]
     np.testing.assert_array_equal(found, ir_oracle.run(b.graph, data)["y"])
     np.testing.assert_allclose(found, sums * (step / steps), rtol=5e-7, atol=0)  # a sum of 0 is 0
+
+
+@pytest.mark.parametrize("steps, int8", [(127, True), (128, True), (255, True), (256, False)])
+@pytest.mark.parametrize("value", [-1.0, 1.0])
+def test_levels_at_the_limit_of_a_byte(steps, int8, value):
+    random = np.random.RandomState(0)
+    multipliers, step = weights_of(3, (16, 8, 3, 3), random)
+    b = Builder("limit")
+    x = b.map("few", b.input("data", SHAPE), *quantizer(0, steps=steps))
+    b.graph.outputs["y"] = layer(b, x, multipliers * np.float32(step), 1, value)
+    optimize(b.graph)
+    assert (convolutions(b.graph)["layer"].source.dtype == "u8") == int8
+    levels = random.randint(-1, steps + 2, (2, *SHAPE))
+    found = run_program(lower(b.graph), {"data": (levels / np.float32(steps)).astype(np.float32)})[0]
+    sums = integer_sums(levels.clip(0, steps), multipliers, (1,) * 4, round(value * steps), (1, 1), (1, 1), 1)
+    np.testing.assert_allclose(found, sums * (step / steps), rtol=5e-7 if int8 else 1e-4, atol=0 if int8 else 1e-4)
+
+
+def test_two_borders_of_different_numbers_stay_two():
+    random = np.random.RandomState(0)
+    multipliers, step = weights_of(2, (16, 8, 3, 3), random)
+    b = Builder("borders")
+    x = b.pad("border", b.map("few", b.input("data", SHAPE), *quantizer(2)), (1, 1, 1, 1), -1.0)
+    b.graph.outputs["y"] = layer(b, x, multipliers * np.float32(step), 1)
+    optimize(b.graph)
+    assert convolutions(b.graph)["layer"].source.dtype == "u8"
+    levels = random.randint(0, 4, (2, *SHAPE))
+    found = run_program(lower(b.graph), {"data": (levels / np.float32(3)).astype(np.float32)})[0]
+    padded = np.pad(levels, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-3)
+    sums = integer_sums(padded, multipliers, (1,) * 4, 0, (1, 1), (1, 1), 1)
+    np.testing.assert_allclose(found, sums * (step / 3), rtol=5e-7)
 
 
 def test_layers_that_read_the_same_may_pad_with_different_numbers():
@@ -143,7 +176,17 @@ def test_levels_pass_what_only_moves_numbers():
     assert levels_of(mean, Uses(b.graph)) is None
 
 
+@pytest.mark.parametrize("bits, wanted", [(2, (0, 3)), (3, None)])
+def test_levels_side_by_side_have_one_scale(bits, wanted):
+    b = Builder("concat")
+    data = b.input("data", SHAPE)
+    sources = [b.map(f"few{number}", data, *quantizer(k)) for number, k in enumerate((2, bits))]
+    found = levels_of(b.add(ir.Concat("concat", sources=sources), (16, *SHAPE[1:])), Uses(b.graph))
+    assert (found and found[1:]) == wanted
+
+
 def test_other_weights_are_no_integers():
+    assert integer_weights(np.float32([1, 2 / 255])) is None  # weights of 8 bits are odd
     random = np.random.RandomState(0)
     assert integer_weights(random.standard_normal((8, 8, 3, 3))) is None
     assert integer_weights(np.zeros((2, 2))) is None and integer_weights(np.float32([np.inf, 1])) is None
@@ -167,6 +210,8 @@ def note_of(b):
         ("float weights", "inputs of a few bits with weights of more than 8 are multiplied as floats"),
         ("float inputs", "weights of a few bits with float inputs are multiplied as floats"),
         ("groups", "few bits in groups of other sizes than int8 has: multiplied as floats"),
+        ("groups of 8 bits", "few bits in groups of other sizes than int8 has: multiplied as floats"),
+        ("signs", "its input is signs, but its weights are not -a and +a"),
         ("padding", "padded with 0.4, which is no level of its input: multiplied as floats"),
         ("sums", "few bits, but sums of so many can be larger than 32 bits: multiplied as floats"),
     ],
@@ -178,11 +223,14 @@ def test_what_stays_float_says_why(case, reason):
     x = b.input("data", shape)
     if case != "float inputs":
         x = b.map("few", x, *quantizer(9 if case == "9 bits" else 2, shape[0]))
-    groups = 8 if case == "groups" else 1
+    if case == "signs":
+        x = b.function("sign", x, "sign1")
+    groups = {"groups": 8, "groups of 8 bits": 2}.get(case, 1)
     kernel = shape[1:] if case == "sums" else (3, 3)
-    multipliers, step = weights_of(7 if case == "sums" else 2, (8, shape[0] // groups, *kernel), random)
+    bits = {"sums": 7, "groups of 8 bits": 8}.get(case, 2)
+    multipliers, step = weights_of(bits, (16 if bits == 8 else 8, shape[0] // groups, *kernel), random)
     weight = multipliers * np.float32(step)
-    if case == "float weights":
+    if case in ("float weights", "signs"):
         weight = random.standard_normal(weight.shape)
     if case == "sums":
         weight[:] = 1
@@ -214,6 +262,39 @@ def test_sums_whose_sign_roundings_decide_stay_float(path, shifted):
     assert shifted or node.notes == [
         "few bits, but roundings decide the sign of its sums where they are 0: multiplied as floats"
     ]
+
+
+def test_sums_that_floats_have_exactly_are_integers_before_a_sign_too():
+    b = Builder("exact")
+    multipliers = np.random.RandomState(0).choice([-1, 0, 1], (16, 8, 3, 3))
+    y = layer(b, b.map("few", b.input("data", SHAPE), *quantizer(1)), multipliers)
+    b.graph.outputs["y"] = b.map("sign", y, ir.Function("sign1"))
+    optimize(b.graph)
+    assert convolutions(b.graph)["layer"].source.dtype == "u8"
+
+
+def test_sums_to_which_something_is_added_are_integers_before_a_sign():
+    b = Builder("sum")
+    data = b.input("data", SHAPE)
+    multipliers, step = weights_of(2, (8, 8, 3, 3), np.random.RandomState(0))
+    y = layer(b, b.map("few", data, *quantizer(2)), multipliers * np.float32(step), 1, -1.0)
+    b.graph.outputs["y"] = b.map(
+        "sign", b.map("sum", y, ir.Add(b.function("other", data, "tanh"))), ir.Function("sign1")
+    )
+    optimize(b.graph)
+    assert convolutions(b.graph)["layer"].source.dtype == "u8"
+
+
+@pytest.mark.parametrize("bias, dtype", [(0.0, "f32"), (0.123, "u8")])
+def test_bits_of_sums_for_a_binary_layer(bias, dtype):
+    b = Builder("bits")
+    multipliers, step = weights_of(2, (64, 8, 3, 3), np.random.RandomState(0))
+    y = layer(b, b.map("few", b.input("data", SHAPE), *quantizer(2)), multipliers * np.float32(step))
+    y = b.affine("shift", y, 0.9, bias)
+    weight = np.ones((8, 64, 1, 1), np.int8)
+    b.graph.outputs["y"] = b.conv("binary", b.bits(y), weight, (8, *y.shape[1:]), all=64.0, step=2.0)
+    optimize(b.graph)
+    assert convolutions(b.graph)["layer"].source.dtype == dtype
 
 
 # networks

@@ -8,6 +8,7 @@ import pytest
 
 from bmx.gluon import nn
 from bmx.training import Batches, fit
+from bmx.training.signs import equal_bits
 
 
 def block(*before):
@@ -54,6 +55,14 @@ def test_networks_that_can_learn_are_not_named(net):
         "learned shift": [nn.Activation("relu"), nn.Shift(in_channels=8)],
     }
     assert not warnings_of(block(*layers[net]))
+
+
+def test_looking_for_signs_leaves_the_network_as_it_is():
+    net = block(nn.BatchNorm(in_channels=8))
+    before = {name: param.data().asnumpy() for name, param in net.collect_params().items()}
+    assert not equal_bits(net, mx.nd.random.uniform(shape=(8, 1, 9, 9)))
+    for name, param in net.collect_params().items():
+        np.testing.assert_array_equal(param.data().asnumpy(), before[name])
 
 
 def test_looking_for_signs_changes_nothing_and_stops_nothing(monkeypatch):
