@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Mapping, Optional
 import numpy as np
 
 from ..errors import Error, SamplesError
+from .comparison import compare
 from .reader import Network
 from .report import Verification
 from .samples import batches
@@ -16,9 +17,7 @@ __all__ = ["run_program", "verify_program"]
 
 _SAMPLES = 8
 _SEED = 0
-_TOLERANCE = 2e-5  # of the largest output: roundings of floats
 _NOISE = 1e-5  # relative; so large that it decides other bits where roundings could
-_NEIGHBOURS = 4
 
 
 def run_program(program: Any, arrays: Mapping[str, np.ndarray]) -> List[np.ndarray]:
@@ -66,19 +65,18 @@ def verify_program(
         return Verification(f"of {samples} the original network gives infinities and NaN only")
     if finite < total:
         samples += f" ({total - finite} of {total} outputs of the original are infinite or NaN, and not compared)"
-    found = _differences(before, after)
-    result = Verification(samples, max(found), agreement(before[0], after[0]), exact=exact)
+    difference = max(largest_difference([a[np.isfinite(a)]], [b[np.isfinite(a)]]) for a, b in zip(before, after))
+    result = Verification(samples, difference, agreement(before[0], after[0]), exact=exact)
     result.largest_output = max(map(_largest, before))
-    allowed = [_TOLERANCE * _largest(array) for array in before]
-    if exact and _exceeds(found, allowed):
-        usual = _usual_differences(network, arrays, before)
-        if _exceeds(found, [max(limit, 3 * other) for limit, other in zip(allowed, usual)]):
-            damaged = network.not_finite()
-            raise Error(
-                f"{name}: the compiled network has other outputs than the original, {result.numbers()}: "
-                + (f"{damaged} holds NaN or infinities" if damaged else "an error of the compiler, please report it")
-                + ". Nothing was written; --no-verify (verify=False) does not compare"
-            )
+    verdict = compare(before, after, network.softmaxes, lambda seed: _run_near(network, arrays, seed)) if exact else ""
+    if verdict == "different":
+        damaged = network.not_finite()
+        raise Error(
+            f"{name}: the compiled network has other outputs than the original, {result.numbers()}: "
+            + (f"{damaged} holds NaN or infinities" if damaged else "an error of the compiler, please report it")
+            + ". Nothing was written; --no-verify (verify=False) does not compare"
+        )
+    if verdict == "roundings":
         result.remark = (
             "where roundings decide bits; the last digits of its input change the original's outputs as much"
         )
@@ -89,34 +87,18 @@ def verify_program(
     return result
 
 
-def _exceeds(differences: List[float], limits: List[float]) -> bool:
-    return any(not difference <= limit for difference, limit in zip(differences, limits))
-
-
-def _usual_differences(network: Network, arrays: Dict[str, np.ndarray], before: List[np.ndarray]) -> List[float]:
-    """How much each output of the original changes where the last digits of its input and parameters are others.
-
-    Where a rounding decides a bit, later layers may follow it far: so may the compiled network, which rounds otherwise.
-    """
-    usual = [0.0] * len(before)
-    for seed in range(_NEIGHBOURS):
-        random = np.random.RandomState(seed)
-        near = {
-            name: (array * (1 + _NOISE * random.standard_normal(array.shape))).astype(np.float32)
-            for name, array in arrays.items()
-        }
-        others = _run(network.with_other_last_digits(_NOISE, seed), near)
-        usual = list(map(max, usual, _differences(before, others)))
-    return usual
+def _run_near(network: Network, arrays: Dict[str, np.ndarray], seed: int) -> List[np.ndarray]:
+    """The original's outputs where the last digits of its input and parameters are others."""
+    random = np.random.RandomState(seed)
+    near = {
+        name: (array * (1 + _NOISE * random.standard_normal(array.shape))).astype(np.float32)
+        for name, array in arrays.items()
+    }
+    return _run(network.with_other_last_digits(_NOISE, seed), near)
 
 
 def _largest(output: np.ndarray) -> float:
     return float(np.abs(output[np.isfinite(output)]).max(initial=0.0))
-
-
-def _differences(before: List[np.ndarray], after: List[np.ndarray]) -> List[float]:
-    """Of each output, where it was a finite number."""
-    return [largest_difference([a[np.isfinite(a)]], [b[np.isfinite(a)]]) for a, b in zip(before, after)]
 
 
 def _run(network: Network, arrays: Dict[str, np.ndarray]) -> List[np.ndarray]:

@@ -16,6 +16,7 @@ import numpy as np
 from ...errors import Error
 from .. import ir
 from ..arithmetic import apply_all, is_channelwise
+from ..comparison import is_softmax
 from ..equal_bits import find_signs, in_graph, in_values, is_untrained
 from ..inference import cast_parameters, for_inference
 from ..shape_inference import ShapeInference
@@ -143,6 +144,11 @@ class Network:
         """The first of the biases and numbers of BatchNorms that hold NaN or infinities; empty if none does."""
         arrays = ((name, array) for name, array in self._parameters.items() if array.ndim == 1)
         return next((repr(name) for name, array in arrays if not np.isfinite(array).all()), "")
+
+    @property
+    def softmaxes(self) -> List[bool]:
+        """Which outputs are softmaxes."""
+        return [is_softmax(entry) for entry in self._graph.heads]
 
     def with_other_last_digits(self, noise: float, seed: int) -> Network:
         """The network with biases and numbers of BatchNorms that are nearly the same; weights may be packed."""
