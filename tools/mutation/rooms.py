@@ -37,37 +37,39 @@ _COMPILER = ("tests/compiler", "bmx/compiler")
 _LOWERED = ("tests/program/test_lowering.py", "tests/program/test_placement.py", "tests/program/test_plan.py")
 
 ROOMS: Dict[str, Room] = {
-    "kernels": Room(("src/kernels/*", "src/kernels/*/*"), ("tests/operators/test_against_oracle.py",), ("bmx_tests",)),
+    "kernels": Room(("src/kernels/**/*",), ("tests/operators/test_against_oracle.py",), ("bmx_tests",)),
     "engine": Room(
-        ("src/engine/*", "src/api/*"),
+        ("src/engine/**/*", "src/api/**/*"),
         (
             *("tests/engine/test_runtime.py", "tests/engine/test_c_api.py", "tests/program/test_engine_agrees.py"),
             *("tests/program/test_check.py", "tests/program/test_both_readers.py"),  # what it refuses
         ),
         ("bmx_engine_tests",),
     ),
-    "operators": Room(("src/operators/*",), ("tests/operators", "tests/test_composed.py", "tests/test_gradients.py")),
-    "program": Room(("bmx/program/*.py",), ("tests/program", "tests/engine/test_runtime.py", "bmx/program")),
+    "operators": Room(
+        ("src/operators/**/*",), ("tests/operators", "tests/test_composed.py", "tests/test_gradients.py")
+    ),
+    "program": Room(("bmx/program/**/*.py",), ("tests/program", "tests/engine/test_runtime.py", "bmx/program")),
     "runtime": Room(
         ("bmx/runtime.py", "bmx/compiled.py"),
         ("tests/engine/test_runtime.py", "tests/operators/test_compiled.py", "bmx/runtime.py", "bmx/compiled.py"),
     ),
     "compiler": Room(("bmx/compiler/*.py",), (*_COMPILER, *_LOWERED)),
-    "passes": Room(("bmx/compiler/passes/*.py",), (*_COMPILER, *_LOWERED)),
-    "reader": Room(("bmx/compiler/reader/*.py",), (*_COMPILER, *_LOWERED)),
+    "passes": Room(("bmx/compiler/passes/**/*.py",), (*_COMPILER, *_LOWERED)),
+    "reader": Room(("bmx/compiler/reader/**/*.py",), (*_COMPILER, *_LOWERED)),
     "export_c": Room(
         ("bmx/export_c/*.py", "bmx/export_c/c/*"), ("tests/export_c", "tests/commands/test_run_in_c.py", "bmx/export_c")
     ),
     "quantization": Room(
-        ("bmx/quantization.py", "bmx/gradients.py", "bmx/operators.py", "bmx/composed/*.py"),
+        ("bmx/quantization.py", "bmx/gradients.py", "bmx/operators.py", "bmx/composed/**/*.py"),
         (
             *("tests/test_quantization.py", "tests/test_gradients.py", "tests/test_composed.py", "tests/operators"),
             *("bmx/quantization.py", "bmx/operators.py", "bmx/composed"),
         ),
     ),
     "gluon": Room(("bmx/gluon/**/*.py",), ("tests/gluon", "bmx/gluon")),
-    "models": Room(("bmx/models/*.py",), ("tests/models", "bmx/models")),
-    "optimizer": Room(("bmx/optimizer/*.py",), ("tests/test_optimizer.py", "bmx/optimizer")),
+    "models": Room(("bmx/models/**/*.py",), ("tests/models", "bmx/models")),
+    "optimizer": Room(("bmx/optimizer/**/*.py",), ("tests/test_optimizer.py", "bmx/optimizer")),
     "package": Room(
         ("bmx/*.py",),  # many of which are those of other rooms too
         (
@@ -77,9 +79,9 @@ ROOMS: Dict[str, Room] = {
             *("tests/engine/test_runtime.py", "tests/compiler/test_checkpoint.py", "tests/commands/test_outputs.py"),
         ),
     ),
-    "training": Room(("bmx/training/*.py",), ("tests/training", "tests/example/test_train.py", "bmx/training")),
+    "training": Room(("bmx/training/**/*.py",), ("tests/training", "tests/example/test_train.py", "bmx/training")),
     "commands": Room(
-        ("bmx/commands/*.py", "bmx/cli.py", "bmx/measure/*.py", "bmx/network_summary.py"),
+        ("bmx/commands/**/*.py", "bmx/cli.py", "bmx/measure/**/*.py", "bmx/network_summary.py"),
         ("tests/commands", "tests/test_cli.py", "tests/test_summary.py", "bmx/commands"),
     ),
 }
