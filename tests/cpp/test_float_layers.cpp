@@ -152,3 +152,22 @@ TEST(many_threads_share_one_layer) {
   for (std::thread& t : threads) t.join();
   for (int count : wrong) CHECK(count == 0, "a thread got another result");
 }
+
+TEST(windows_that_miss_the_image_are_found) {
+  ConvShape s;
+  s.in = {1, 1, 11};
+  s.kernel = {1, 3, 2};
+  s.stride = {1, 3, 1};
+  s.dilate = {1, 2, 2};
+  s.pad = {0, 3, 2};
+  CHECK(!s.windows_meet_image() && s.dilated(), "rows -3, -1 and 1 of a single row");
+  s.pad = {0, 2, 2};
+  CHECK(s.windows_meet_image(), "rows -2, 0 and 2");
+  s.pad = {0, 2, 3};
+  CHECK(!s.windows_meet_image(), "columns -3 and -1");
+  s.dilate = {5, 1, 1};
+  CHECK(!s.dilated(), "one tap deep");
+  CHECK(!s.windows_meet_image(), "columns -3 and -2");
+  s.pad = {0, 2, 1};
+  CHECK(s.windows_meet_image(), "less padding than taps");
+}

@@ -95,5 +95,5 @@ def test_the_command_compiles_checkpoints(network, tmp_path, capsys):
     assert main([*arguments, "--verify-data", str(tmp_path / "images.npy")]) == 0
     output = capsys.readouterr().out
     assert "binary conv 5x5" in output and "weights 166,144 bytes" in output
-    assert main([*arguments, "--force"]) == 1
+    assert main([*arguments, "--data-shape", "1,28,28", "--force"]) == 1
     assert "needs sample input" in capsys.readouterr().err

@@ -31,6 +31,27 @@ struct ConvShape {
   int64_t out_pixels() const { return out(0) * out(1) * out(2); }
   int64_t taps() const { return kernel[0] * kernel[1] * kernel[2]; }
 
+  // Whether every window has a tap on the image along each axis, and not in the padding alone.
+  bool windows_meet_image() const {
+    for (int axis = 0; axis < 3; ++axis) {
+      for (int64_t o = 0; o < out(axis); ++o) {
+        bool meets = false;
+        for (int64_t k = 0; k < kernel[axis] && !meets; ++k) {
+          const int64_t at = o * stride[axis] - pad[axis] + k * dilate[axis];
+          meets = at >= 0 && at < in[axis];
+        }
+        if (!meets) return false;
+      }
+    }
+    return true;
+  }
+  bool dilated() const {
+    for (int axis = 0; axis < 3; ++axis) {
+      if (dilate[axis] > 1 && kernel[axis] > 1) return true;
+    }
+    return false;
+  }
+
   int64_t group_channels() const { return channels / groups; }
   int64_t group_filters() const { return filters / groups; }
   // K: inputs of one output.
