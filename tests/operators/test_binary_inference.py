@@ -105,6 +105,7 @@ def test_gradient_of_the_data_is_that_of_the_layer_before_its_conversion():
     np.testing.assert_allclose(data.grad.asnumpy(), np.tile(oracle.sign(weight).sum(0) / 2, (2, 1)), rtol=1e-6)
 
 
+@pytest.mark.overruns_in_mxnet  # the number of dimensions of packed words is not known before the data are
 def test_variables_have_the_names_and_shapes_of_v2():
     with mx.name.NameManager():
         symbol = mx.sym.BinaryInferenceConvolution(mx.sym.var("data"), kernel=(3, 3), num_filter=8)
