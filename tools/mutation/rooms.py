@@ -74,7 +74,7 @@ ROOMS: Dict[str, Room] = {
         ("bmx/*.py",),  # many of which are those of other rooms too
         (
             *("tests/test_import.py", "tests/test_functions.py", "tests/test_packed_words.py", "tests/test_writing.py"),
-            *("tests/test_loading.py", "tests/gluon/test_v2_names.py"),
+            *("tests/test_arrays.py", "tests/test_loading.py", "tests/gluon/test_v2_names.py"),
             *("tests/test_summary.py", "tests/test_quantization.py", "tests/test_gradients.py", "tests/operators"),
             *("tests/engine/test_runtime.py", "tests/compiler/test_checkpoint.py", "tests/commands/test_outputs.py"),
         ),
