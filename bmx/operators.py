@@ -159,6 +159,10 @@ def _install_backend() -> None:
 
 def _install_functions() -> None:
     for name in DOCUMENTATION:
+        if not hasattr(mx.nd.op, name):  # as after `git pull` in a checkout
+            raise Error(
+                f"libbmx_mxnet has no operator {name}: it is older than the Python code; build it anew (make build)"
+            )
         for modules, make, array in (
             ((mx.nd, mx.nd.op), _array_function, "NDArray"),
             ((mx.sym, mx.sym.op), _symbol_function, "Symbol"),

@@ -107,6 +107,24 @@ def test_a_missing_library_is_an_error_whichever_comes_first(root, tmp_path, ord
     assert result.stdout.count("libbmx_mxnet.so: no such file (in the folder of BMX_LIBRARY_DIR)") == 2
 
 
+def test_a_library_that_is_older_than_the_code_is_an_error(root):
+    script = """
+import mxnet as mx
+from bmx import Error
+from bmx.operators import DOCUMENTATION, register
+DOCUMENTATION["bmx_Newest"] = ("data", "")
+try:
+    register()
+except Error as error:
+    assert str(error) == (
+        "libbmx_mxnet has no operator bmx_Newest: it is older than the Python code; build it anew (make build)"
+    ), error
+else:
+    raise AssertionError("not refused")
+"""
+    run(root, script.replace("register()", "register.__wrapped__()"))
+
+
 def test_unknown_attributes_are_attribute_errors(root):
     import bmx
 
