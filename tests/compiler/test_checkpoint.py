@@ -70,7 +70,8 @@ def test_published_models_score_what_they_scored(shared, mnist_test, bits):
     module.set_params(args, aux)
     predictions = module.predict(mx.io.NDArrayIter(images, digits, 500)).asnumpy().argmax(axis=1)
     assert np.count_nonzero(predictions == digits) == 9740
-    compiled = compile_checkpoint(str(shared / "models" / f"binarized_mnist_{bits}bit-0001.params"), verify=False)
+    file = str(shared / "models" / f"binarized_mnist_{bits}bit-0001.params")
+    compiled = compile_checkpoint(file, data_shape=(1, 28, 28), verify=False)
     (scores,) = run_program(compiled.program, {"data": images})
     assert np.count_nonzero(scores.argmax(axis=1) == digits) == 9740
 
