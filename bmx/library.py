@@ -60,7 +60,7 @@ def word_bits() -> int:
 
 
 def isa() -> str:
-    """Name of the kernels in use: ``avx512``, ``avx2`` or ``portable``.
+    """Name of the kernels in use: ``amx``, ``avx512``, ``avx2``, ``portable``, or those of ARM as in docs/arm.md.
 
     Raises
     ------

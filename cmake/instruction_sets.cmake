@@ -20,6 +20,7 @@ set(BMX_FLAGS_portable "")
 set(BMX_FLAGS_avx2 -mavx2 -mfma)
 set(BMX_FLAGS_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vpopcntdq -mavx512vnni -mavx2 -mfma
   -mprefer-vector-width=512 -Wno-uninitialized -Wno-maybe-uninitialized)
+set(BMX_FLAGS_amx ${BMX_FLAGS_avx512} -mavx512vbmi -mavx512bitalg -mavx512bf16 -mamx-tile -mamx-int8 -mamx-bf16)
 set(BMX_FLAGS_neon "")
 set(BMX_FLAGS_neon_dot -march=armv8.2-a+dotprod)
 set(BMX_FLAGS_neon32 -march=armv7-a -mfpu=neon)
@@ -36,6 +37,17 @@ if(BMX_PROCESSOR MATCHES "x86_64|AMD64")
   set(BMX_PROCESSOR_DEFINITION BMX_X86_64=1)
   set(BMX_SETS_training portable avx2 avx512)
   set(BMX_SETS_engine portable avx2 avx512)
+  # GCC since 11 with binutils since 2.35, clang since 12; and Linux, which gives tiles to those who ask.
+  include(CheckCXXSourceCompiles)
+  string(REPLACE ";" " " CMAKE_REQUIRED_FLAGS "${BMX_FLAGS_amx}")
+  check_cxx_source_compiles("
+    #include <asm/unistd.h>
+    #include <immintrin.h>
+    int main() { asm volatile(\"tdpbssd %tmm2, %tmm1, %tmm0\"); return __NR_arch_prctl; }" BMX_COMPILES_AMX)
+  unset(CMAKE_REQUIRED_FLAGS)
+  if(BMX_COMPILES_AMX)
+    list(APPEND BMX_PROCESSOR_DEFINITION BMX_AMX=1)
+  endif()
 elseif(BMX_PROCESSOR MATCHES "aarch64|arm64|ARM64")
   set(BMX_PROCESSOR_DEFINITION BMX_AARCH64=1)
   set(BMX_SETS_training portable)

@@ -40,8 +40,11 @@ BMX_API const char* bmx_version(void);
 /* Bits of the words of packed files that the converter writes by default: 32 or 64, as built. */
 BMX_API int bmx_word_bits(void);
 
-/* Sets *name to the kernels in use ("avx512", "avx2", on ARM "neon_dot", "neon_fma", "neon"; "portable"); fails if the
- * environment variable BMX_ISA names kernels that this machine does not run. The string is never freed. */
+/* Sets *name to the kernels in use ("amx", "avx512", "avx2", on ARM "neon_dot", "neon_fma", "neon"; "portable"); fails
+ * if the environment variable BMX_ISA names kernels that this machine does not run. The string is never freed. The
+ * first call of this or of another function of the library asks Linux for the use of AMX where the processor has it;
+ * then signal stacks (sigaltstack) of the process need getauxval(AT_MINSIGSTKSZ) bytes. Without it the kernels are
+ * "avx512". */
 BMX_API int bmx_isa(const char** name);
 
 /* Why the last call of this thread failed, in one line; "" if none did. Valid until the thread's next failing call. */

@@ -6,6 +6,11 @@
 #include <stdexcept>
 #include <string>
 
+#if BMX_AMX
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #if (BMX_AARCH64 || BMX_ARM32) && defined(__linux__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
@@ -28,6 +33,35 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
          __builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("avx512vnni");
 }
+
+#if BMX_AMX
+
+// Whether the operating system saves tiles when it switches threads. (xgetbv as bytes: its intrinsic needs a flag.)
+bool system_saves_tiles() {
+  unsigned a, b, c, d;
+  if (!__get_cpuid(1, &a, &b, &c, &d) || (c & bit_OSXSAVE) == 0) return false;
+  unsigned low, high;
+  asm(".byte 0x0f, 0x01, 0xd0" : "=a"(low), "=d"(high) : "c"(0));
+  constexpr unsigned kConfig = 1u << 17, kData = 1u << 18;
+  return (low & (kConfig | kData)) == (kConfig | kData);
+}
+
+// Linux has each process ask for tiles once; it refuses where a thread's signal stack is too small for them.
+bool system_permits_tiles() {
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+// Intel's server processors since Sapphire Rapids. All of them also have what else the kernels use.
+bool has_amx() {
+  unsigned a, b, c, d;
+  if (!has_avx512() || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+  constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24, kInt8 = 1u << 25, kAll = kBf16 | kTile | kInt8;
+  return (d & kAll) == kAll && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512bitalg") &&
+         __builtin_cpu_supports("avx512bf16") && system_saves_tiles() && system_permits_tiles();
+}
+
+#endif
 
 #elif BMX_AARCH64
 
@@ -79,6 +113,9 @@ struct Row {
 
 // Those of this build, fastest first.
 constexpr Row kRows[] = {
+#if BMX_AMX
+    {InstructionSet::kAmx, "amx", has_amx},
+#endif
 #if BMX_X86_64
     {InstructionSet::kAvx512, "avx512", has_avx512},
     {InstructionSet::kAvx2, "avx2", has_avx2},

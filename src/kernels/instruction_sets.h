@@ -9,12 +9,14 @@
 
 namespace bmx {
 
-enum class InstructionSet { kPortable, kAvx2, kAvx512, kNeon, kNeonFma, kNeonDot };
+enum class InstructionSet { kPortable, kAvx2, kAvx512, kAmx, kNeon, kNeonFma, kNeonDot };
 
-// As BMX_ISA has it: "portable", "avx2", "avx512", "neon", "neon_fma", "neon_dot".
+// As BMX_ISA has it: "portable", "avx2", "avx512", "amx", "neon", "neon_fma", "neon_dot".
 const char* name_of(InstructionSet set);
 
-// Names of those that this machine runs, fastest first, ending with nullptr.
+// Names of those that this machine runs, fastest first, ending with nullptr. The first call asks the operating system
+// for the use of tiles where the processor has them (AMX); afterwards signal stacks of the process (sigaltstack) must
+// have room for them, which getauxval(AT_MINSIGSTKSZ) includes.
 const char* const* available_instruction_sets();
 
 // Empty if this build or this machine does not have it.

@@ -18,7 +18,7 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 template <class F>
 void for_each_kernels(F f) {
-  for (const char* name : {"portable", "avx2", "avx512", "neon", "neon_dot", "neon_fma"}) {
+  for (const char* name : {"portable", "avx2", "avx512", "amx", "neon", "neon_dot", "neon_fma"}) {
     if (const Kernels* k = find_kernels(name)) f(*k);
   }
 }

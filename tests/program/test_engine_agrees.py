@@ -196,7 +196,7 @@ def cases(tmp_path_factory):
     return folder, expected
 
 
-@pytest.mark.parametrize("isa", ["portable", "avx2", "avx512"])
+@pytest.mark.parametrize("isa", ["portable", "avx2", "avx512", "amx"])
 def test_the_engine_agrees_with_the_definition(cases, isa, tmp_path, root):
     try:
         library.path("libbmx.so")

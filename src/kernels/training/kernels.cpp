@@ -8,6 +8,7 @@ namespace {
 const Kernels& table(InstructionSet set) {
   switch (set) {
 #if BMX_X86_64
+    case InstructionSet::kAmx:
     case InstructionSet::kAvx512:
       return kAvx512Kernels;
     case InstructionSet::kAvx2:
