@@ -8,6 +8,7 @@ import os
 import warnings
 from importlib import metadata as importlib_metadata
 from pathlib import Path
+from typing import List
 
 from .errors import Error
 
@@ -71,6 +72,26 @@ def isa() -> str:
     if c_api().bmx_isa(ctypes.byref(name)) != 0:
         raise Error(c_api().bmx_last_error().decode())
     return name.value.decode()
+
+
+def isas() -> List[str]:
+    """Names of all kernels that this machine runs, fastest first: the values that ``BMX_ISA`` may have.
+
+    Raises
+    ------
+    Error
+        If libbmx is missing, or older than the Python code.
+    """
+    library, names = c_api(), []
+    try:
+        library.bmx_isas.restype = ctypes.POINTER(ctypes.c_char_p)
+    except AttributeError:  # as after `git pull` in a checkout
+        raise Error("libbmx is older than the Python code; build it anew (make build)") from None
+    for name in library.bmx_isas():
+        if name is None:
+            break
+        names.append(name.decode())
+    return names
 
 
 @functools.lru_cache(maxsize=None)

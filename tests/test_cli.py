@@ -7,13 +7,28 @@ import sys
 
 import pytest
 
+import bmx
 from bmx import cli, library
 
 
 def test_version_names_the_kernels(capsys):
     for words in (["version"], ["--version"]):
         assert cli.main(words) == 0
-        assert capsys.readouterr().out == f"bmx 0.1.0, MXNet 1.9.1, kernels {library.isa()}\n"
+        all_names = ", ".join(library.isas())
+        expected = f"bmx 0.1.0, MXNet 1.9.1, kernels {library.isa()} (this machine runs {all_names})\n"
+        assert capsys.readouterr().out == expected
+
+
+def test_version_names_every_kernel_that_can_be_forced():
+    def version(isa):
+        command = [sys.executable, "-m", "bmx.cli", "version"]
+        return subprocess.run(command, env={**os.environ, "BMX_ISA": isa}, capture_output=True, text=True).stdout
+
+    names = library.isas()
+    assert names[-1] == "portable"
+    for name in names:
+        assert f"kernels {name} (this machine runs {', '.join(names)})\n" in version(name)
+    assert f"no kernels: BMX_ISA is 'none'; this machine runs {', '.join(names)}\n" in version("none")
 
 
 def test_summary_of_a_network_of_the_zoo_and_of_a_file(capsys, tmp_path):
@@ -68,7 +83,7 @@ def test_convert_is_the_model_converter(capsys):
         cli.main(["convert", "--help"])
     assert end.value.code == 0 and "PREFIX-NNNN.params" in capsys.readouterr().out
     assert cli.main(["convert", "none-0001.params"]) == 1
-    assert capsys.readouterr().err == "bmx convert: none-symbol.json: no such file\n"
+    assert capsys.readouterr().err == "bmx convert: none-0001.params: no such file\n"
 
 
 def test_convert_says_what_keeps_bmx_from_being_imported(root):
@@ -92,8 +107,8 @@ def test_convert_says_what_keeps_bmx_from_being_imported(root):
         (["summary", "lenet", "--bits", "33"], "bmx summary: bits=33: a bit width is an integer from 1 to 32"),
         (["summary", "none-symbol.json"], "bmx summary: none-symbol.json: "),
         (
-            ["summary", "x-0001.params"],
-            "bmx summary: x-0001.params: a summary takes the name of a network, such as resnet18_e1, or a -symbol.json",
+            ["summary", "x.params"],
+            "bmx summary: x.params: a summary takes the name of a network, such as resnet18_e1, or a file PREFIX-NNNN.",
         ),
         (["summary", "runs/d"], "bmx summary: runs/d: a summary takes the name of a network"),
         (["launch", "-n", "0", "--", "true"], "bmx launch: 0 workers; allowed: 1 or more"),
@@ -110,9 +125,45 @@ def test_errors_are_one_line(capsys, arguments, message):
     assert len([line for line in lines if line.startswith("bmx")]) == 1 and lines[-1].startswith(message)
 
 
+@pytest.mark.parametrize("command", ["compile {} -o x.bmx", "convert {}", "unpack {}", "bench {}", "summary {}"])
+def test_of_a_checkpoint_that_is_not_there_the_file_that_was_named_is_said(capsys, tmp_path, monkeypatch, command):
+    import mxnet as mx
+
+    monkeypatch.chdir(tmp_path)
+    words = command.format("no-0001.params").split()
+    assert cli.main(words) == 1
+    assert capsys.readouterr().err == f"bmx {words[0]}: no-0001.params: no such file\n"
+    mx.nd.save("no-0001.params", {"arg:x": mx.nd.ones(1)})
+    assert cli.main(words) == 1
+    assert capsys.readouterr().err == f"bmx {words[0]}: no-symbol.json: no such file\n"
+
+
+def test_a_checkpoint_that_is_not_there_is_named_by_its_parameters(tmp_path):
+    for load in (bmx.load_checkpoint, bmx.binary_weights):
+        with pytest.raises(bmx.Error, match=r"no-0001.params: no such file$"):
+            load(str(tmp_path / "no"), 1)
+
+
+def test_summary_of_parameters_is_that_of_their_symbol(capsys, tmp_path):
+    import mxnet as mx
+
+    from bmx.models import get_model
+
+    net = get_model("lenet")
+    net.initialize()
+    net(mx.nd.zeros((1, 1, 28, 28)))
+    net.export(str(tmp_path / "net"), 3)
+    params = str(tmp_path / "net-0003.params")
+    printed = []
+    for name in (params, params.replace("-0003.params", "-symbol.json")):
+        assert cli.main(["summary", name, "--data-shape", "1,28,28"]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1] and "size in float32" in printed[0]
+
+
 def test_summary_of_a_compiled_network_is_inspect(capsys):
     assert cli.main(["summary", "d.bmx"]) == 1
-    assert capsys.readouterr().err.endswith(" file; of a compiled network: bmx inspect d.bmx\n")
+    assert capsys.readouterr().err.endswith("-symbol.json; of a compiled network: bmx inspect d.bmx\n")
 
 
 @pytest.mark.parametrize("shape", ["3,2,2", "1"])

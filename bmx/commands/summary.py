@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from typing import Any
+from typing import Any, Optional, Tuple
 
+from .. import checkpoint_names
 from ..errors import Error
 from .arguments import add_command, add_data_shape
 
@@ -17,10 +18,14 @@ def add_parser(commands: Any) -> None:
         commands,
         "summary",
         "count the bits of a network",
-        "bmx summary resnet18_e1 --data-shape 3,224,224\nbmx summary runs/lenet-1bit-symbol.json --data-shape 1,28,28",
+        "bmx summary resnet18_e1 --data-shape 3,224,224\nbmx summary runs/lenet-1bit-0020.params --data-shape 1,28,28",
         description="Print the layers of a network with bits, weights, multiply-adds and memory.",
     )
-    parser.add_argument("network", metavar="NAME|FILE-symbol.json", help="a network of the zoo, or a symbol's file")
+    parser.add_argument(
+        "network",
+        metavar="NAME|PREFIX-NNNN.params|PREFIX-symbol.json",
+        help="a network of the zoo, or a file of a checkpoint, of which the symbol is read",
+    )
     add_data_shape(parser, "of an image (default: what the network was made for, if known)")
     parser.add_argument("--bits", type=int, default=1, help="of the weights of a network of the zoo (default: 1)")
     parser.add_argument("--bits-a", type=int, help="of its activations (default: as --bits)")
@@ -35,9 +40,10 @@ def run(args: argparse.Namespace) -> int:
     from ..models import get_model, image_shape
     from ..network_summary import summary
 
-    if args.network.endswith(".json"):
-        network = _read(args.network)
-        shape = args.data_shape or _recorded(args.network, network)
+    files = _files(args.network)
+    if files is not None:
+        network = _read(*files)
+        shape = args.data_shape or _recorded(files[0], network)
     else:
         _refuse_other_files(args.network)
         network = get_model(args.network, args.bits, args.bits_a)
@@ -46,14 +52,27 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _read(path: str) -> Any:
+def _files(name: str) -> Optional[Tuple[str, Optional[str]]]:
+    """The files of the symbol and the parameters, if they are named; None if it is the name of a network of the zoo."""
+    if name.endswith(".json"):
+        return name, None
+    checkpoint = checkpoint_names.parse(name)
+    return None if checkpoint is None else checkpoint_names.files(*checkpoint)
+
+
+def _read(path: str, params_path: Optional[str]) -> Any:
     """The symbol of a file, checked as `bmx.load_checkpoint` does."""
+    from ..compiler.checkpoint import checkpoint_arrays, shapes_by_name
     from ..compiler.layers import find_layers, normalize_attributes
+    from ..compiler.params_file import read_bytes
     from ..compiler.symbol_file import read_graph, to_symbol
     from ..compiler.v2 import translate
 
+    shapes = {}
+    if params_path is not None:
+        shapes = shapes_by_name(checkpoint_arrays(read_bytes(params_path), params_path))
     graph = read_graph(path)
-    translate(graph)
+    translate(graph, shapes)
     for layer in find_layers(graph, path):
         normalize_attributes(layer.node)
     return to_symbol(graph, path)
@@ -76,4 +95,7 @@ def _refuse_other_files(name: str) -> None:
     if "." not in name and os.sep not in name:
         return
     hint = f"; of a compiled network: bmx inspect {name}" if name.endswith(".bmx") else ""
-    raise Error(f"{name}: a summary takes the name of a network, such as resnet18_e1, or a -symbol.json file{hint}")
+    raise Error(
+        f"{name}: a summary takes the name of a network, such as resnet18_e1, or a file PREFIX-NNNN.params or "
+        f"PREFIX-symbol.json{hint}"
+    )

@@ -1,4 +1,4 @@
-"""``bmx version``, also ``bmx --version``: print the versions of bmx and MXNet and the kernels in use."""
+"""``bmx version``, also ``bmx --version``: print the versions of bmx and MXNet and the kernels in use and at hand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import Error
 
 def add_parser(commands: Any) -> None:
     """Describe the arguments, of which there are none."""
-    text = "print the versions of bmx and MXNet, and the kernels that this machine runs"
+    text = "print the versions of bmx and MXNet, the kernels in use, and all that this machine runs"
     commands.add_parser("version", help=text).set_defaults(run=run)
 
 
@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     except Error as error:
         mxnet = str(error)
     try:
-        kernels = f"kernels {library.isa()}"
+        kernels = f"kernels {library.isa()} (this machine runs {', '.join(library.isas())})"
     except Error as error:
         kernels = f"no kernels: {error}"
     print(f"bmx {__version__}, {mxnet}, {kernels}")

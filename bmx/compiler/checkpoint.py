@@ -65,8 +65,8 @@ def load_checkpoint(prefix: str, epoch: int) -> Tuple[mx.sym.Symbol, Arrays, Arr
 
 def load_files(symbol_path: str, params_path: str) -> Tuple[mx.sym.Symbol, Arrays, Arrays]:
     """As `load_checkpoint`, from files of any names."""
+    data = read_bytes(params_path)  # first, as users name this file
     graph = read_graph(symbol_path)
-    data = read_bytes(params_path)
     stored = checkpoint_arrays(data, params_path)
     translate(graph, shapes_by_name(stored))
     arrays = _to_ndarrays(data, stored, params_path)

@@ -91,8 +91,8 @@ def convert_checkpoint(
     finals = output_files(params_path, output)
     check_targets(finals, [f"{prefix}-symbol.json", params_path], force)
 
+    params = read_bytes(params_path)  # first, as users name this file
     graph = read_graph(f"{prefix}-symbol.json")
-    params = read_bytes(params_path)
     stored = checkpoint_arrays(params, params_path)
     stored = fold_weights(graph, stored, f"{prefix}-symbol.json")
     layers, packed, remarks = pack_network(graph, stored, word_bits, f"{prefix}-symbol.json", params_path, format)

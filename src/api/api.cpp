@@ -20,6 +20,8 @@ int bmx_isa(const char** name) {
   return bmx::api::guarded([&] { *bmx::api::given(name, "name") = bmx::name_of(bmx::chosen_instruction_set()); });
 }
 
+const char* const* bmx_isas(void) { return bmx::available_instruction_sets(); }
+
 const char* bmx_last_error(void) { return bmx::api::last_error.c_str(); }
 
 }  // extern "C"
