@@ -35,7 +35,7 @@ class Network:
         return path
 
     def onnx(self, batch):
-        """The float network for ONNX Runtime."""
+        """The float network for ONNX Runtime and OpenVINO."""
         path = self.folder / f"{self.name}-float-batch{batch}.onnx"
         if not path.exists():
             import mxnet as mx

@@ -6,13 +6,15 @@ import argparse
 import json
 import os
 import platform
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from ..errors import Error
 from ..files import check_apart, check_target, model_files
 from ..writing import Write, content, write_together
 from . import bench_layers
 from .arguments import add_command, add_data_shape, sizes
+
+_INSTALL_PEERS = "pip install 'bmx-mxnet[peers]'"
 
 
 def add_parser(commands: Any) -> None:
@@ -28,10 +30,11 @@ def add_parser(commands: Any) -> None:
         "bmx bench --layers --plot layers.png\n"
         "bmx bench --layers --kinds int8,int8-binary --shapes 2048,256x28x28 --threads 1,2",
         description="Time models in turns, each in a process of its own: .bmx files, checkpoints of MXNet"
-        " (PREFIX-NNNN.params) and .onnx files, if ONNX Runtime is installed. Printed are the median time of a call"
-        " with the whole batch, its 5th and 95th percentile, images a second, how many times faster a model is than"
-        " the first one, and the largest memory of the process, in brackets what of it came with the model and, but"
-        " for .bmx files, its framework. Without a model, --layers measures single layers of all kinds of arithmetic,"
+        " (PREFIX-NNNN.params) and .onnx files, these in ONNX Runtime and in OpenVINO, as installed. Printed are the"
+        " median time of a call with the whole batch, its 5th and 95th percentile, images a second, how many times"
+        " faster a model is than the first one, and the largest memory of the process, in brackets what of it came"
+        " with the model and, but for .bmx files, its framework; then how a .bmx file stands to the fastest of the"
+        " others. Without a model, --layers measures single layers of all kinds of arithmetic,"
         " with one image, and prints the billions of multiply-adds that they do in a second (GMAC/s), and how fast"
         " they read and write memory.",
     )
@@ -60,7 +63,7 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, print tables, write files."""
     from ..measure import Contender, Result, measure
-    from ..measure.runners import kind
+    from ..measure.runners import ONNX_FRAMEWORKS, installed, kind
     from . import charts
 
     if args.rounds < 1:
@@ -79,11 +82,18 @@ def run(args: argparse.Namespace) -> int:
     results: List[Result] = []
     for threads in args.threads:
         for batch in args.batch:
-            contenders = [Contender(path, batch, threads, shape=args.data_shape) for path in args.models]
+            contenders = [
+                Contender(path, batch, threads, shape=args.data_shape, framework=framework)
+                for path in args.models
+                for framework in _frameworks(path)
+            ]
             group = measure(contenders, args.rounds, bool(args.layers or args.plot), args.data, args.labels)
-            print(table(group), flush=True)
+            print("\n".join([table(group), *best_peers(group)]), flush=True)
             print()
             results += group
+    for framework, name in ONNX_FRAMEWORKS.items():
+        if not installed(framework) and any(result.kind == "onnx" for result in results):
+            print(f"not measured: .onnx files in {name}, which is not installed: {_INSTALL_PEERS}\n")
     if args.layers:
         for result in results:
             if result.layers:
@@ -91,6 +101,18 @@ def run(args: argparse.Namespace) -> int:
                 print()
     write_results(args, [result.as_json() for result in results], lambda: charts.plot(results))
     return 0
+
+
+def _frameworks(path: str) -> List[Optional[str]]:
+    """What is to run a file: of .onnx files, everything that is installed for them."""
+    from ..measure.runners import ONNX_FRAMEWORKS, installed, kind
+
+    if kind(path) != "onnx":
+        return [None]
+    found: List[Optional[str]] = [framework for framework in ONNX_FRAMEWORKS if installed(framework)]
+    if not found:
+        raise Error(f"{path}: needs {' or '.join(ONNX_FRAMEWORKS.values())}: {_INSTALL_PEERS}")
+    return found
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
@@ -129,6 +151,19 @@ def table(results: Sequence[Any]) -> str:
     if len(rows[1]) > len(rows[0]):
         rows[0].append("accuracy")
     return "\n".join([f"batch {results[0].batch}, {results[0].threads} thread(s)", *columns(rows, left=2)])
+
+
+def best_peers(results: Sequence[Any]) -> List[str]:
+    """A line for each .bmx file that says how it stands to the fastest of what is none, if there is any."""
+    peers = [result for result in results if result.kind != "bmx"]
+    if not peers:
+        return []
+    best = min(peers, key=lambda peer: peer.median)
+    return [
+        f"{result.name}: {best.median / result.median:.2f} times as fast as the fastest of the others, {best.name}"
+        for result in results
+        if result.kind == "bmx"
+    ]
 
 
 def layer_table(result: Any) -> str:

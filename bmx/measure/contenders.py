@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import statistics
-import subprocess
-import sys
-import tempfile
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..arrays import load_samples
 from ..errors import Error
 from ..files import model_files
-from .runners import kind
+from .process import Process
+from .runners import ONNX_FRAMEWORKS, kind
 
 __all__ = ["Contender", "Layer", "Result", "measure"]
 
@@ -36,12 +31,14 @@ class Contender:
         A .bmx file, ``PREFIX-NNNN.params`` or an .onnx file.
     batch, threads : int
     name : str
-        In tables; default: the file's name.
+        In tables; default: the file's name, and with a `framework` that of it.
     shape : tuple of int, optional
         Of one sample, for checkpoints and .onnx files that do not tell; others must have it. A checkpoint takes that of
         the models beside it if it can.
     backend : str, optional
         For checkpoints: MXNet's subgraph backend.
+    framework : str, optional
+        For .onnx files: what runs them, of `runners.ONNX_FRAMEWORKS`; default: ONNX Runtime.
     """
 
     path: str
@@ -50,6 +47,13 @@ class Contender:
     name: str = ""
     shape: Optional[Tuple[int, ...]] = None
     backend: Optional[str] = None
+    framework: Optional[str] = None
+
+    @property
+    def title(self) -> str:
+        """The name, or that of the file and of what runs it."""
+        file = os.path.basename(self.path)
+        return self.name or (f"{file} ({ONNX_FRAMEWORKS[self.framework]})" if self.framework else file)
 
 
 class Layer(NamedTuple):
@@ -126,78 +130,15 @@ class Result:
         return {**asdict(self), "layers": layers}
 
 
-class _Process:
-    """The process of a contender (`worker`), stopped between its turns.
-
-    Threads that look for work while they wait for it, as ONNX Runtime's and OpenMP's do for many milliseconds, would
-    take a processor from the next contender.
-    """
+class _ContenderProcess(Process):
+    """The process of a contender (`worker`)."""
 
     def __init__(self, contender: Contender, hint: Optional[Tuple[int, ...]]):
         self.contender = contender
-        self.name = contender.name or os.path.basename(contender.path)
-        environment = {**os.environ, "OMP_NUM_THREADS": str(contender.threads), "OMP_DYNAMIC": "false"}
-        # This very package, wherever it is, and its dependencies.
-        environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).resolve().parents[2]), *filter(None, sys.path)])
-        self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env=environment,
-            encoding="utf-8",
-        )
-        try:
-            self.loaded = self._ask(
-                path=contender.path,
-                batch=contender.batch,
-                threads=contender.threads,
-                shape=contender.shape,
-                hint=hint,
-                backend=contender.backend,
-            )
-        except BaseException:
-            self.close()
-            raise
-
-    def ask(self, request: str, **arguments: Any) -> Any:
-        return self._ask(do=request, **arguments)
-
-    def _ask(self, **request: Any) -> Any:
-        self._signal("SIGCONT")
-        try:
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
-            reply = self._process.stdout.readline()
-        except BrokenPipeError:
-            reply = ""
-        if not reply:
-            status = self._process.wait()  # the log is complete
-            self._log.seek(0)
-            lines = self._log.read().split("\n")
-            reason = next((line.strip() for line in reversed(lines) if line.strip()), "no message")
-            raise Error(f"{self.contender.path}: its process ended (status {status}): {reason}")
-        self._signal("SIGSTOP")
-        content = json.loads(reply)
-        if "error" in content:
-            raise Error(content["error"])
-        return content["value"]
-
-    def _signal(self, name: str) -> None:
-        if hasattr(signal, name):  # not on Windows
-            self._process.send_signal(getattr(signal, name))
-
-    def close(self) -> None:
-        self._signal("SIGCONT")
-        self._process.stdin.close()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process.stdout.close()
-        self._log.close()
+        fields = ("path", "batch", "threads", "shape", "backend", "framework")
+        first = {"hint": hint, **{field: getattr(contender, field) for field in fields}}
+        super().__init__(["-m", f"{__package__}.worker"], contender.path, contender.threads, first)
+        self.loaded = self.ask("loaded")
 
 
 def measure(
@@ -233,10 +174,10 @@ def measure(
     if data and labels:
         _check_samples(data, labels)
     with ExitStack() as stack:
-        started: Dict[int, _Process] = {}
+        started: Dict[int, _ContenderProcess] = {}
         hint = None
         for place in sorted(range(len(contenders)), key=lambda place: kinds[place] == "mxnet"):
-            started[place] = process = _Process(contenders[place], hint)
+            started[place] = process = _ContenderProcess(contenders[place], hint)
             stack.callback(process.close)
             if len(process.loaded["inputs"]) == 1:
                 hint = hint or next(iter(process.loaded["inputs"].values()))
@@ -253,13 +194,13 @@ def measure(
 
 
 def _result(
-    process: _Process, seconds: List[float], layers: bool, data: Optional[str], labels: Optional[str]
+    process: _ContenderProcess, seconds: List[float], layers: bool, data: Optional[str], labels: Optional[str]
 ) -> Result:
     contender, median = process.contender, statistics.median(seconds)
     memory = process.ask("memory")
     cuts = statistics.quantiles(seconds, n=20, method="inclusive")
     return Result(
-        process.name,
+        contender.title,
         kind(contender.path),
         ", ".join("x".join(map(str, shape)) for shape in process.loaded["inputs"].values()),
         contender.batch,

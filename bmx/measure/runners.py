@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import statistics
 from abc import ABC, abstractmethod
@@ -12,9 +13,10 @@ import numpy as np
 from .. import checkpoint_names
 from ..errors import Error
 
-__all__ = ["Runner", "check_outputs", "kind", "open_model", "random_inputs"]
+__all__ = ["ONNX_FRAMEWORKS", "Runner", "check_outputs", "installed", "kind", "open_model", "random_inputs"]
 
 Shape = Tuple[int, ...]
+ONNX_FRAMEWORKS = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}  # module and name
 
 
 def kind(path: str) -> str:
@@ -35,6 +37,11 @@ def kind(path: str) -> str:
     return found
 
 
+def installed(framework: str) -> bool:
+    """Whether the module of one of `ONNX_FRAMEWORKS` is there; it is not imported."""
+    return importlib.util.find_spec(framework) is not None
+
+
 class Runner(ABC):
     """A loaded model.
 
@@ -48,7 +55,7 @@ class Runner(ABC):
 
     @abstractmethod
     def run(self, arrays: Sequence[np.ndarray]) -> List[np.ndarray]:
-        """Outputs for float32 inputs in order, (batch, ...) each."""
+        """Outputs for float32 inputs in order, (batch, ...) each; the next run may overwrite them."""
 
     def profile(self, arrays: Sequence[np.ndarray], calls: int) -> Optional[List[Tuple[str, str, float, int, str]]]:
         """The numbers of `Layer` for each step, medians of calls; None where the framework has no such thing."""
@@ -122,7 +129,7 @@ def _fitting(network: Any, shape: Optional[Shape]) -> Optional[Shape]:
         return None
 
 
-class _OnnxRunner(Runner):
+class _OnnxRuntimeRunner(Runner):
     def __init__(self, path: str, threads: int, batch: int, shape: Optional[Shape]):
         try:
             import onnxruntime
@@ -139,34 +146,79 @@ class _OnnxRunner(Runner):
         for port in self._session.get_outputs():
             if not port.type.startswith("tensor(") or port.type == "tensor(string)":
                 raise Error(f"{path}: its output {port.name!r} is a {port.type}; allowed are tensors of numbers")
-        self.inputs = {port.name: self._shape(path, port, batch, shape) for port in self._session.get_inputs()}
-        if not self.inputs:
-            raise Error(f"{path}: has no input")
-
-    @staticmethod
-    def _shape(path: str, port: Any, batch: int, shape: Optional[Shape]) -> Shape:
-        """The shape of an input, without the batch."""
-        if port.type != "tensor(float)":
-            raise Error(f"{path}: its input {port.name!r} is a {port.type}; allowed is tensor(float)")
-        sizes = list(port.shape or [])  # empty also where the file does not say how many dimensions there are
-        if sizes and isinstance(sizes[0], int) and sizes[0] != batch:
-            raise Error(f"{path}: takes batches of {sizes[0]} only, not of {batch}")
-        known = tuple(sizes[1:])
-        if not sizes or not all(isinstance(size, int) for size in known):
-            if shape is None:
-                raise Error(f"{path}: the shape of {port.name!r} is not in the file; give it with --data-shape")
-            known = tuple(shape)
-        if 0 in known:
-            raise Error(
-                f"{path}: its input {port.name!r} has the shape {'x'.join(map(str, known))}, which holds nothing"
-            )
-        return known
+        ports = [(port.name, port.type, list(port.shape or [])) for port in self._session.get_inputs()]
+        self.inputs = _onnx_inputs(path, ports, "tensor(float)", batch, shape)
 
     def run(self, arrays):
         try:
             return self._session.run(None, dict(zip(self.inputs, arrays)))
         except Exception as error:
             raise Error(f"ONNX Runtime: {_line(error)}") from None
+
+
+class _OpenVINORunner(Runner):
+    """Arithmetic is as OpenVINO chooses: int8 as quantized, floats in bfloat16 on CPUs with matrix units for it."""
+
+    def __init__(self, path: str, threads: int, batch: int, shape: Optional[Shape]):
+        try:
+            import openvino
+        except ImportError:
+            raise Error(f"{path}: needs OpenVINO: pip install openvino") from None
+        settings = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads}
+        try:
+            core = openvino.Core()
+            model = core.read_model(path)
+            ports = [(port.any_name, port.element_type.get_type_name(), _sizes(port)) for port in model.inputs]
+        except Exception as error:  # OpenVINO's own, of many classes
+            raise Error(f"{path}: OpenVINO cannot load it: {_line(error)}") from None
+        self.inputs = _onnx_inputs(path, ports, "f32", batch, shape)
+        try:
+            model.reshape({port: [batch, *known] for port, known in zip(model.inputs, self.inputs.values())})
+            self._request = core.compile_model(model, "CPU", settings).create_infer_request()
+        except Exception as error:
+            raise Error(f"{path}: OpenVINO cannot load it: {_line(error)}") from None
+
+    def run(self, arrays):
+        try:  # without copies; outputs are valid until the next run
+            outputs = self._request.infer(list(arrays), share_inputs=True, share_outputs=True)
+        except Exception as error:
+            raise Error(f"OpenVINO: {_line(error)}") from None
+        return [outputs[number] for number in range(len(outputs))]
+
+
+def _sizes(port: Any) -> List[Optional[int]]:
+    """The sizes of an input of OpenVINO's, None where the file does not say one; empty if it says not how many."""
+    shape = port.partial_shape
+    if shape.rank.is_dynamic:
+        return []
+    return [size.get_length() if size.is_static else None for size in shape]
+
+
+def _onnx_inputs(
+    path: str, ports: Sequence[Tuple[str, str, List[Any]]], wanted: str, batch: int, shape: Optional[Shape]
+) -> Dict[str, Shape]:
+    """The shapes of inputs (name, type, sizes) without the batch."""
+    if not ports:
+        raise Error(f"{path}: has no input")
+    return {name: _onnx_shape(path, name, kind, wanted, sizes, batch, shape) for name, kind, sizes in ports}
+
+
+def _onnx_shape(
+    path: str, name: str, type_: str, wanted: str, sizes: List[Any], batch: int, shape: Optional[Shape]
+) -> Shape:
+    if type_ != wanted:
+        raise Error(f"{path}: its input {name!r} is a {type_}; allowed is {wanted}")
+    # sizes are empty also where the file does not say how many dimensions there are
+    if sizes and isinstance(sizes[0], int) and sizes[0] != batch:
+        raise Error(f"{path}: takes batches of {sizes[0]} only, not of {batch}")
+    known = tuple(sizes[1:])
+    if not sizes or not all(isinstance(size, int) for size in known):
+        if shape is None:
+            raise Error(f"{path}: the shape of {name!r} is not in the file; give it with --data-shape")
+        known = tuple(shape)
+    if 0 in known:
+        raise Error(f"{path}: its input {name!r} has the shape {'x'.join(map(str, known))}, which holds nothing")
+    return known
 
 
 def _line(error: Exception) -> str:
@@ -189,6 +241,7 @@ def open_model(
     shape: Optional[Shape] = None,
     hint: Optional[Shape] = None,
     backend: Optional[str] = None,
+    framework: Optional[str] = None,
 ) -> Runner:
     """Load a model.
 
@@ -207,6 +260,8 @@ def open_model(
         For checkpoints: the shape to take where it fits and `shape` is not given.
     backend : str, optional
         For checkpoints: MXNet's subgraph backend, such as 'MKLDNN'.
+    framework : str, optional
+        For .onnx files: what runs them, of `ONNX_FRAMEWORKS`; default: ONNX Runtime.
 
     Raises
     ------
@@ -216,7 +271,12 @@ def open_model(
     which = kind(path)
     if which == "mxnet":
         return _MXNetRunner(path, batch, shape, hint, backend)
-    runner = _BmxRunner(path, threads) if which == "bmx" else _OnnxRunner(path, threads, batch, shape)
+    runner: Runner
+    if which == "bmx":
+        runner = _BmxRunner(path, threads)
+    else:
+        make = _OpenVINORunner if framework == "openvino" else _OnnxRuntimeRunner
+        runner = make(path, threads, batch, shape)
     if shape is not None and tuple(shape) not in runner.inputs.values():
         given, known = ("x".join(map(str, sizes)) for sizes in (shape, next(iter(runner.inputs.values()))))
         raise Error(f"{path}: its input has the shape {known}, but --data-shape is {given}")

@@ -1,24 +1,16 @@
-"""The process of one contender: loads a model, then obeys requests, a line of JSON each, on its standard input.
-
-What libraries print goes to standard error; replies, a line of JSON each, have the standard output for themselves.
-"""
+"""The program of a contender's process: loads a model, then times it, or whatever else it is asked."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import json
 import math
-import os
-import signal
-import sys
 import time
-from typing import Any, Dict, List, TextIO
+from typing import Any, Dict, List
 
 import numpy as np
 
 from ..arrays import check_classes, load_samples
 from ..errors import Error
+from .process import serve
 from .runners import Runner, check_outputs, open_model, random_inputs
 
 _WARM_UP = 2  # calls before each round that do not count: others have emptied the caches
@@ -86,38 +78,5 @@ def _status(field: str) -> int:
         return 0
 
 
-def _reply(stream: TextIO, **content: Any) -> None:
-    stream.write(json.dumps(content) + "\n")
-    stream.flush()
-
-
-def _end_with_parent() -> None:
-    """Have Linux kill this process with its parent: one that is stopped between its turns would stay for ever."""
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
-def main() -> None:
-    """Load the model that the first line describes, then answer the others until there are no more."""
-    if sys.platform.startswith("linux"):
-        _end_with_parent()
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as replies:
-        os.dup2(2, 1)
-        server, path = None, ""
-        for line in sys.stdin:
-            request = json.loads(line)
-            path = request.get("path", path)
-            try:
-                if server is None:
-                    server = _Server(**request)
-                    _reply(replies, value=server.loaded())
-                else:
-                    _reply(replies, value=getattr(server, request.pop("do"))(**request))
-            except Error as error:
-                _reply(replies, error=str(error))
-            except MemoryError as error:
-                _reply(replies, error=f"{path}: there is not enough memory: {error}")
-
-
 if __name__ == "__main__":
-    main()
+    serve(_Server)

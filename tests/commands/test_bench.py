@@ -9,7 +9,8 @@ import pytest
 
 from bmx import cli
 from bmx.commands import bench, charts
-from bmx.measure import Contender, Layer, Result, measure
+from bmx.measure import Contender, Layer, Result, measure, runners
+from bmx.measure.runners import ONNX_FRAMEWORKS, installed
 
 SHAPE = (3, 12, 10)
 
@@ -141,8 +142,11 @@ def test_threads_and_batches_are_all_measured(capsys, bmx_file):
     assert titles == [f"batch {batch}, {threads} thread(s)" for threads in (1, 2) for batch in (1, 3)]
 
 
-def test_an_onnx_file(tmp_path, bmx_file):
-    onnx, _ = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+def test_an_onnx_file_is_run_by_all_that_is_installed_for_it(capsys, tmp_path, bmx_file):
+    onnx = pytest.importorskip("onnx")
+    there = [name for module, name in ONNX_FRAMEWORKS.items() if installed(module)]
+    if not there:
+        pytest.skip("neither ONNX Runtime nor OpenVINO is installed")
     helper, path = onnx.helper, str(tmp_path / "net.onnx")
     ports = [
         helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", *shape])
@@ -150,11 +154,28 @@ def test_an_onnx_file(tmp_path, bmx_file):
     ]
     graph = helper.make_graph([helper.make_node("Flatten", ["data"], ["output"])], "net", ports[:1], ports[1:])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
-    results = measure([Contender(path, 4, name="theirs"), Contender(bmx_file, 4)], rounds=1)
-    assert [(r.name, r.kind, r.input) for r in results] == [
-        ("theirs", "onnx", "3x12x10"),
-        ("net.bmx", "bmx", "3x12x10"),
-    ]
+    report = tmp_path / "bench.json"
+    assert cli.main(["bench", path, bmx_file, "--batch", "4", "--rounds", "1", "--json", str(report)]) == 0
+    results = json.loads(report.read_text())["results"]
+    wanted = [*((f"net.onnx ({name})", "onnx", "3x12x10") for name in there), ("net.bmx", "bmx", "3x12x10")]
+    assert [(r["name"], r["kind"], r["input"]) for r in results] == wanted
+    out = capsys.readouterr().out
+    assert re.search(r"^net.bmx: \d+\.\d\d times as fast as the fastest of the others, net.onnx \(", out, re.MULTILINE)
+    assert ("not measured: " in out) == (len(there) < len(ONNX_FRAMEWORKS))
+
+
+def test_an_onnx_file_for_which_nothing_is_installed(capsys, tmp_path, monkeypatch, bmx_file):
+    (tmp_path / "net.onnx").write_bytes(b"")
+    monkeypatch.setattr(runners, "installed", lambda framework: False)
+    assert cli.main(["bench", str(tmp_path / "net.onnx"), bmx_file]) == 1
+    message = "net.onnx: needs ONNX Runtime or OpenVINO: pip install 'bmx-mxnet[peers]'\n"
+    assert capsys.readouterr().err.endswith(message)
+
+
+def test_a_compiled_file_stands_beside_the_fastest_of_the_others():
+    ours, theirs = result("a.bmx", 0.002), [result("b", 0.003, kind="onnx"), result("c", 1, kind="mxnet")]
+    assert bench.best_peers([*theirs, ours]) == ["a.bmx: 1.50 times as fast as the fastest of the others, b"]
+    assert bench.best_peers([ours]) == bench.best_peers(theirs) == []
 
 
 TARGETS = [  # checked before anything is measured

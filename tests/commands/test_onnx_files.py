@@ -1,4 +1,4 @@
-"""What of an .onnx file's inputs and outputs can be run, with a stand-in for ONNX Runtime."""
+"""What of an .onnx file's inputs and outputs can be run: a stand-in for ONNX Runtime, and the real OpenVINO."""
 
 import sys
 import types
@@ -78,3 +78,56 @@ def test_outputs():
     ):
         with pytest.raises(bmx.Error, match=message):
             check_outputs("f", wrong)
+
+
+def onnx_file(path, sizes, type_="FLOAT"):
+    """A file that adds 1 to its input; sizes may be names, or None where the file is not to say how many there are."""
+    onnx = pytest.importorskip("onnx")
+    helper = onnx.helper
+    number = getattr(onnx.TensorProto, type_)
+    ports = [helper.make_tensor_value_info(name, number, sizes) for name in ("x", "y")]
+    one = helper.make_tensor("one", number, [], [1])
+    graph = helper.make_graph([helper.make_node("Add", ["x", "one"], ["y"])], "net", ports[:1], ports[1:], [one])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), str(path))
+    return str(path)
+
+
+@pytest.mark.parametrize("sizes", [["n", 3, 4], [2, 3, 4], ["n", "h", 4], None])
+def test_openvino_runs_files_that_say_more_or_less_of_their_input(tmp_path, sizes):
+    pytest.importorskip("openvino")
+    runner = open_model(onnx_file(tmp_path / "net.onnx", sizes), 1, 2, shape=(3, 4), framework="openvino")
+    assert runner.inputs == {"x": (3, 4)}
+    samples = np.random.RandomState(0).standard_normal((2, 3, 4)).astype(np.float32)
+    for scale in (1, 2):
+        (outputs,) = runner.run([scale * samples])
+        np.testing.assert_allclose(outputs, scale * samples + 1, rtol=1e-2)  # it may use bfloat16
+
+
+@pytest.mark.parametrize(
+    "sizes, type_, options, message",
+    [
+        (["n", "h"], "FLOAT", {}, "the shape of 'x' is not in the file; give it with --data-shape"),
+        (None, "FLOAT", {}, "the shape of 'x' is not in the file; give it with --data-shape"),
+        ([2, 3], "FLOAT", {}, "takes batches of 2 only, not of 1"),
+        (["n", 3], "INT64", {}, "its input 'x' is a i64; allowed is f32"),
+        (["n", 3], "FLOAT", {"shape": (4,)}, "its input has the shape 3, but --data-shape is 4"),
+        ("damaged", "FLOAT", {}, "OpenVINO cannot load it: "),
+    ],
+)
+def test_what_openvino_cannot_run_is_one_line(tmp_path, sizes, type_, options, message):
+    pytest.importorskip("openvino")
+    path = tmp_path / "net.onnx"
+    if sizes == "damaged":
+        path.write_bytes(b"not a model")
+    else:
+        onnx_file(path, sizes, type_)
+    with pytest.raises(bmx.Error, match=message) as error:
+        open_model(str(path), 1, 1, framework="openvino", **options)
+    assert "\n" not in str(error.value) and str(error.value).startswith(str(path))
+
+
+def test_openvino_that_is_not_installed_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "net.onnx").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(bmx.Error, match=r"net.onnx: needs OpenVINO: pip install openvino$"):
+        open_model(str(tmp_path / "net.onnx"), 1, 1, framework="openvino")
