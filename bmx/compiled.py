@@ -21,6 +21,7 @@ from .compiler.inference import for_inference
 from .compiler.params_file import write_params
 from .compiler.symbol_file import parse_graph
 from .errors import Error
+from .journal import finish
 from .program import Program, encode
 from .writing import Write, content, write_together
 
@@ -139,6 +140,7 @@ def checkpoint_paths(prefix: str, force: bool) -> List[str]:
     if not os.path.basename(prefix):
         raise Error(f"the prefix {prefix!r} has no name, to which -symbol.json and -0000.params are added")
     paths = [f"{prefix}-symbol.json", f"{prefix}-0000.params"]
+    finish(*paths)
     for path in paths:
         if os.path.lexists(path) and not force:
             raise Error(f"{path}: exists already; use --force (force=True) to overwrite it")

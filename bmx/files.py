@@ -8,6 +8,7 @@ from typing import List, Optional, Sequence
 
 from . import checkpoint_names
 from .errors import Error
+from .journal import finish
 
 __all__ = ["check_apart", "check_target", "model_files"]
 
@@ -24,6 +25,7 @@ def check_target(path: str) -> None:
         raise Error("the name of a file to write is empty")
     if os.path.isdir(path):
         raise Error(f"{path}: is a folder; give the name of a file")
+    finish(path)
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
         raise Error(f"{path}: cannot be written: there is no folder {folder}")

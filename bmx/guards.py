@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any, Mapping, Sequence
@@ -21,6 +22,7 @@ from typing import Any, Mapping, Sequence
 import mxnet as mx
 
 from .errors import Error
+from .journal import finish
 from .packed_words import is_packed
 
 _SUFFIX = "_guard"
@@ -162,6 +164,8 @@ def install(operators: Mapping[str, Sequence[str]]) -> None:
 
     @functools.wraps(mx.sym.load)
     def load(fname):
+        if isinstance(fname, (str, os.PathLike)):
+            finish(fname)
         with contextlib.suppress(OSError, TypeError, UnicodeDecodeError):  # of such a file MXNet says what is wrong
             check_inputs(Path(fname).read_text("utf-8"), f"{fname}: ")
         return guard_variables(load_plain(fname), operators)

@@ -18,6 +18,7 @@ import mxnet as mx
 import numpy as np
 
 from .errors import Error
+from .journal import finish
 from .packed_words import packed_variables
 
 __all__ = ["install"]
@@ -32,6 +33,7 @@ def install() -> None:
 
     @functools.wraps(plain_load)
     def load_checkpoint(prefix, epoch):
+        finish(prefix)
         symbol, arg_params, aux_params = plain_load(prefix, epoch)
         return symbol, _declare(symbol, arg_params, f"{prefix}-{epoch:04d}.params"), aux_params
 

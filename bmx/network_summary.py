@@ -269,6 +269,10 @@ class _Graph:
         self._shapes = dict(zip(internals.list_outputs(), outputs))
         self._shapes.update(zip(internals.list_arguments(), arguments))
         self._shapes.update(zip(internals.list_auxiliary_states(), auxiliary))
+        for name, shape in shapes.items():
+            if self._shapes.get(name) != shape:
+                why = f"{name!r} has the shape {self._shapes.get(name)} in it, not {shape}"
+                raise Error(f"input_shape does not fit the network: {why}")
         self._counted: Set[int] = set()  # parameters that have been counted with a layer
         # Nodes that depend on an input; the others are parameters and what is computed of them alone.
         self._active: Set[int] = set()

@@ -22,6 +22,7 @@ import numpy as np
 
 from . import library
 from .errors import Error
+from .journal import finish
 
 __all__ = ["Model", "Port", "Step", "StepTime"]
 
@@ -100,6 +101,7 @@ class Model:
             content = bytes(source)
             _check(api.bmx_model_from_memory(content, len(content), ctypes.byref(handle)))
         elif isinstance(source, (str, os.PathLike)):
+            finish(os.fsdecode(source))
             _check(api.bmx_model_load(os.fsencode(source), ctypes.byref(handle)))
         else:
             raise Error(f"a model is a path or the bytes of a file, not of type {type(source).__name__}")

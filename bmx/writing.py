@@ -1,8 +1,8 @@
 """Files that are written whole or not at all, and several of them together or none.
 
-A file is written beside its place, as ``PATH.PID.tmp``, and renamed when all of it is on the disk. The writer holds a
-lock on the temporary file, which the system releases when the process ends, however it ends: so the next write of the
-same file or checkpoint can tell what a killed one has left, and removes it.
+A file is written beside its place, as ``PATH.PID.tmp``, and renamed when all of it is on the disk; several files with a
+`journal`. The writer holds a lock on the temporary file, which the system releases when the process ends, however it
+ends: so the next write of the same file or checkpoint can tell what a killed one has left, and removes it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequ
 
 from .checkpoint_names import EPOCH
 from .errors import Error
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from .journal import HAS_LOCKS, NotReplaced, draft_name, finish, lock, remove, replace_together
 
 __all__ = ["Write", "check_writable", "clear_leftovers", "content", "new_folder", "write_atomically", "write_together"]
 
@@ -54,9 +50,9 @@ def content(data: bytes) -> Write:
 def write_together(files: Sequence[Tuple[str, Write]], verify: Optional[Callable[[List[str]], Any]] = None) -> None:
     """Write several files as `write_atomically` does one: none gets its name before all are written.
 
-    If one cannot be renamed, those renamed before it get their old content back. A kill between two renames, which
-    follow each other at once, leaves some files new and others old; each is whole. So the order of `files` matters:
-    new names, and files that go with the old ones, come first.
+    If one cannot be renamed, those renamed before it get their old content back. If the process is killed between two
+    renames, other programs find the first file, old or new, and some of the others missing; whatever in bmx reads or
+    writes in these folders next finishes the work first (`journal.finish`).
 
     Parameters
     ----------
@@ -68,11 +64,11 @@ def write_together(files: Sequence[Tuple[str, Write]], verify: Optional[Callable
     Raises
     ------
     bmx.Error
-        If one cannot be written. Where old files could not be put back, the message names the new ones.
+        If one cannot be written. Where an old file could not be put back, the message says where it is.
     """
     paths = [path for path, _ in files]
     clear_leftovers(paths)
-    path, new = "", []
+    path, state = "", "the old files are unchanged"
     with contextlib.ExitStack() as stack:
         try:
             drafts = []
@@ -85,72 +81,37 @@ def write_together(files: Sequence[Tuple[str, Write]], verify: Optional[Callable
                 drafts.append(draft)
             if verify is not None:
                 verify(drafts)
-            with _old_files(drafts, paths, new):
-                for draft, path in zip(drafts, paths):
-                    os.replace(draft, path)
+            replace_together(paths)
+        except NotReplaced as error:
+            if error.aside:
+                state = ", ".join(f"the old {name} is {aside} now" for name, aside in error.aside.items())
+            raise Error(f"{error.path}: cannot be written ({error.reason.strerror}); {state}") from None
         except OSError as error:
             reason = error.strerror or str(error).strip().splitlines()[-1]
-            state = f"{', '.join(new)}: new already, the others are not" if new else "the old files are unchanged"
             raise Error(f"{path}: cannot be written ({reason}); {state}") from None
 
 
 @contextlib.contextmanager
 def _draft(path: str) -> Iterator[Tuple[str, int]]:
     """The name of a temporary file for `path`, and the number of the open file; what is not renamed is removed."""
-    name = f"{path}.{os.getpid()}.tmp"
+    name = draft_name(path, os.getpid())
     number = os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
     try:
-        _lock(number)
+        lock(number)
         yield name, number
     finally:
-        _remove(name)
+        remove(name)
         os.close(number)
 
 
-def _lock(number: int) -> bool:
-    """Whether this process now has the lock of an open file: no if another one has it, or there are no locks here."""
-    try:
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (OSError, AttributeError):
-        return False
-    return True
-
-
-@contextlib.contextmanager
-def _old_files(drafts: Sequence[str], paths: Sequence[str], new: List[str]) -> Iterator[None]:
-    """Put the old files back if not all drafts are renamed; `new` gets the paths where that fails."""
-    had_old = [os.path.lexists(path) for path in paths]
-    kept = [f"{path}.{os.getpid()}.before.tmp" for path in paths]
-    try:
-        for path, name in zip(paths, kept) if len(paths) > 1 else ():
-            with contextlib.suppress(OSError):  # no old file, or a file system without hard links
-                os.link(path, name, follow_symlinks=False)
-        yield
-    except BaseException:  # also Ctrl-C
-        for draft, path, name, old in zip(drafts, paths, kept, had_old):
-            if os.path.lexists(draft):
-                continue  # not renamed yet
-            try:
-                os.replace(name, path) if old else os.remove(path)
-            except OSError:
-                new.append(path)
-        raise
-    finally:
-        for name in kept:
-            _remove(name)
-
-
-def _remove(path: str) -> None:
-    with contextlib.suppress(OSError):
-        os.remove(path)
-
-
 def clear_leftovers(paths: Iterable[str]) -> None:
-    """Remove the temporary files that killed writes of these files have left.
+    """Finish what killed writes of these files have decided (`journal`), and remove what they have left besides.
 
     Of a file of a checkpoint (PREFIX-symbol.json, PREFIX-NNNN.params, PREFIX.resume), those of all of its files.
     """
     patterns: Dict[str, Set[str]] = {}
+    paths = list(paths)
+    finish(*paths)
     for path in paths:
         folder, name = os.path.split(path)
         found = re.fullmatch(f"(.+?){_OF_A_CHECKPOINT}", name, re.DOTALL)
@@ -167,7 +128,7 @@ def _remove_if_left(path: str) -> None:
     if not os.path.isfile(path):
         return
     with contextlib.suppress(OSError), open(path, "rb") as file:
-        if fcntl is None or _lock(file.fileno()):
+        if not HAS_LOCKS or lock(file.fileno()):
             os.remove(path)
 
 

@@ -200,6 +200,11 @@ def test_inputs_by_name():
         (mx.sym.var("data") + 1, (0, 8), "input_shape of 'data' is (0, 8)"),
         (mx.sym.var("data") + mx.sym.var("x"), {}, "MXNet cannot infer all shapes"),
         (get_model("lenet"), (1, 8, 8), "input_shape does not fit the network"),
+        (
+            mx.sym.Convolution(mx.sym.BatchNorm(data(), beta=data()), kernel=(1, 1), num_filter=1),
+            (3, 4, 4),
+            "input_shape does not fit the network: 'data' has the shape (3,) in it, not (1, 3, 4, 4)",
+        ),
         (mx.sym.Convolution(mx.sym.var("data"), kernel=(9, 9), num_filter=1), (1, 4, 4), "does not fit the network"),
     ],
 )

@@ -3,11 +3,13 @@
 import os
 import resource
 import signal
+import time
 
 import pytest
 from faults import full_disk, kill, with_faults
 
 import bmx
+from bmx.journal import NAME, finish
 from bmx.writing import clear_leftovers, content, new_folder, write_atomically, write_together
 
 NAMES = ("net-0002.params", "net-symbol.json", "net.resume")
@@ -17,6 +19,10 @@ NEW = {name: f"new {name}".encode() for name in NAMES}
 
 def files(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def known(folder):
+    return {name: data for name, data in files(folder).items() if name in NAMES}
 
 
 @pytest.fixture(autouse=True)
@@ -47,20 +53,76 @@ def put_back(folder, before):
         (folder / name).write_bytes(data)
 
 
+def snapshot(folder):
+    """Function that puts the same files back, not only their content."""
+    kept = folder.parent / f"{folder.name} kept"
+    kept.mkdir(exist_ok=True)
+    for path in kept.iterdir():
+        path.unlink()
+    for path in folder.iterdir():
+        os.link(path, kept / path.name)
+
+    def put_back_all():
+        put_back(folder, {})
+        for path in kept.iterdir():
+            os.link(path, folder / path.name)
+
+    return put_back_all
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 class TestFaults:
     def test_killed_at_any_moment(self, folder):
         before, moments = files(folder), 0
         for result in with_faults(folder, lambda: write_new(folder), kill):
             moments += 1
-            found = {name: data for name, data in files(folder).items() if name in NAMES}
-            count = sum(found.get(name) == NEW[name] for name in NAMES)  # renamed in their order
-            assert found == {**before, **{name: NEW[name] for name in NAMES[:count]}}
-            assert result == "killed" or (result is None and count == 3)
+            found = known(folder)
+            replaced = {found[name] == NEW[name] for name in before if name in found}
+            assert len(replaced) < 2, "other programs see no new file beside an old one"
+            assert found.get(NAMES[0]) in (before.get(NAMES[0]), NEW[NAMES[0]]), "nor do they ever miss the first"
+            put_back_left = snapshot(folder)
+            finish(str(folder / NAMES[1]))
+            found = known(folder)
+            assert found in (before, NEW) and (result == "killed" or found == NEW)
+            put_back_left()
             write_new(folder)
             assert files(folder) == NEW, "the next write leaves nothing of the killed one"
             put_back(folder, before)
-        assert moments > 9  # each is opened, synced, renamed
+        assert moments > 20  # each is opened, synced, set aside, renamed
+
+    def test_killed_while_finishing(self, folder):
+        before = files(folder)
+        for _ in with_faults(folder, lambda: write_new(folder), kill, 4):
+            put_back_left = snapshot(folder)
+            for _ in with_faults(folder, lambda: finish(str(folder / NAMES[2])), kill):
+                finish(str(folder / NAMES[0]))
+                assert known(folder) in (before, NEW)
+                put_back_left()
+            put_back(folder, before)
+
+    def test_killed_with_files_in_several_folders(self, tmp_path):
+        """As of `bmx compile -o net.bmx --mxnet fast/net`; whoever looks at one folder finishes the others too."""
+        folders = [tmp_path / name for name in "cab"]
+        for path in folders:
+            path.mkdir()
+        paths = [str(folders[number % 3] / str(number)) for number in range(5)]
+
+        def write(data):
+            write_together([(path, content(data + path.encode())) for path in paths])
+
+        def found():
+            return {open(path, "rb").read()[:3] for path in paths}
+
+        write(b"old")
+        seen = set()
+        for number, result in enumerate(with_faults(tmp_path, lambda: write(b"new"), kill)):
+            for folder in (folders[number % 3], *folders):
+                finish(str(folder / "any"))
+            assert len(found()) == 1 and (result == "killed" or found() == {b"new"})
+            seen |= found()
+            write(b"old")
+            assert sorted(str(path) for path in tmp_path.rglob("*") if path.is_file()) == sorted(paths)
+        assert seen == {b"old", b"new"}
 
     def test_a_full_disk_at_any_moment(self, folder):
         before = files(folder)
@@ -89,7 +151,6 @@ def test_a_rename_that_fails_puts_the_old_files_back(folder, monkeypatch):
 
 
 def test_files_that_cannot_be_put_back_are_named(tmp_path, monkeypatch):
-    """As on a file system without hard links."""
     for name in NAMES:
         (tmp_path / name).write_bytes(OLD[name])
     replace = os.replace
@@ -99,17 +160,111 @@ def test_files_that_cannot_be_put_back_are_named(tmp_path, monkeypatch):
             raise PermissionError(1, "Operation not permitted")
         replace(source, target)
 
+    monkeypatch.setattr(os, "replace", fails)
+    with pytest.raises(bmx.Error) as error:
+        write_new(tmp_path)
+    path, aside = tmp_path / NAMES[2], f"{NAMES[2]}.{os.getpid()}.before.tmp"
+    reason = "cannot be written (Operation not permitted)"
+    assert str(error.value) == f"{path}: {reason}; the old {path} is {tmp_path / aside} now"
+    assert files(tmp_path) == {NAMES[0]: OLD[NAMES[0]], NAMES[1]: OLD[NAMES[1]], aside: OLD[NAMES[2]]}
+
+
+def test_without_hard_links(folder, monkeypatch):
     def no_links(*names, **options):
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(os, "replace", fails)
+    before, replace = files(folder), os.replace
     monkeypatch.setattr(os, "link", no_links)
-    with pytest.raises(bmx.Error) as error:
-        write_new(tmp_path)
-    new = ", ".join(str(tmp_path / name) for name in NAMES[:2])
-    reason = "cannot be written (Operation not permitted)"
-    assert str(error.value) == f"{tmp_path / NAMES[2]}: {reason}; {new}: new already, the others are not"
-    assert files(tmp_path) == {**NEW, NAMES[2]: OLD[NAMES[2]]}
+    with monkeypatch.context() as patch, pytest.raises(bmx.Error, match="the old files are unchanged"):
+        patch.setattr(os, "replace", lambda *names: replace(*names) if "before" in str(names) else no_links())
+        write_new(folder)
+    assert files(folder) == before
+    write_new(folder)
+    assert files(folder) == NEW
+
+
+class TestJournal:
+    def killed(self, folder):
+        """Leave what a kill at the last rename leaves."""
+        child = os.fork()
+        if child == 0:
+            replace = os.replace
+            os.replace = lambda *names: kill() if names[1].endswith(".resume") else replace(*names)
+            write_new(folder)
+        os.waitpid(child, 0)
+        assert {NAME, *NAMES[:2]} < set(files(folder)) and NAMES[2] not in files(folder)
+
+    @pytest.fixture
+    def folder(self, tmp_path):
+        for name in NAMES:
+            (tmp_path / name).write_bytes(OLD[name])
+        self.killed(tmp_path)
+        return tmp_path
+
+    def test_two_that_finish_at_once(self, folder):
+        children = []
+        for _ in range(8):
+            children.append(os.fork())
+            if children[-1] == 0:
+                finish(str(folder / NAMES[0]))
+                os._exit(0)
+        assert [os.waitpid(child, 0)[1] for child in children] == [0] * 8
+        assert files(folder) == NEW
+
+    def test_a_reader_waits_for_a_write(self, tmp_path):
+        for name in NAMES:
+            (tmp_path / name).write_bytes(OLD[name])
+        writing = os.fork()
+        if writing == 0:
+            replace = os.replace
+            os.replace = lambda *names: (time.sleep(0.05), replace(*names))
+            write_new(tmp_path)
+            os._exit(0)
+        while os.waitpid(writing, os.WNOHANG)[0] == 0:
+            finish(str(tmp_path / NAMES[0]))
+            if not (tmp_path / NAME).exists():
+                assert set(NAMES) <= set(files(tmp_path))
+        assert files(tmp_path) == NEW
+
+    def test_files_of_others_are_not_renamed(self, folder):
+        """Such as what an archive holds, which can have every name."""
+        draft = next(path for path in folder.iterdir() if path.read_bytes() == NEW["net.resume"])
+        data = draft.read_bytes()
+        (folder / "other").write_bytes(data)
+        os.replace(folder / "other", draft)
+        for name in NAMES:
+            with pytest.raises(
+                bmx.Error, match=r"a write of .*net.resume was killed, and cannot be finished \(.*; rename"
+            ):
+                finish(str(folder / name))
+        finish(str(folder / "something else"))
+        assert "net.resume" not in files(folder)
+
+    def test_a_folder_that_cannot_be_written_to(self, folder, monkeypatch):
+        def fails(*names):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(os, "replace", fails)
+        with pytest.raises(bmx.Error, match=r"net.resume: a write of .* cannot be finished \(Permission denied\)"):
+            finish(str(folder / "net.resume"))
+        finish(str(folder / "other.params"))
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            *("", "{", "[]", "{}", "null", "\udcff", '{"identity": 1}'),
+            '{"identity": "x", "files": [["../a", 1, 2]], "decides": null, "others": []}',
+            '{"identity": "x", "files": [["a", "1", 2]], "decides": null, "others": []}',
+            '{"identity": "x", "files": [["a"]], "decides": null, "others": []}',
+            '{"identity": "x", "files": [], "decides": "../a", "others": []}',
+            '{"identity": "x", "files": [["a", 1, 2]], "decides": "../no/.bmx-unfinished.tmp", "others": []}',
+        ],
+    )
+    def test_one_that_says_nothing_is_removed(self, tmp_path, text):
+        (tmp_path / NAME).write_bytes(text.encode("utf-8", "surrogateescape"))
+        (tmp_path / "a.1.tmp").write_bytes(b"")
+        finish(str(tmp_path / "net.bmx"))
+        assert set(files(tmp_path)) == {"a.1.tmp"}
 
 
 def test_ctrl_c_between_renames_puts_the_old_files_back(folder, monkeypatch):

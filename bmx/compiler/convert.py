@@ -19,6 +19,7 @@ import numpy as np
 from .. import checkpoint_names, library
 from ..checkpoint_names import split_path
 from ..errors import Error
+from ..journal import finish
 from ..writing import check_writable, content, write_together
 from .checkpoint import checkpoint_arrays
 from .folding import fold_weights
@@ -129,6 +130,7 @@ def target_prefix(prefix: str, output: Optional[str], begin: str) -> str:
 
 def check_targets(finals: List[str], sources: List[str], force: bool) -> None:
     """Refuse to overwrite what is read, folders, and without `force` any file."""
+    finish(*finals)
     for path in finals:
         if any(os.path.realpath(path) == os.path.realpath(source) for source in sources):
             raise Error(f"{path}: the output would overwrite the input; choose another output")

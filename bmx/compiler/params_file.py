@@ -28,6 +28,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 import numpy as np
 
 from ..errors import Error
+from ..journal import finish
 
 __all__ = [
     *("StoredArray", "encode_array", "encode_params", "parse_params", "read_bytes", "stored_array", "write_params"),
@@ -129,6 +130,7 @@ def read_bytes(path: str) -> bytes:
     bmx.Error
         If it is missing, a folder or not readable.
     """
+    finish(path)
     try:
         with open(path, "rb") as file:
             return file.read()

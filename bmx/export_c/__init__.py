@@ -11,6 +11,7 @@ import numpy as np
 from .. import program as bmx
 from ..errors import Error
 from ..files import check_apart
+from ..journal import finish
 from ..writing import content, new_folder, write_together
 from .names import check_name
 from .project import cmake_lists, makefile, readme, weights_array
@@ -108,6 +109,7 @@ def check_output(folder: str, name: str, weights: str, samples: bool, force: boo
     names += ["Makefile", "CMakeLists.txt", "README.md", *([f"{name}_samples.bin"] if samples else [])]
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise Error(f"{folder}: is a file; name a folder")
+    finish(os.path.join(folder, names[0]))
     existing = [file for file in dict.fromkeys(names + _optional(name)) if os.path.lexists(os.path.join(folder, file))]
     if existing and not force:
         raise Error(f"{folder}: has {', '.join(existing)} already; overwrite with --force, or choose another folder")

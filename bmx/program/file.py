@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Union
 
 from ..errors import Error
+from ..journal import finish
 from ..writing import content, write_atomically
 from .check_program import check
 from .decoder import parse
@@ -68,6 +69,7 @@ def decode(source: Union[bytes, bytearray, memoryview, str, os.PathLike]) -> Pro
         data, where = bytes(source), "compiled network"
     else:
         where = os.fspath(source)
+        finish(where)
         try:
             if not stat.S_ISREG(os.stat(where).st_mode):  # a device may have no end
                 raise Error(f"{where}: cannot be read: it is not a file")

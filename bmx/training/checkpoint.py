@@ -20,6 +20,7 @@ from ..checkpoint_names import params_files
 from ..compiler.params_file import parse_params, read_bytes, write_params
 from ..compiler.sample_shape import RECORDED
 from ..errors import Error
+from ..journal import finish
 from ..writing import Write, check_writable, clear_leftovers, content, new_folder, write_together
 
 FORMAT = 2
@@ -80,6 +81,7 @@ class Checkpoint:
         folder, name = os.path.split(self.prefix)
         if not name:
             raise Error(f"prefix {self.prefix!r}: ends in a folder; files need the beginning of a name, such as net")
+        finish(self.resume_file)
         if resume:
             self._must_exist()
         elif os.path.exists(self.resume_file):
@@ -151,6 +153,7 @@ class Checkpoint:
         self._best = epoch
 
     def _must_exist(self) -> None:
+        finish(self.resume_file)
         if not os.path.exists(self.resume_file):
             raise Error(f"{self.resume_file}: not found; there is no run with this prefix to resume")
 

@@ -47,8 +47,7 @@ BMX_API int bmx_word_bits(void);
  * "avx512". */
 BMX_API int bmx_isa(const char** name);
 
-/* Names of all kernels that this machine runs, each a value of BMX_ISA, fastest first, ending with NULL. Never freed.
- */
+/* Names of all kernels that this machine runs, values of BMX_ISA, the fastest first, NULL at the end. Never freed. */
 BMX_API const char* const* bmx_isas(void);
 
 /* Why the last call of this thread failed, in one line; "" if none did. Valid until the thread's next failing call. */

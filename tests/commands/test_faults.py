@@ -1,4 +1,4 @@
-"""Every command that writes, killed or on a full disk at every moment: the old files or the new ones, each whole."""
+"""Every command that writes, killed or on a full disk at every moment: all old files or all new ones."""
 
 import contextlib
 import io
@@ -12,8 +12,9 @@ import pytest
 from faults import full_disk, kill, with_faults
 
 import bmx
-from bmx import cli
+from bmx import cli, writing
 from bmx.commands import bench
+from bmx.journal import finish
 from bmx.training import Checkpoint
 
 STEP = 4  # not every moment of every command: tests/test_writing.py has all, of what they all call
@@ -38,7 +39,7 @@ def write(request, checkpoint, bmx_file):
         "convert": ["convert", checkpoint, "--data-shape", "3,12,10", "--force"],
         "export-c": ["export-c", bmx_file, "--force"],
     }
-    commands["compile"] += ["-o", "{}/net.bmx", "--mxnet", "{}/net"]
+    commands["compile"] += ["-o", "{}/net.bmx", "--mxnet", "{}/mxnet/net"]
     commands["convert"] += ["--output", "{}/small"]
     commands["export-c"] += ["-o", "{}/new/c"]
 
@@ -84,7 +85,7 @@ def _main(words):
 def folder(request, write, tmp_path, monkeypatch):
     """Where to write: an empty folder, or one with other files of the same names."""
     folder = tmp_path / "folder"
-    folder.mkdir()
+    (folder / "mxnet").mkdir(parents=True)
     if request.param == "again":
         write(folder)()
         for name in files(folder):
@@ -93,22 +94,26 @@ def folder(request, write, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def whole(write, folder, monkeypatch):
-    """For each name, what a whole file may hold; and the files after a write."""
-    kept = files(folder)
-    found, replace = {name: {data} for name, data in kept.items()}, os.replace
+def states(write, folder, monkeypatch):
+    """The files before a command, after each of its writes, and at the end: those that must be, and those that may be.
 
-    def noting(source, target):
-        replace(source, target)
-        with open(target, "rb") as file:
-            found.setdefault(os.path.relpath(target, folder), set()).add(file.read())
+    The second are more by checkpoints of before, which are removed after a write.
+    """
+    kept = files(folder)
+    states, together, most = [], writing.replace_together, [kept]
+
+    def noting(paths):
+        found = files(folder)
+        states.append(({name: data for name, data in found.items() if not name.endswith(".tmp")}, most[-1]))
+        together(paths)
+        most.append(files(folder))
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", noting)
+        patch.setattr(writing, "replace_together", noting)
         write(folder)()
-    after = set(files(folder))
+    states.append((files(folder), most[-1]))
     put_back(folder, kept)
-    return found, after
+    return states
 
 
 def put_back(folder, kept):
@@ -116,29 +121,31 @@ def put_back(folder, kept):
     for name, data in kept.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
-    folder.mkdir(exist_ok=True)
+    (folder / "mxnet").mkdir(parents=True, exist_ok=True)
 
 
-def assert_whole(folder, whole):
-    for name, data in files(folder).items():
-        assert name.endswith(".tmp") or data in whole[name], name
+def is_a_state(folder, states):
+    for path in [folder, *folder.rglob("*")]:
+        finish(str(path / "anything"))
+    found = {name: data for name, data in files(folder).items() if not name.endswith(".tmp")}
+    return any(least.items() <= found.items() <= most.items() for least, most in states)
 
 
-def test_killed_at_any_moment(write, folder, whole):
-    kept, (whole, after) = files(folder), whole
+def test_killed_at_any_moment(write, folder, states):
+    kept = files(folder)
     for moment, result in enumerate(with_faults(folder, write(folder), kill, STEP)):
-        assert_whole(folder, whole)
+        assert is_a_state(folder, states)
         if result == "killed" and moment % 3 == 0:  # to save time
             write(folder)()
-            assert set(files(folder)) == after, "the next write leaves nothing of the killed one"
+            assert files(folder).keys() == states[-1][0].keys(), "the next write leaves nothing of the killed one"
         put_back(folder, kept)
     assert moment > 0
 
 
-def test_a_full_disk_at_any_moment(write, folder, whole, request):
-    kept, (whole, _) = files(folder), whole
+def test_a_full_disk_at_any_moment(write, folder, states, request):
+    kept = files(folder)
     for result in with_faults(folder, write(folder), full_disk, STEP):
-        assert_whole(folder, whole)
+        assert is_a_state(folder, states)
         assert not [name for name in files(folder) if name.endswith(".tmp")]
         if result not in (None, "True"):
             assert "No space left on device" in result and "\n" not in result
@@ -146,10 +153,10 @@ def test_a_full_disk_at_any_moment(write, folder, whole, request):
         put_back(folder, kept)
 
 
-def test_files_that_do_not_fit(write, folder, whole, request):
+def test_files_that_do_not_fit(write, folder, states, request):
     """The disk becomes full in the middle of a file: of any size less than the largest one needs."""
-    kept, (whole, _) = files(folder), whole
-    largest = max(len(data) for contents in whole.values() for data in contents)
+    kept = files(folder)
+    largest = max(len(data) for _, most in states for data in most.values())
     for limit in {0, 1, largest // 2, largest - 1}:
 
         def limited(limit=limit):
@@ -160,9 +167,46 @@ def test_files_that_do_not_fit(write, folder, whole, request):
         message = next(with_faults(tmp_of(folder), limited, full_disk))
         assert "cannot be written (File too large); the old files are unchanged" in message
         assert "train" in request.node.name or files(folder) == kept
-        assert_whole(folder, whole)
+        assert is_a_state(folder, states)
 
 
 def tmp_of(folder):
     """Another folder, in which nothing happens."""
     return folder.parent / "nothing"
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda prefix: bmx.load_checkpoint(prefix, 3),
+        lambda prefix: mx.model.load_checkpoint(prefix, 3),
+        lambda prefix: mx.sym.load(f"{prefix}-symbol.json"),
+        lambda prefix: bmx.program.decode(f"{prefix}.bmx"),
+        lambda prefix: bmx.runtime.Model(f"{prefix}.bmx"),
+        lambda prefix: cli.main(["summary", f"{prefix}-0003.params", "--data-shape", "3,12,10"]) and pytest.fail(),
+    ],
+)
+def test_whatever_reads_finishes_a_killed_write_first(tmp_path, checkpoint, bmx_file, read):
+    sources = [checkpoint, checkpoint.replace("-0003.params", "-symbol.json"), bmx_file]
+    new = {os.path.basename(path): open(path, "rb").read() for path in sources}
+    for name in new:
+        (tmp_path / name).write_bytes(b"old")
+
+    def write():
+        replace = os.replace
+
+        def killed_at_the_symbol(source, target):
+            if target.endswith("symbol.json"):
+                kill()
+            replace(source, target)
+
+        os.replace = killed_at_the_symbol
+        writing.write_together([(str(tmp_path / name), writing.content(data)) for name, data in new.items()])
+
+    child = os.fork()
+    if child == 0:
+        write()
+    os.waitpid(child, 0)
+    assert ".bmx-unfinished.tmp" in files(tmp_path) and "net-symbol.json" not in files(tmp_path)
+    read(str(tmp_path / "net"))
+    assert files(tmp_path) == new
