@@ -90,10 +90,10 @@ def unpack_checkpoint(
     finals = list(checkpoint_names.files(target_prefix(prefix, output, "latent_"), epoch))
     check_targets(finals, [symbol_path, params_path], force)
 
-    data = read_bytes(params_path)  # first, as users name this file
+    params = read_bytes(params_path)  # first, as users name this file
     graph = read_graph(symbol_path)
     translate(graph)
-    stored = checkpoint_arrays(data, params_path)
+    stored = checkpoint_arrays(params, params_path)
     layers: List[QLayer] = []
     records = {name: array.record for name, array in stored.items()}
     for layer in find_layers(graph, symbol_path):
