@@ -7,6 +7,7 @@ from program_graphs import Builder
 from bmx.compiler import ir
 from bmx.compiler.lower import lower
 from bmx.export_c import samples_bytes
+from bmx.program import FUNCTIONS
 
 
 def every_kernel():
@@ -57,8 +58,7 @@ def every_kernel():
     decide(largest)
     row = b.slice(signed["f32"], (0, 0, 0), (70, 1, 1))
     one = b.slice(signed["f32"], (3, 0, 0), (1, 7, 6))
-    epilogue = [ir.Add(row), ir.Multiply(one), ir.Clip(-9.0, 99.0), ir.Add(signed["f32"]), ir.Multiply(row)]
-    epilogue += [ir.Add(one), ir.PRelu(b.numbers(70)), ir.Norm(b.numbers(70), b.numbers(70), b.numbers(70))]
+    epilogue = [op for op in b.operations(70, (row, one, signed["f32"])) for op in (op, ir.Clip(-99.0, 99.0))]
     keep(b.map(signed["f32"], [*epilogue, ir.Clip(0.0, float("inf")), *b.small(70)], ("f32",)))
     outputs.append(b.reshape(b.concat([signed["f32"], x["f32"]]), (140, 7, 6), (2, 70, 7, 6), (1, 0, 2, 3)))
     outputs.append(b.pad(row, (1, 0, 2, 1), 3.0))
@@ -70,13 +70,10 @@ def every_function():
     b = Builder(8)
     x = b.input((11, 2, 3))
     outputs = []
-    for name in ("round", "tanh", "sigmoid", "softplus", "softsign", "exp", "square", "abs", "sign1", "gelu", "elu"):
-        outputs.append(b.map(x, [ir.Function(name)])["f32"])
-    for name in ("selu", "negate", "signum"):
-        outputs.append(b.map(x, [ir.Function(name)])["f32"])
-    for name in ("log", "sqrt", "reciprocal"):
-        positive = [ir.Function("abs"), ir.Affine(np.ones(11, np.float32), np.ones(11, np.float32))]
-        outputs.append(b.map(x, [*positive, ir.Function(name)])["f32"])
+    positive = [ir.Function("abs"), ir.Affine(np.ones(11, np.float32), np.ones(11, np.float32))]
+    for name in FUNCTIONS:
+        before = positive if name in ("log", "sqrt", "reciprocal") else []
+        outputs.append(b.map(x, [*before, ir.Function(name)])["f32"])
     soft = ir.Value("soft", x.shape)
     b.nodes.append(ir.Softmax("softmax", [], [ir.Floats(soft)], source=x))
     return lower(b.graph([*outputs, soft], "every function"))

@@ -2,15 +2,15 @@
 
     outputs = ir_oracle.run(graph, {"data": images})
 
-Operations of an epilogue are computed in float32, each rounded once, as docs/format.md says, because a tie decides a
-bit; sums of float convolutions are done in float64 and rounded at the end. A batch is the first axis of every array.
-Bits are kept as -1 and +1, bytes as their numbers.
+Operations of an epilogue are those of epilogue_oracle; sums of float convolutions are done in float64 and rounded at
+the end. A batch is the first axis of every array. Bits are kept as -1 and +1, bytes as their numbers.
 """
 
 from __future__ import annotations
 
 import math
 
+import epilogue_oracle
 import numpy as np
 
 from bmx.compiler import ir
@@ -47,51 +47,6 @@ def evaluate(graph, inputs):
 # --- operations ---
 
 
-def fma(a, b, c):
-    """float32 a·b + c, rounded once: in float64 the product is exact; its sum is rounded to odd, then to float32."""
-    a, b, c = np.broadcast_arrays(*(np.asarray(x, np.float32).astype(np.float64) for x in (a, b, c)))
-    product = a * b
-    total = product + c
-    part = total - product
-    error = (product - (total - part)) + (c - part)
-    bits = total.view(np.int64)
-    inexact = np.isfinite(total) & (error != 0) & (bits & 1 == 0)
-    toward = np.where((error > 0) == (total > 0), 1, -1)
-    return np.where(inexact, bits + toward, bits).view(np.float64).astype(np.float32)
-
-
-def round_half_away(y):
-    """Halves away from zero; a sum with 0.5 in float64 is exact here."""
-    return np.copysign(np.floor(np.abs(y.astype(np.float64)) + 0.5), y).astype(np.float32)
-
-
-def _in_double(function):
-    return lambda y: function(y.astype(np.float64)).astype(np.float32)
-
-
-_erf = np.vectorize(math.erf, otypes=[float])
-
-FUNCTIONS = {
-    "round": round_half_away,
-    "tanh": _in_double(np.tanh),
-    "sigmoid": _in_double(lambda y: 1 / (1 + np.exp(-y))),
-    "softplus": _in_double(lambda y: np.logaddexp(0, y)),
-    "softsign": lambda y: y / (1 + np.abs(y)),
-    "exp": _in_double(np.exp),
-    "log": _in_double(np.log),
-    "sqrt": np.sqrt,
-    "square": lambda y: y * y,
-    "abs": np.abs,
-    "sign1": lambda y: np.where(y < 0, np.float32(-1), np.float32(1)),
-    "gelu": _in_double(lambda y: y * (1 + _erf(y / math.sqrt(2))) / 2),
-    "elu": _in_double(lambda y: np.where(y > 0, y, np.expm1(y))),
-    "selu": _in_double(lambda y: 1.0507009873554804934 * np.where(y > 0, y, 1.6732632423543772848 * np.expm1(y))),
-    "reciprocal": lambda y: 1 / y,
-    "negate": lambda y: -y,
-    "signum": np.sign,
-}
-
-
 def channels(array, like):
     """One number a channel, to broadcast over (batch, C, ...)."""
     return np.asarray(array).reshape((1, -1) + (1,) * (like.ndim - 2))
@@ -99,23 +54,8 @@ def channels(array, like):
 
 def apply(operation, y, values=None):
     """One operation of an epilogue on (batch, C, ...)."""
-    y = np.asarray(y, np.float32)
-    if isinstance(operation, ir.Affine):
-        return fma(y, channels(operation.scale, y), channels(operation.bias, y))
-    if isinstance(operation, ir.Norm):
-        centered = y - channels(operation.mean, y).astype(np.float32)
-        return fma(centered, channels(operation.scale, y), channels(operation.bias, y))
-    if isinstance(operation, ir.Add):
-        return y + values[operation.other].astype(np.float32)
-    if isinstance(operation, ir.Multiply):
-        return y * values[operation.other].astype(np.float32)
-    if isinstance(operation, ir.PRelu):
-        return np.where(y > 0, y, y * channels(operation.slope, y).astype(np.float32))
-    if isinstance(operation, ir.Clip):
-        low, high = np.float32(operation.low), np.float32(operation.high)
-        return np.where(y < low, low, np.where(y > high, high, y))
-    assert isinstance(operation, ir.Function)
-    return FUNCTIONS[operation.name](y).astype(np.float32)
+    operand = values[operation.operand] if hasattr(operation, "operand") else None
+    return epilogue_oracle.apply(operation, y, lambda array: channels(array, y), operand)
 
 
 # --- stores ---

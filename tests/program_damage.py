@@ -37,7 +37,7 @@ def sealed(content):
 
 def networks():
     """Small files that have every kind of step, arithmetic, operation and store, borders, groups and slices."""
-    return [bmx.encode(lower(graph)) for graph in (everything(20), _groups(), _bytes(), _slices())]
+    return [bmx.encode(lower(graph)) for graph in (everything(20), _groups(), _bytes(), _slices(), _operations())]
 
 
 def everything(filters):
@@ -86,6 +86,12 @@ def _slices():
     deep = b.conv(b.concat([x, y]), 16, (2, 2), pad=(1, 0, 0, 1), groups=16)["f32"]
     pooled = b.pool(deep, "avg_padded", (2, 2), (2, 2), (1, 1, 1, 1))["f32"]
     return b.graph([padded, pooled, b.concat([pooled, pooled])], "slices")
+
+
+def _operations():
+    b = Builder(7)
+    x, y, channel, pixel = b.input((9, 3, 4)), b.input((9, 3, 4)), b.input((9, 1, 1)), b.input((1, 3, 4))
+    return b.graph([b.map(x, b.operations(9, (y, channel, pixel)))["f32"]], "operations")
 
 
 def damage(bases, random):

@@ -8,10 +8,16 @@ graph = b.graph([y["f32"]])
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
 import numpy as np
 from hypothesis import strategies as st
 
 from bmx.compiler import ir
+from bmx.program.operations import OPERATIONS, fields_of
+
+ROWS = {row.kind: row for row in OPERATIONS}
+WITH_OPERAND = [row.kind for row in OPERATIONS if "tensor" in row.fields]
 
 
 class Builder:
@@ -47,6 +53,22 @@ class Builder:
             "count": lambda v: ir.CountBits(v, self.numbers(channels, 0, 40).astype(np.int32), self.flags(channels)),
         }
         return [made[dtype](value) for dtype, value in values.items()], values
+
+    def operation(self, kind, channels, operand=None):
+        """An operation of a kind; of functions abs."""
+        made = {
+            "numbers": lambda name: self.numbers(channels),
+            "tensor": lambda name: operand,
+            "f32": lambda name: -50.0 if name == "low" else 60.0,
+            "function": lambda name: "abs",
+        }
+        return kind(*(made[field](name) for field, name in fields_of(ROWS[kind].fields)))
+
+    def operations(self, channels, values):
+        """All kinds of operations, those with an operand with each of the values."""
+        without = [self.operation(kind, channels) for kind in ROWS if kind not in WITH_OPERAND]
+        made = [self.operation(kind, channels, value) for kind in WITH_OPERAND for value in values]
+        return [operation for pair in zip_longest(made, without) for operation in pair if operation is not None]
 
     def small(self, channels):
         """An epilogue after which numbers are integers from -16 to 16."""
@@ -191,7 +213,7 @@ def _conv(draw, b, values):
 
 
 def _add_operands(draw, b, values):
-    """Let the last node add or multiply other values, before its results are made small."""
+    """Let the last node have other values as operands, before its results are made small."""
     node = b.nodes[-1]
     if isinstance(node.stores[0], ir.CountBits):
         return
@@ -203,9 +225,9 @@ def _add_operands(draw, b, values):
     ]  # fmt: skip
     for _ in range(draw(st.integers(0, 2))):
         if others:
-            kind = draw(st.sampled_from([ir.Add, ir.Add, ir.Add, ir.Multiply]))
+            kind = draw(st.sampled_from([ir.Add, ir.Add, *WITH_OPERAND]))
             node.epilogue.append(kind(draw(st.sampled_from(others))))
-    if node.epilogue and isinstance(node.epilogue[-1], (ir.Add, ir.Multiply)):
+    if node.epilogue and isinstance(node.epilogue[-1], tuple(WITH_OPERAND)):
         node.epilogue += b.small(shape[0])
 
 

@@ -4,7 +4,7 @@
 
 Steps work on a real arena of bytes, as the engine's do, so that mistakes of the memory plan give wrong results: it
 begins as NaNs and set bits, whatever is read must have been written, and no step may store to what it reads unless it
-adds in place. Operations of an epilogue are rounded to float32 one by one; sums are float64 and rounded at the end.
+adds in place. Operations of an epilogue are those of epilogue_oracle; sums are float64 and rounded at the end.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 
+import epilogue_oracle
 import numpy as np
 
 from bmx import program as bmx
@@ -115,7 +116,7 @@ class Machine:
         source, weight = step.source, step.weight
         x = self.get(source, border=True)
         filters, channels, kernel_h, kernel_w = weight.shape
-        height, width = step.stores[0].tensor.shape[:2]
+        height, width = step.stores[0].value.shape[:2]
         y = np.zeros((height, width, filters))
         for out_y, out_x in itertools.product(range(height), range(width)):
             for group in range(step.groups):
@@ -131,7 +132,7 @@ class Machine:
                     y[out_y, out_x, mine] = (window[None] * taps).sum(axis=(1, 2, 3))
         if isinstance(step.stores[0], bmx.CountBits):
             store = step.stores[0]
-            self.put(store.tensor, (y <= store.threshold) ^ store.flip)
+            self.put(store.value, (y <= store.threshold) ^ store.flip)
             return
         self.finish(step, step.all - step.step * y if source.dtype == "bit" else y)
 
@@ -147,7 +148,7 @@ class Machine:
 
     def depthwise(self, step):
         x = self.get(step.source, border=True).astype(np.float64)
-        height, width = step.stores[0].tensor.shape[:2]
+        height, width = step.stores[0].value.shape[:2]
         y = np.zeros((height, width, step.source.channels))
         for out_y, out_x in itertools.product(range(height), range(width)):
             window = self.window(x, step.source, step.window, out_y, out_x)
@@ -165,7 +166,7 @@ class Machine:
 
     def pool(self, step):
         x = self.get(step.source).astype(np.float64)
-        height, width = step.stores[0].tensor.shape[:2]
+        height, width = step.stores[0].value.shape[:2]
         y = np.zeros((height, width, step.source.channels))
         for out_y, out_x in itertools.product(range(height), range(width)):
             rows, columns = self.pixels_inside(step, out_y, out_x)
@@ -222,28 +223,17 @@ class Machine:
             y = self.operation(operation, y).astype(np.float32)
         for store in step.stores:
             if isinstance(store, bmx.Floats):
-                self.put(store.tensor, y)
+                self.put(store.value, y)
             elif isinstance(store, bmx.Bits):
-                self.put(store.tensor, ~(np.where(store.flip, -y, y) < store.threshold))
+                self.put(store.value, ~(np.where(store.flip, -y, y) < store.threshold))
             elif isinstance(store, bmx.Bytes):
-                byte = np.rint(y * np.float32(store.inverse_scale)) + np.float32(store.tensor.zero_point)
+                byte = np.rint(y * np.float32(store.inverse_scale)) + np.float32(store.value.zero_point)
                 byte = np.where(np.isnan(byte), 0, np.clip(byte, 0, 255))
-                self.put(store.tensor, byte.astype(np.uint8))
+                self.put(store.value, byte.astype(np.uint8))
 
     def operation(self, operation, y):
-        if isinstance(operation, bmx.Affine):
-            return fma(y, operation.scale, operation.bias)
-        if isinstance(operation, bmx.Norm):
-            return fma(y - operation.mean, operation.scale, operation.bias)
-        if isinstance(operation, bmx.Add):
-            return y + self.get(operation.tensor, operand=True)
-        if isinstance(operation, bmx.Multiply):
-            return y * self.get(operation.tensor, operand=True)
-        if isinstance(operation, bmx.PRelu):
-            return np.where(y > 0, y, y * operation.slope)
-        if isinstance(operation, bmx.Clip):
-            return np.where(y < operation.low, operation.low, np.where(y > operation.high, operation.high, y))
-        return FUNCTIONS[operation.name](y.astype(np.float64))
+        operand = self.get(operation.operand, operand=True) if hasattr(operation, "operand") else None
+        return epilogue_oracle.apply(operation, y, operand=operand)
 
 
 def places(tensor, border=False):
@@ -258,29 +248,3 @@ def same_place(tensor, other):
     return (tensor.dtype, tensor.shape, tensor.offset, tensor.row_stride, tensor.pixel_stride) == (
         *(other.dtype, other.shape, other.offset, other.row_stride, other.pixel_stride),
     )
-
-
-def fma(y, scale, bias):
-    """In float64 the product of two float32 is exact, and its sum with a third all but exact."""
-    return (y.astype(np.float64) * scale.astype(np.float64) + bias).astype(np.float32)
-
-
-FUNCTIONS = {
-    "round": lambda y: np.copysign(np.floor(np.abs(y) + 0.5), y),
-    "tanh": np.tanh,
-    "sigmoid": lambda y: 1 / (1 + np.exp(-y)),
-    "softplus": lambda y: np.logaddexp(0, y),
-    "softsign": lambda y: y / (1 + np.abs(y)),
-    "exp": np.exp,
-    "log": np.log,
-    "sqrt": np.sqrt,
-    "square": np.square,
-    "abs": np.abs,
-    "sign1": lambda y: np.where(y < 0, -1, 1),
-    "gelu": lambda y: y * (1 + np.vectorize(math.erf, otypes=[float])(y / math.sqrt(2))) / 2,
-    "elu": lambda y: np.where(y > 0, y, np.expm1(y)),
-    "selu": lambda y: 1.0507009873554805 * np.where(y > 0, y, 1.6732632423543772 * np.expm1(y)),
-    "reciprocal": lambda y: 1 / y,
-    "negate": np.negative,
-    "signum": np.sign,
-}

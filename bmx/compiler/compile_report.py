@@ -6,35 +6,14 @@ import math
 from dataclasses import dataclass, field
 from typing import Dict, List, Optional
 
-from .ir import (
-    Add,
-    Affine,
-    Bits,
-    Clip,
-    Concat,
-    Conv,
-    CountBits,
-    Function,
-    Graph,
-    Input,
-    Multiply,
-    Node,
-    Norm,
-    Operation,
-    Pad,
-    Pool,
-    PRelu,
-    Reshape,
-    Slice,
-    Softmax,
-)
+from ..program.operations import word
+from .ir import Bits, Concat, Conv, CountBits, Graph, Input, Node, Pad, Pool, Reshape, Slice, Softmax
 from .report import Verification
 
 __all__ = ["CompileReport", "CompiledLayer", "report_layers"]
 
 _BITS = {"f32": 32, "bit": 1, "u8": 8}
 _ARITHMETIC = {1: "binary", 8: "int8", 32: "float"}
-_OPERATIONS = {Affine: "scale", Norm: "norm", Add: "add", Multiply: "multiply", PRelu: "prelu"}
 _MOVES = {Concat: "concat", Slice: "slice", Pad: "pad", Reshape: "reshape"}
 
 
@@ -92,7 +71,7 @@ def _layer(node: Node) -> CompiledLayer:
         weight_bytes = math.ceil(count * (1 if node.signs else _BITS[node.source.dtype]) / 8)
     return CompiledLayer(
         node.name,
-        " + ".join([_kind(node), *map(_operation, node.epilogue), *_threshold(node)]),
+        " + ".join([_kind(node), *map(word, node.epilogue), *_threshold(node)]),
         tuple(values[0].shape),
         "" if source is None else str(_BITS[source.dtype]),
         "+".join(str(_BITS[value.dtype]) for value in sorted(values, key=lambda value: -_BITS[value.dtype])),
@@ -130,12 +109,6 @@ def _window(kernel: tuple, stride: tuple) -> str:
     if stride == (1, 1):
         return text
     return f"{text}/{stride[0]}" if stride[0] == stride[1] else f"{text}/{stride[0]}x{stride[1]}"
-
-
-def _operation(operation: Operation) -> str:
-    if isinstance(operation, Clip):
-        return "relu" if (operation.low, operation.high) == (0, math.inf) else "clip"
-    return operation.name if isinstance(operation, Function) else _OPERATIONS[type(operation)]
 
 
 def _threshold(node: Node) -> List[str]:

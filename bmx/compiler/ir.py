@@ -3,7 +3,8 @@
 A network is a list of nodes in an order in which inputs come first. A node reads values and gives values. What is
 computed element by element is an *epilogue*, a list of operations on the result of a node; a reader makes a `Map` of
 each such MXNet operator, and passes move operations into the node before and let it give bits or bytes besides, or in
-the place of, floats. After the last pass every node is one step of the engine (docs/format.md), or needs none.
+the place of, floats. After the last pass every node is one step of the engine (docs/format.md), or needs none. The
+operations and stores are those of `bmx.program.operations`.
 
 Shapes are MXNet's without the batch: ``(C, H, W)`` of images, ``(C,)`` of vectors. Print a graph to look at it.
 """
@@ -11,9 +12,12 @@ Shapes are MXNet's without the batch: ``(C, H, W)`` of images, ``(C,)`` of vecto
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Dict, Iterator, List, Optional, Tuple, Union
+from typing import Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
+
+from ..program.operations import *  # noqa: F403 - a new operation is named in its own file only
+from ..program.operations import Operation, StoreKind, operands
 
 Shape = Tuple[int, ...]
 
@@ -41,103 +45,6 @@ class Value:
     zero_point: int = 0
 
 
-# --- operations of an epilogue, all with float32 arrays of one number a channel -------------------------------------
-
-
-@dataclass(eq=False)
-class Affine:
-    """``y * scale + bias``."""
-
-    scale: np.ndarray
-    bias: np.ndarray
-
-
-@dataclass(eq=False)
-class Norm:
-    """``(y - mean) * scale + bias``: BatchNorm, rounded as MXNet rounds it."""
-
-    mean: np.ndarray
-    scale: np.ndarray
-    bias: np.ndarray
-
-
-@dataclass(eq=False)
-class Add:
-    """``y + other``: of the same shape, or with sizes of 1 in its place."""
-
-    other: Value
-
-
-@dataclass(eq=False)
-class Multiply:
-    """``y * other``: of the same shape, or with sizes of 1 in its place."""
-
-    other: Value
-
-
-@dataclass(eq=False)
-class PRelu:
-    """``y`` where it is positive, else ``y * slope``."""
-
-    slope: np.ndarray
-
-
-@dataclass(eq=False)
-class Clip:
-    """``y`` between two numbers; ReLU is ``Clip(0, inf)``."""
-
-    low: float
-    high: float
-
-
-@dataclass(eq=False)
-class Function:
-    """A function of docs/format.md, by its name there: 'round', 'tanh', 'sign1', ..."""
-
-    name: str
-
-
-Operation = Union[Affine, Norm, Add, Multiply, PRelu, Clip, Function]
-
-
-# --- what a node gives ----------------------------------------------------------------------------------------------
-
-
-@dataclass(eq=False)
-class Floats:
-    """The result itself, float32."""
-
-    value: Value
-
-
-@dataclass(eq=False)
-class Bits:
-    """Bit 1 where not ``(y with its sign flipped where `flip`) < threshold``; threshold 0 everywhere is the sign."""
-
-    value: Value
-    threshold: np.ndarray  # float32, one a channel
-    flip: np.ndarray  # bool
-
-
-@dataclass(eq=False)
-class CountBits:
-    """Of a binary convolution without epilogue: ``(p <= threshold) xor flip`` for p differing bits."""
-
-    value: Value
-    threshold: np.ndarray  # int32, one a channel
-    flip: np.ndarray  # bool
-
-
-@dataclass(eq=False)
-class Bytes:
-    """``clamp(rint(y / scale) + zero_point, 0, 255)``, with the value's scale and zero point."""
-
-    value: Value
-
-
-Store = Union[Floats, Bits, CountBits, Bytes]
-
-
 # --- nodes ----------------------------------------------------------------------------------------------------------
 
 
@@ -147,20 +54,20 @@ class Node:
 
     name: str
     epilogue: List[Operation] = field(default_factory=list)
-    stores: List[Store] = field(default_factory=list)
+    stores: List[StoreKind] = field(default_factory=list)
     notes: List[str] = field(default_factory=list)  # for the report: why a layer stayed float, ...
 
     def reads(self) -> List[Value]:
         """The values that it reads, those of the epilogue included."""
         own = [getattr(self, name) for name in ("source", "sources") if hasattr(self, name)]
         values = [value for entry in own for value in (entry if isinstance(entry, list) else [entry])]
-        return values + [op.other for op in self.epilogue if isinstance(op, (Add, Multiply))]
+        return values + operands(self.epilogue)
 
     def gives(self) -> List[Value]:
         """The values of its stores."""
         return [store.value for store in self.stores]
 
-    def store(self, kind: type) -> Optional[Store]:
+    def store(self, kind: type) -> Optional[StoreKind]:
         """The store of that kind, or None."""
         return next((store for store in self.stores if isinstance(store, kind)), None)
 

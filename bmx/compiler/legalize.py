@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import Error
 from ..program import MOST_OPERATIONS, image_shape
+from ..program.operations import has_operand, row_of
 from . import ir
 from .loops import MOST_LOOPS, reshape_loops, split_strides
 
@@ -75,14 +76,13 @@ class _Legalizer:
         method(node)
 
     def check_stores(self, node: ir.Node) -> None:
-        dtypes = {ir.Bits: "bit", ir.CountBits: "bit", ir.Bytes: "u8"}
         shapes = {store.value.shape for store in node.stores}
         if len({type(store) for store in node.stores}) < len(node.stores) or len(shapes) > 1:
             raise Error(f"node {node.name!r}: its stores are not of different kinds and one shape")
         moves = isinstance(node, (*_MOVES, ir.Pool))
         for store in node.stores:
-            expected = dtypes.get(type(store), store.value.dtype if moves else "f32")
             value = store.value
+            expected = value.dtype if moves and isinstance(store, ir.Floats) else row_of(store).dtype
             if value.dtype != expected:
                 raise Error(f"node {node.name!r}: {value.name!r} has the type {value.dtype}, not {expected}")
 
@@ -95,16 +95,14 @@ class _Legalizer:
 
     def operation(self, op: ir.Operation, shape: ir.Shape) -> ir.Operation:
         """An operation on a result of `shape`: operands are floats, of a shape that the format has."""
-        if isinstance(op, (ir.Add, ir.Multiply)):
-            return type(op)(self.operand(self.as_floats(op.other), shape))
-        return op
+        return replace(op, operand=self.operand(self.as_floats(op.operand), shape)) if has_operand(op) else op
 
     def operand(self, value: ir.Value, shape: ir.Shape) -> ir.Value:
         size, full = image_shape(value.shape), image_shape(shape)
         if size in (full, (1, 1, full[2]), (*full[:2], 1)):
             return value
         if len(value.shape) != len(shape) or any(n not in (1, m) for n, m in zip(value.shape, shape)):
-            raise Error(f"{value.name!r} of shape {value.shape} cannot be added to or multiplied by one of {shape}")
+            raise Error(f"{value.name!r} of shape {value.shape} is no operand for a result of {shape}")
         repeated = ir.Value(f"{value.name}_repeated", shape)
         self.nodes.append(Broadcast(repeated.name, stores=[ir.Floats(repeated)], source=value))
         return repeated

@@ -6,12 +6,13 @@ in the arena; here the steps are made.
 
 from __future__ import annotations
 
-from typing import Dict, List, Tuple
+from typing import Dict, List, Tuple, Union
 
 import numpy as np
 
 from .. import program as bmx
 from ..errors import Error
+from ..program.operations import ARRAYS, Operation, StoreKind, fields_of, row_of
 from . import ir
 from .legalize import Broadcast, Depthwise, is_relabelling, legalize
 from .loops import broadcast_loops, image_strides, merge, reshape_loops, split_strides
@@ -138,33 +139,28 @@ class _Lowering:
 
     # --- epilogues
 
-    def epilogue(self, node: ir.Node) -> List[bmx.Operation]:
+    def epilogue(self, node: ir.Node) -> List[Operation]:
         channels = bmx.image_shape(node.gives()[0].shape)[2]
-        return [self._operation(op, channels) for op in node.epilogue]
+        return [self._lowered(op, channels) for op in node.epilogue]
 
-    def _operation(self, op: ir.Operation, channels: int) -> bmx.Operation:
-        kind = getattr(bmx, type(op).__name__)
-        if isinstance(op, (ir.Add, ir.Multiply)):
-            return kind(self.tensor(op.other))
-        if isinstance(op, ir.Clip):
-            return bmx.Clip(float(np.float32(op.low)), float(np.float32(op.high)))
-        if isinstance(op, ir.Function):
-            return bmx.Function(op.name)
-        return kind(**{name: _numbers(numbers, channels, np.float32) for name, numbers in vars(op).items()})
+    def _lowered(self, entry: Union[Operation, StoreKind], channels: int) -> Union[Operation, StoreKind]:
+        """The same operation or store of tensors, with arrays for all channels."""
+        lowered = {
+            "tensor": self.tensor,
+            "f32": lambda number: float(np.float32(number)),
+            "function": str,
+            **{kind: lambda values, of=of: _numbers(values, channels, of.dtype) for kind, of in ARRAYS.items()},
+        }
+        return type(entry)(*(lowered[kind](getattr(entry, name)) for kind, name in fields_of(row_of(entry).fields)))
 
-    def stores(self, node: ir.Node) -> List[bmx.StoreKind]:
+    def stores(self, node: ir.Node) -> List[StoreKind]:
         return [self._store(store) for store in node.stores]
 
-    def _store(self, store: ir.Store) -> bmx.StoreKind:
+    def _store(self, store: StoreKind) -> StoreKind:
         tensor = self.tensor(store.value)
-        if isinstance(store, ir.Floats):
-            return bmx.Floats(tensor)
-        if isinstance(store, ir.Bytes):
+        if isinstance(store, bmx.Bytes):
             return bmx.Bytes(tensor, _inverse(tensor.scale))
-        dtype = np.float32 if isinstance(store, ir.Bits) else np.int32
-        kind = bmx.Bits if isinstance(store, ir.Bits) else bmx.CountBits
-        threshold = _numbers(store.threshold, tensor.channels, dtype)
-        return kind(tensor, threshold, _numbers(store.flip, tensor.channels, np.bool_))
+        return self._lowered(store, tensor.channels)
 
     def result(self, node: ir.Node) -> Dict[str, list]:
         return {"epilogue": self.epilogue(node), "stores": self.stores(node)}

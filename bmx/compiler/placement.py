@@ -6,7 +6,7 @@ Values form trees; each tree is a buffer of the size of its root, and a value in
 - the sources of a Concat are computed in their places in its result, or the other way round: if one source lies in a
   larger buffer already, as a slice does, the result may be in that buffer; a chain of DenseNet's is one buffer;
 - the source of a Pad is computed in its middle;
-- the sum of an addition takes the place of its operand.
+- the sum of an addition, or another operation with an operand, takes the place of this.
 
 Each such placement is tried, and undone where a value would be overwritten that is still to be read: `_sound` is that
 rule. What cannot be placed is copied by a step.
@@ -19,6 +19,7 @@ from typing import Dict, List, Optional, Tuple
 
 from ..errors import Error
 from ..program import image_shape
+from ..program.operations import has_operand
 from . import ir
 from .legalize import is_relabelling
 
@@ -156,8 +157,8 @@ class Placement:
     def _place_sum(self, node: ir.Node) -> None:
         store = node.store(ir.Floats)
         for op in node.epilogue if store is not None else ():
-            if isinstance(op, (ir.Add, ir.Multiply)) and self._same_image(op.other, store.value):
-                if self._try([(store.value, op.other, (0, 0, 0))]):
+            if has_operand(op) and self._same_image(op.operand, store.value):
+                if self._try([(store.value, op.operand, (0, 0, 0))]):
                     return
 
     def _place_concat(self, node: ir.Concat) -> None:

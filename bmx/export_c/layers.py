@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import program as bmx
 from ..errors import Error
+from ..program.operations import Operation, StoreKind, fields_of, has_operand, row_of, word
 from .names import Identifiers, comment
 from .weights import Weights, pack_bits, pack_bytes, pack_floats, pack_signs
 
@@ -119,39 +120,36 @@ class Layers:
         name = f"finish_{self.name}"
         lines = list(first)
         lines += [self._operation(operation, step) for operation in step.epilogue]
-        order = (bmx.Floats, bmx.Bits, bmx.Bytes, bmx.CountBits)  # that of the file, whatever the program's is
-        lines += [self._store_of(store) for store in sorted(step.stores, key=lambda store: order.index(type(store)))]
+        stores = sorted(step.stores, key=lambda store: row_of(store).code)  # as in the file, whatever the program's is
+        lines += [self._store_of(store) for store in stores]
         head = f"static void {name}(const struct net *net, const struct at *at, union values *v)"
         self.layer.code += [""] * bool(self.layer.code) + [head, "{", *(f"    {line}" for line in lines), "}"]
         return name
 
-    def _operation(self, operation: bmx.Operation, step: bmx.Step) -> str:
-        if isinstance(operation, bmx.Affine):
-            return (
-                f"{self._use('affine')}(v->f, at, {self._numbers(operation.scale)}, {self._numbers(operation.bias)});"
-            )
-        if isinstance(operation, bmx.Norm):
-            numbers = [self._numbers(values) for values in (operation.mean, operation.scale, operation.bias)]
-            return f"{self._use('norm')}(v->f, at, {', '.join(numbers)});"
-        if isinstance(operation, bmx.PRelu):
-            return f"{self._use('prelu')}(v->f, at, {self._numbers(operation.slope)});"
-        if isinstance(operation, bmx.Clip):
-            if (operation.low, operation.high) == (0, math.inf):
-                return f"{self._use('relu')}(v->f, at);"
-            return f"{self._use('clip')}(v->f, at, {literal(operation.low)}, {literal(operation.high)});"
-        if isinstance(operation, bmx.Function):
-            return f"{self._use('apply_' + operation.name)}(v->f, at);"
-        verb = "add" if isinstance(operation, bmx.Add) else "multiply"
-        tensor, shape = operation.tensor, step.stores[0].tensor.shape
-        if tensor.shape == shape:
-            return f"{self._use(verb)}(v->f, at, {self._use('floats_at')}(net, {self._view(tensor)}, at));"
-        if tensor.shape == (1, 1, shape[2]):
-            return f"{self._use(verb)}(v->f, at, {self._use('channels_at')}(net, {self._view(tensor)}, at));"
-        verb = {"add": "add_to_all", "multiply": "multiply_all"}[verb]
-        return f"{self._use(verb)}(v->f, at, {self._use('float_at')}(net, {self._view(tensor)}, at));"
+    def _operation(self, operation: Operation, step: bmx.Step) -> str:
+        section = word(operation)
+        if has_operand(operation):
+            section, arguments = self._operand(section, operation.operand, step.stores[0].value.shape)
+        elif isinstance(operation, bmx.Function):
+            section, arguments = f"apply_{section}", []
+        else:
+            write = {"numbers": self._numbers, "f32": literal}
+            fields = fields_of(row_of(operation).fields) if section != "relu" else []
+            arguments = [write[kind](getattr(operation, name)) for kind, name in fields]
+        return f"{self._use(section)}({', '.join(['v->f', 'at', *arguments])});"
 
-    def _store_of(self, store: bmx.StoreKind) -> str:
-        tensor = store.tensor
+    def _operand(self, section: str, tensor: bmx.Tensor, shape: Tuple[int, int, int]) -> Tuple[str, List[str]]:
+        """The section for an operand and a result of a shape, and its arguments."""
+        if tensor.shape == shape:
+            place = "floats_at"
+        elif tensor.shape == (1, 1, shape[2]):
+            place = "channels_at"
+        else:
+            section, place = f"{section}_pixel", "float_at"
+        return section, [f"{self._use(place)}(net, {self._view(tensor)}, at)"]
+
+    def _store_of(self, store: StoreKind) -> str:
+        tensor = store.value
         place = f"{self._use('pixel')}(net, {self._view(tensor)}, at->y, at->x)"
         if isinstance(store, bmx.Floats):
             return f"{self._use('store_f32')}(v->f, at, {self._use('floats_at')}(net, {self._view(tensor)}, at));"

@@ -43,7 +43,7 @@ def _scale(program: bmx.Program, number: int) -> float:
         if isinstance(step, bmx.Load) and step.input == number and not step.epilogue:
             for store in step.stores:
                 if isinstance(store, bmx.Bytes):
-                    largest = max(store.tensor.zero_point, 255 - store.tensor.zero_point) / store.inverse_scale
+                    largest = max(store.value.zero_point, 255 - store.value.zero_point) / store.inverse_scale
                     return 2.0 ** math.floor(math.log2(largest))
     return 1.0
 

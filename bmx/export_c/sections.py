@@ -1,7 +1,8 @@
 """The kernels in C: files of sections, of which a network gets those that it uses.
 
 A section begins with ``/*@ name: sections that it needs */``. The files are C with the names of a network called
-``net``: `rename` gives them another.
+``net``: `rename` gives them another. Names in capital letters are those of templates, of which one section is made for
+each convolution, function or operation with an operand.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Dict, Iterable, List, Set, Tuple
 
-__all__ = ["FUNCTIONS", "chosen", "rename", "text_of"]
+from ..program.operations import FUNCTIONS, OPERATIONS
+
+__all__ = ["chosen", "rename", "text_of"]
 
 _FOLDER = Path(__file__).parent / "c"
 _FILES = (
@@ -19,27 +22,6 @@ _FILES = (
     *("bytes_by_signs.c", "epilogue.c", "steps.c"),
 )
 _CONVOLUTIONS = ("bits_by_bits", "floats_by_floats", "bytes_by_bytes", "floats_by_signs", "bytes_by_signs")
-
-FUNCTIONS = {
-    "round": "roundf(y)",
-    "tanh": "tanhf(y)",
-    "sigmoid": "1 / (1 + expf(-y))",
-    "softplus": "(y > 0 ? y : y < 0 ? 0 : y) + log1pf(expf(-fabsf(y)))",
-    "softsign": "y / (1 + fabsf(y))",
-    "exp": "expf(y)",
-    "log": "logf(y)",
-    "sqrt": "sqrtf(y)",
-    "square": "y * y",
-    "abs": "fabsf(y)",
-    "sign1": "y < 0 ? -1.0f : 1.0f",
-    "gelu": "y * (1 + erff(y * 0.70710678f)) / 2",
-    "elu": "y > 0 ? y : expm1f(y)",
-    "selu": "1.05070099f * (y > 0 ? y : 1.67326324f * expm1f(y))",
-    "reciprocal": "1 / y",
-    "negate": "-y",
-    "signum": "y > 0 ? 1.0f : y < 0 ? -1.0f : y",
-}
-"""The functions of an epilogue, of a float y, as the engine has them."""
 
 
 @lru_cache(maxsize=None)
@@ -61,8 +43,12 @@ def _sections() -> Dict[str, Tuple[Set[str], str]]:
     for kind in _CONVOLUTIONS:
         found[kind] = (needs | {f"{kind}_tile"}, text.replace("KIND", kind))
     needs, text = found.pop("FUNCTION")
-    for function, expression in FUNCTIONS.items():
-        found[f"apply_{function}"] = (needs, text.replace("FUNCTION", function).replace("EXPRESSION", expression))
+    for name, function in FUNCTIONS.items():
+        found[f"apply_{name}"] = (needs, text.replace("FUNCTION", name).replace("EXPRESSION", function.c))
+    templates = [(ending, *found.pop(f"OPERAND{ending}")) for ending in ("", "_pixel")]
+    for row in OPERATIONS:
+        for ending, needs, text in templates if row.c else ():
+            found[f"{row.word}{ending}"] = (needs, text.replace("OPERAND", row.word).replace("EXPRESSION", row.c))
     return found
 
 

@@ -1,32 +1,22 @@
 """Compiled networks: what a .bmx file holds, as Python objects, and the file itself. Needs NumPy only."""
 
+from . import operations
 from .check_program import LARGEST_SIZE, MOST_OPERATIONS, check
 from .description import Row, arithmetic, describe, table
 from .file import decode, encode, write
+from .operations import *  # noqa: F403 - a new operation is named in its own file only
 from .steps import (
     ARITHMETICS,
     DTYPES,
-    FUNCTIONS,
-    Add,
-    Affine,
-    Bits,
-    Bytes,
-    Clip,
     Conv,
     Copy,
-    CountBits,
     Depthwise,
     Fill,
-    Floats,
-    Function,
     Load,
     Map,
-    Multiply,
-    Norm,
     Pool,
     PoolBits,
     Port,
-    PRelu,
     Program,
     Softmax,
     Step,
@@ -39,27 +29,15 @@ from .steps import (
 
 __all__ = [
     "ARITHMETICS",
-    "Add",
-    "Affine",
-    "Bits",
-    "Bytes",
-    "Clip",
     "Conv",
     "Copy",
-    "CountBits",
     "DTYPES",
     "Depthwise",
-    "FUNCTIONS",
     "Fill",
-    "Floats",
-    "Function",
     "LARGEST_SIZE",
     "Load",
     "MOST_OPERATIONS",
     "Map",
-    "Multiply",
-    "Norm",
-    "PRelu",
     "Pool",
     "PoolBits",
     "Port",
@@ -79,4 +57,5 @@ __all__ = [
     "pixel_bytes",
     "table",
     "write",
+    *operations.__all__,
 ]

@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from typing import Callable, Optional, Tuple
+from typing import Optional, Tuple, Union
 
 import numpy as np
 
-from .rules import MOST_OPERATIONS, Problem, require, stored_float
-from .steps import (
-    FUNCTIONS,
-    Add,
-    Affine,
-    Bits,
-    Bytes,
-    Clip,
-    Conv,
-    CountBits,
-    Floats,
-    Function,
-    Multiply,
-    Norm,
-    PRelu,
-    Step,
-    StoreKind,
-    Tensor,
-)
-
-_STORE_DTYPE = {Floats: "f32", Bits: "bit", Bytes: "u8", CountBits: "bit"}
+from .operations import ARRAYS, FUNCTIONS, CountBits, Operation, StoreKind, fields_of, row_of
+from .rules import MOST_OPERATIONS, require, stored_float
+from .steps import Conv, Step, Tensor
 
 
 def require_f32(tensor: Tensor) -> None:
@@ -46,68 +27,51 @@ def check_epilogue(step: Step, channels: int, size: Optional[Tuple[int, int]] = 
     """Check operations and stores; returns height and width of the output, which must be `size` if that is given."""
     require(bool(step.stores), "it stores nothing")
     kinds = [type(store) for store in step.stores]
-    require(all(kind in _STORE_DTYPE and kinds.count(kind) == 1 for kind in kinds), "its stores are not one of a kind")
-    size = step.stores[0].tensor.shape[:2] if size is None else size
+    distinct = all(issubclass(kind, StoreKind) and kinds.count(kind) == 1 for kind in kinds)
+    require(distinct, "its stores are not one of a kind")
+    size = step.stores[0].value.shape[:2] if size is None else size
     shape = (*size, channels)
     for store in step.stores:
         _check_store(store, step, shape)
     count = len(step.epilogue)
     require(count <= MOST_OPERATIONS, f"{count} operations; at most {MOST_OPERATIONS} are allowed")
     for operation in step.epilogue:
-        _OPERATIONS.get(type(operation), _unknown)(operation, shape)
+        _check_operation(operation, shape)
     return size
 
 
+def _check_operation(operation: Operation, shape: Tuple[int, int, int]) -> None:
+    require(isinstance(operation, Operation), f"unknown operation {type(operation).__name__}")
+    _check_fields(operation, shape)
+
+
 def _check_store(store: StoreKind, step: Step, shape: Tuple[int, int, int]) -> None:
-    tensor, dtype = store.tensor, _STORE_DTYPE[type(store)]
+    tensor, dtype = store.value, row_of(store).dtype
     require(tensor.dtype == dtype, f"tensor {tensor.name!r} has the type {tensor.dtype}, {dtype} is stored")
     require(tensor.shape == shape, f"tensor {tensor.name!r} is {tensor.shape}, the result is {shape}")
-    if isinstance(store, (Bits, CountBits)):
-        check_array("threshold", store.threshold, shape[2:], np.float32 if isinstance(store, Bits) else np.int32)
-        check_array("flip", store.flip, shape[2:], np.bool_)
-    if isinstance(store, Bytes):
-        inverse = stored_float(store.inverse_scale, "its inverse scale")
-        require(0 < inverse < math.inf, f"its inverse scale is {inverse}; it must be positive and finite")
+    _check_fields(store, shape)
     if isinstance(store, CountBits):
         binary = isinstance(step, Conv) and step.source.dtype == "bit"
         alone = binary and not step.epilogue and len(step.stores) == 1
         require(alone, "thresholds of counts belong to a binary convolution that does nothing else")
 
 
-def _unknown(operation: object, shape: Tuple[int, int, int]) -> None:
-    raise Problem(f"unknown operation {type(operation).__name__}")
+def _check_fields(owner: Union[Operation, StoreKind], shape: Tuple[int, int, int]) -> None:
+    for field, attribute in fields_of(row_of(owner).fields):
+        value = getattr(owner, attribute)
+        if field in ARRAYS:
+            check_array(attribute, value, shape[2:], ARRAYS[field].dtype)
+        elif field == "function":
+            require(value in FUNCTIONS, f"unknown function {value!r}")
+        elif field == "f32":
+            stored_float(value, f"its {attribute.replace('_', ' ')}")
+        elif attribute == "operand":
+            _check_operand(value, shape)
+    problem = row_of(owner).problem(owner)
+    require(not problem, problem)
 
 
-def _arrays(*names: str) -> Callable:
-    def check_arrays(operation: object, shape: Tuple[int, int, int]) -> None:
-        for name in names:
-            check_array(name, getattr(operation, name), shape[2:], np.float32)
-
-    return check_arrays
-
-
-def _operand(operation: object, shape: Tuple[int, int, int]) -> None:
-    tensor = operation.tensor
+def _check_operand(tensor: Tensor, shape: Tuple[int, int, int]) -> None:
     require_f32(tensor)
     fits = tensor.shape in (shape, (1, 1, shape[2]), (*shape[:2], 1))
     require(fits, f"the result is {shape} and its operand {tensor.name!r} {tensor.shape}")
-
-
-def _clip(operation: Clip, shape: Tuple[int, int, int]) -> None:
-    low, high = (stored_float(value, "a limit of CLIP") for value in (operation.low, operation.high))
-    require(low <= high, f"it clips from {low} to {high}; the first must be the smaller")
-
-
-def _function(operation: Function, shape: Tuple[int, int, int]) -> None:
-    require(operation.name in FUNCTIONS, f"unknown function {operation.name!r}")
-
-
-_OPERATIONS = {
-    Affine: _arrays("scale", "bias"),
-    Norm: _arrays("mean", "scale", "bias"),
-    PRelu: _arrays("slope"),
-    Add: _operand,
-    Multiply: _operand,
-    Clip: _clip,
-    Function: _function,
-}

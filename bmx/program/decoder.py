@@ -7,34 +7,23 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import List, Tuple
+from typing import List, Tuple, Union
 
 import numpy as np
 
 from ..errors import Error
 from . import packing
 from .check_tensors import check_tensor
-from .layout import (
-    ARRAYS,
-    BYTE_ORDER,
-    CHECKED,
-    HEADER,
-    MAGIC,
-    NONE,
-    OPERATIONS,
-    PORT,
-    STEPS,
-    STORES,
-    TENSOR,
-    VERSION,
-    fields_of,
-)
+from .layout import BYTE_ORDER, CHECKED, HEADER, MAGIC, NONE, PORT, STEPS, TENSOR, VERSION
+from .operations import ARRAYS, FUNCTIONS, OPERATIONS, STORES, OperationRow, StoreRow, fields_of
 from .rules import Problem, require
-from .steps import ARITHMETICS, DTYPES, FUNCTIONS, Conv, Load, Pool, Port, Program, Step, Tensor, Window
+from .steps import ARITHMETICS, DTYPES, Conv, Load, Pool, Port, Program, Step, Tensor, Window
 
 
 class _Decoder:
     """Takes a file apart and takes no byte that is not there."""
+
+    OPERATIONS = {row.code: row for row in OPERATIONS}
 
     def __init__(self, content: bytes, where: str):
         self.content, self.where = memoryview(content), where
@@ -196,7 +185,7 @@ class _Decoder:
     def function(self, what: str) -> str:
         number = self.u32()
         require(1 <= number <= len(FUNCTIONS), f"function {number}; they are 1 to {len(FUNCTIONS)}")
-        return FUNCTIONS[number - 1]
+        return list(FUNCTIONS)[number - 1]
 
     def window(self, what: str = "window") -> Window:
         numbers = self.take("6I2i")
@@ -222,17 +211,17 @@ class _Decoder:
         """Check that what nothing is read from, as behind the last channel or filter, is 0."""
         require(found == packed, f"its {what}: bits that must be 0 are not")
 
-    def operands(self, kind: type, text: str, channels: int):
+    def operands(self, row: Union[OperationRow, StoreRow], channels: int):
         values = []
-        for field, attribute in fields_of(text):
+        for field, attribute in fields_of(row.fields):
             if field in ARRAYS:
-                form = ARRAYS[field]
+                form = ARRAYS[field].packing
                 found = self.array(packing.channels_bytes(form, channels), attribute)
                 values.append(packing.unpack_channels(found, form, channels))
                 self.canonical(attribute, found, packing.pack_channels(values[-1], form))
             else:
                 values.append(getattr(self, field)(attribute))
-        return kind(*values)
+        return row.kind(*values)
 
     def epilogue(self, channels: int) -> Tuple[list, list]:
         count = self.u32()
@@ -240,11 +229,11 @@ class _Decoder:
         operations = []
         for _ in range(count):
             code = self.u32()
-            require(code in OPERATIONS, f"unknown operation {code}")
-            operations.append(self.operands(*OPERATIONS[code], channels))
+            require(code in self.OPERATIONS, f"unknown operation {code}")
+            operations.append(self.operands(self.OPERATIONS[code], channels))
         which = self.u32()
-        require(which < 2 * max(STORES), f"unknown stores {which}")
-        stores = [self.operands(*operands, channels) for code, operands in STORES.items() if which & code]
+        require(which < 2 * STORES[-1].code, f"unknown stores {which}")
+        stores = [self.operands(row, channels) for row in STORES if which & row.code]
         return operations, stores
 
     def convolution(self) -> list:

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import List, Tuple
 
 from . import packing
+from .operations import ARRAYS, Operation, fields_of, row_of, word
 from .steps import (
-    Add,
-    Affine,
-    Bits,
-    Bytes,
-    Clip,
     Conv,
     Copy,
-    CountBits,
     Depthwise,
     Fill,
-    Floats,
-    Function,
     Load,
-    Multiply,
-    Norm,
     Pool,
     PoolBits,
-    PRelu,
     Program,
     Softmax,
     Step,
@@ -35,8 +24,6 @@ from .steps import (
 )
 
 _ARITHMETIC = {"float_signs": "float x binary", "int8_signs": "int8 x binary"}  # and others by their names
-_EPILOGUE = {Affine: "affine", Add: "add", Multiply: "multiply", PRelu: "prelu", Norm: "norm"}
-_DTYPES = {Floats: "f32", Bits: "bit", Bytes: "u8", CountBits: "bit"}
 
 
 @dataclass(frozen=True)
@@ -159,14 +146,12 @@ def _window(window: Window) -> str:
     return text + (f" dilated {pair(window.dilate)}" if tuple(window.dilate) != (1, 1) else "")
 
 
-def _operation(operation: object) -> str:
-    if isinstance(operation, Function):
-        return operation.name
-    if isinstance(operation, Clip):
-        return (
-            "relu" if (operation.low, operation.high) == (0, math.inf) else f"clip {operation.low:g} {operation.high:g}"
-        )
-    return _EPILOGUE[type(operation)]
+def _operation(operation: Operation) -> str:
+    """Its word, and the numbers that are the same for all channels; a ReLU needs none."""
+    if word(operation) == "relu":
+        return "relu"
+    numbers = [getattr(operation, name) for kind, name in fields_of(row_of(operation).fields) if kind == "f32"]
+    return " ".join([word(operation), *(f"{number:g}" for number in numbers)])
 
 
 def _weights(step: Step) -> int:
@@ -179,23 +164,18 @@ def _weights(step: Step) -> int:
         size += packing.depthwise_bytes(step.weight.shape)
     if isinstance(step, PoolBits) and step.flip is not None:
         size += len(packing.pack_words(step.flip))
-    for operation in getattr(step, "epilogue", ()):
-        arrays = {Affine: 2, Norm: 3, PRelu: 1}.get(type(operation), 0)
-        size += arrays * packing.channels_bytes("f32", _channels(step))
-    for store in getattr(step, "stores", ()):
-        if isinstance(store, Bits):
-            size += 2 * packing.channels_bytes("f32", _channels(step))
-        if isinstance(store, CountBits):
-            size += packing.channels_bytes("i32", _channels(step)) + packing.channels_bytes("flip", _channels(step))
+    for entry in [*getattr(step, "epilogue", ()), *getattr(step, "stores", ())]:
+        kinds = (kind for kind, _ in fields_of(row_of(entry).fields) if kind in ARRAYS)
+        size += sum(packing.channels_bytes(ARRAYS[kind].packing, _channels(step)) for kind in kinds)
     return size
 
 
 def _channels(step: Step) -> int:
-    return step.stores[0].tensor.channels
+    return step.stores[0].value.channels
 
 
 def _macs(step: Step) -> int:
     if not isinstance(step, (Conv, Depthwise)):
         return 0
-    height, width, _ = step.stores[0].tensor.shape
+    height, width, _ = step.stores[0].value.shape
     return height * width * step.weight.size

@@ -4,37 +4,21 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import Dict, List, Tuple
+from typing import Union
 
 import numpy as np
 
 from . import packing
-from .layout import (
-    ARRAYS,
-    BYTE_ORDER,
-    CHECKED,
-    HEADER,
-    MAGIC,
-    NONE,
-    OPERATIONS,
-    PORT,
-    STEPS,
-    STORES,
-    TENSOR,
-    VERSION,
-    fields_of,
-)
-from .steps import ARITHMETICS, DTYPES, FUNCTIONS, Conv, Pool, Program, Step, Tensor, Window
-
-
-def _by_class(table: Dict[int, Tuple[type, str]]) -> Dict[type, Tuple[int, List[Tuple[str, str]]]]:
-    return {kind: (code, fields_of(text)) for code, (kind, text) in table.items()}
+from .layout import BYTE_ORDER, CHECKED, HEADER, MAGIC, NONE, PORT, STEPS, TENSOR, VERSION
+from .operations import ARRAYS, FUNCTIONS, Operation, StoreKind, fields_of, row_of
+from .steps import ARITHMETICS, DTYPES, Conv, Pool, Program, Step, Tensor, Window
 
 
 class _Encoder:
     """Gathers the parts of a file; arrays and names that are equal are stored once."""
 
-    STEPS, OPERATIONS, STORES = _by_class(STEPS), _by_class(OPERATIONS), _by_class(STORES)
+    STEPS = {kind: (code, fields_of(text)) for code, (kind, text) in STEPS.items()}
+    FUNCTIONS = {name: number for number, name in enumerate(FUNCTIONS, 1)}
 
     def __init__(self, program: Program):
         self.program = program
@@ -69,19 +53,18 @@ class _Encoder:
     def epilogue(self, step: Step) -> None:
         self.put("I", len(step.epilogue))
         for operation in step.epilogue:
-            code, fields = self.OPERATIONS[type(operation)]
-            self.put("I", code)
-            self.operands(operation, fields)
-        stores = sorted(step.stores, key=lambda store: self.STORES[type(store)][0])
-        self.put("I", sum(self.STORES[type(store)][0] for store in stores))
+            self.put("I", row_of(operation).code)
+            self.operands(operation)
+        stores = sorted(step.stores, key=lambda store: row_of(store).code)
+        self.put("I", sum(row_of(store).code for store in stores))
         for store in stores:
-            self.operands(store, self.STORES[type(store)][1])
+            self.operands(store)
 
-    def operands(self, owner: object, fields: List[Tuple[str, str]]) -> None:
-        for field, attribute in fields:
+    def operands(self, owner: Union[Operation, StoreKind]) -> None:
+        for field, attribute in fields_of(row_of(owner).fields):
             value = getattr(owner, attribute)
             if field in ARRAYS:
-                self.put("I", self.array(packing.pack_channels(value, ARRAYS[field])))
+                self.put("I", self.array(packing.pack_channels(value, ARRAYS[field].packing)))
             else:
                 getattr(self, field)(value)
 
@@ -101,7 +84,7 @@ class _Encoder:
         self.put("I", Pool.MODES.index(mode))
 
     def function(self, name: str) -> None:
-        self.put("I", FUNCTIONS.index(name) + 1)
+        self.put("I", self.FUNCTIONS[name])
 
     def words(self, flip) -> None:
         self.put("I", NONE if flip is None else self.array(packing.pack_words(flip)))

@@ -1,36 +1,14 @@
 """The records and fields of a .bmx file, docs/format.md as tables: one for the writer and the reader.
 
-A field is a kind and the attribute that it is; kinds are methods of the encoder and of the decoder.
+A field is a kind and the attribute that it is; kinds are methods of the encoder and of the decoder. Operations and
+stores have their fields in `operations`.
 """
 
 from __future__ import annotations
 
 import struct
-from typing import List, Tuple
 
-from .steps import (
-    Add,
-    Affine,
-    Bits,
-    Bytes,
-    Clip,
-    Conv,
-    Copy,
-    CountBits,
-    Depthwise,
-    Fill,
-    Floats,
-    Function,
-    Load,
-    Map,
-    Multiply,
-    Norm,
-    Pool,
-    PoolBits,
-    PRelu,
-    Softmax,
-    Store,
-)
+from .steps import Conv, Copy, Depthwise, Fill, Load, Map, Pool, PoolBits, Softmax, Store
 
 VERSION = 1
 
@@ -54,24 +32,3 @@ STEPS = {
     9: (Softmax, "tensor source, tensor tensor"),
     10: (Copy, "tensor source, tensor tensor, loops loops"),
 }
-OPERATIONS = {
-    1: (Affine, "numbers scale, numbers bias"),
-    2: (Add, "tensor tensor"),
-    3: (Multiply, "tensor tensor"),
-    4: (PRelu, "numbers slope"),
-    5: (Clip, "f32 low, f32 high"),
-    6: (Function, "function name"),
-    7: (Norm, "numbers mean, numbers scale, numbers bias"),
-}
-STORES = {
-    1: (Floats, "tensor tensor"),
-    2: (Bits, "tensor tensor, numbers threshold, sign flip"),
-    4: (Bytes, "tensor tensor, f32 inverse_scale"),
-    8: (CountBits, "tensor tensor, counts threshold, flip flip"),
-}
-ARRAYS = {"numbers": "f32", "counts": "i32", "sign": "sign", "flip": "flip"}  # kind of field: of packing
-
-
-def fields_of(text: str) -> List[Tuple[str, str]]:
-    """Kind and attribute of each field."""
-    return [(kind, attribute) for kind, _, attribute in (entry.partition(" ") for entry in text.split(", "))]

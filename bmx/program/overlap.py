@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import List, NamedTuple
 
+from .operations import operands
 from .rules import Problem
 from .steps import Conv, Depthwise, Step, Tensor
 
@@ -67,16 +68,14 @@ def _same_place(a: Tensor, b: Tensor) -> bool:
 
 
 def check_overlap(step: Step) -> None:
-    """Check a step whose tensors are valid; raises Problem. What ADD and MULTIPLY read may be what it stores."""
+    """Check a step whose tensors are valid; raises Problem. Operands of operations may be what it stores."""
     reads, stored = step.reads(), step.writes()
-    operands: List[Tensor] = [
-        operation.tensor for operation in getattr(step, "epilogue", ()) if hasattr(operation, "tensor")
-    ]
+    read_besides: List[Tensor] = operands(getattr(step, "epilogue", ()))
     region = _with_border if isinstance(step, (Conv, Depthwise)) else _image
-    sources = reads[: len(reads) - len(operands)]
+    sources = reads[: len(reads) - len(read_besides)]
     for number, tensor in enumerate(stored):
         others = [(source, region(source)) for source in sources]
-        others += [(operand, _image(operand)) for operand in operands if not _same_place(operand, tensor)]
+        others += [(operand, _image(operand)) for operand in read_besides if not _same_place(operand, tensor)]
         others += [(other, _image(other)) for other in stored[:number]]
         for other, place in others:
             if _meet(place, _image(tensor)):

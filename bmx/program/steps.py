@@ -2,21 +2,17 @@
 
 The classes are those of docs/format.md, which says what each step computes, with weights and numbers of channels in
 their logical form, as NumPy arrays: `packing` has the layouts of the file. Steps and operations refer to tensors as
-objects; a tensor's number in the file is its place in `Program.tensors`.
+objects; a tensor's number in the file is its place in `Program.tensors`. The operations and stores are in `operations`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import List, Optional, Tuple, Union
+from typing import List, Optional, Tuple
 
 import numpy as np
 
-FUNCTIONS = (
-    *("round", "tanh", "sigmoid", "softplus", "softsign", "exp", "log", "sqrt", "square", "abs", "sign1", "gelu"),
-    *("elu", "selu", "reciprocal", "negate", "signum"),
-)
-"""The functions of an epilogue; the number of one in the file is its place here, from 1."""
+from .operations import Operation, StoreKind, operands
 
 DTYPES = ("f32", "bit", "u8")
 """The types of tensors; the number of one in the file is its place here, from 0."""
@@ -99,104 +95,6 @@ class Window:
     pad: Tuple[int, int] = (0, 0)  # above, left
 
 
-# --- operations of an epilogue; arrays are float32, one number a channel ---------------------------------------------
-
-
-@dataclass(eq=False)
-class Affine:
-    """``fma(y, scale, bias)``."""
-
-    scale: np.ndarray
-    bias: np.ndarray
-
-
-@dataclass(eq=False)
-class Add:
-    """``y + tensor``."""
-
-    tensor: Tensor
-
-
-@dataclass(eq=False)
-class Multiply:
-    """``y * tensor``."""
-
-    tensor: Tensor
-
-
-@dataclass(eq=False)
-class PRelu:
-    """``y`` where it is positive, else ``y * slope``."""
-
-    slope: np.ndarray
-
-
-@dataclass(eq=False)
-class Clip:
-    """``y`` between two numbers."""
-
-    low: float
-    high: float
-
-
-@dataclass(eq=False)
-class Function:
-    """One of `FUNCTIONS`."""
-
-    name: str
-
-
-@dataclass(eq=False)
-class Norm:
-    """``fma(y - mean, scale, bias)``."""
-
-    mean: np.ndarray
-    scale: np.ndarray
-    bias: np.ndarray
-
-
-Operation = Union[Affine, Add, Multiply, PRelu, Clip, Function, Norm]
-
-
-# --- stores ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(eq=False)
-class Floats:
-    """``y``."""
-
-    tensor: Tensor
-
-
-@dataclass(eq=False)
-class Bits:
-    """``not (y, its sign flipped where flip) < threshold``."""
-
-    tensor: Tensor
-    threshold: np.ndarray  # float32
-    flip: np.ndarray  # bool
-
-
-@dataclass(eq=False)
-class Bytes:
-    """``clamp(rint(y * inverse_scale) + zero point of the tensor, 0, 255)``."""
-
-    tensor: Tensor
-    inverse_scale: float
-
-
-@dataclass(eq=False)
-class CountBits:
-    """``(p <= threshold) xor flip`` for the p differing bits of a binary convolution."""
-
-    tensor: Tensor
-    threshold: np.ndarray  # int32
-    flip: np.ndarray  # bool
-
-
-StoreKind = Union[Floats, Bits, Bytes, CountBits]
-
-
 # --- steps ----------------------------------------------------------------------------------------------------------
 
 
@@ -209,12 +107,12 @@ class Step:
     def reads(self) -> List[Tensor]:
         """The tensors that it reads, those of the epilogue last."""
         own = [self.source] if isinstance(getattr(self, "source", None), Tensor) else []
-        return own + [op.tensor for op in getattr(self, "epilogue", ()) if isinstance(op, (Add, Multiply))]
+        return own + operands(getattr(self, "epilogue", ()))
 
     def writes(self) -> List[Tensor]:
         """The tensors that it stores to."""
         if hasattr(self, "stores"):
-            return [store.tensor for store in self.stores]
+            return [store.value for store in self.stores]
         return [self.tensor] if hasattr(self, "tensor") else []
 
 

@@ -9,7 +9,6 @@
 namespace bmx::engine {
 namespace {
 
-constexpr int kFunctions = 17;
 constexpr int kMostOperations = 64;
 constexpr uint32_t kSign = 0x80000000;  // of a float
 enum Store : uint32_t { kF32 = 1, kBits = 2, kU8 = 4, kCountBits = 8 };
@@ -26,36 +25,22 @@ void StepFields::epilogue() {
 }
 
 Operation StepFields::operation() {
-  using O = nhwc::Operation;
   Operation operation;
   nhwc::EpilogueOp& op = operation.op;
-  op.operation = static_cast<O>(between(1, 7, "an operation"));
-  switch (op.operation) {
-    case O::kAffine:
-      op.a = per_channel<float>("scale");
-      op.b = per_channel<float>("bias");
-      break;
-    case O::kAdd:
-    case O::kMultiply:
-      operation.tensor = tensor("an operand", nhwc::Type::kF32);
-      break;
-    case O::kPRelu:
-      op.a = per_channel<float>("slope");
-      break;
-    case O::kClip:
-      op.low = f32();
-      op.high = f32();
-      // Not NaN either.
-      if (!(op.low <= op.high)) throw Refusal("it clips from " + real(op.low) + " to " + real(op.high));
-      break;
-    case O::kFunction:
-      op.function = static_cast<nhwc::Function>(between(1, kFunctions, "a function"));
-      break;
-    case O::kNorm:
-      op.a = per_channel<float>("mean");
-      op.b = per_channel<float>("scale");
-      op.c = per_channel<float>("bias");
-      break;
+  op.operation = static_cast<nhwc::Operation>(between(1, nhwc::kOperations, "an operation"));
+  const nhwc::Operands& operands = nhwc::operands_of(op.operation);
+  const float** const arrays[] = {&op.a, &op.b, &op.c};
+  for (int i = 0; i < 3 && operands.numbers[i] != nullptr; ++i) *arrays[i] = per_channel<float>(operands.numbers[i]);
+  if (operands.tensor) operation.tensor = tensor("an operand", nhwc::Type::kF32);
+  if (operands.limits) {
+    op.low = f32();
+    op.high = f32();
+    // Not NaN either.
+    if (!(op.low <= op.high)) throw Refusal("it clips from " + real(op.low) + " to " + real(op.high));
+  }
+  if (operands.function) {
+    constexpr auto kLast = static_cast<int64_t>(nhwc::kLastFunction);
+    op.function = static_cast<nhwc::Function>(between(1, kLast, "a function"));
   }
   return operation;
 }

@@ -31,8 +31,8 @@ def test_a_layer_is_of_its_kind_and_shape(kind, shape):
     kernel = (3, 3) if shape.height else (1, 1)
     assert layer.weight.shape == (shape.channels, shape.channels, *kernel) == shape.weight
     size = (shape.height or 1, shape.width or 1, shape.channels)
-    assert layer.source.shape == layer.stores[0].tensor.shape == size
-    assert layer.source.dtype == layer.stores[0].tensor.dtype
+    assert layer.source.shape == layer.stores[0].value.shape == size
+    assert layer.source.dtype == layer.stores[0].value.dtype
 
 
 def test_measures_all_kinds(capsys, tmp_path):

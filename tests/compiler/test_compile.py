@@ -61,14 +61,14 @@ def test_the_report_says_what_became_of_each_layer(network):
     report = compile_network(network, verify=False).report
     rows = {layer.name: layer for layer in report.layers}
     assert list(rows) == ["stem", "body", "pool", "second", "output", "softmax"]
-    assert rows["stem"].kind == "float conv 3x3 + scale + threshold"
+    assert rows["stem"].kind == "float conv 3x3 + affine + threshold"
     assert rows["body"].kind == "binary conv 3x3 + norm + add + threshold"
     assert (rows["stem"].bits_in, rows["stem"].bits_out) == ("32", "32+1")
     assert rows["pool"].kind == "bit max pool 2x2/2"
     assert (rows["body"].bits_in, rows["body"].bits_out) == ("1", "1")
     assert rows["second"].kind == "binary conv 3x3" and rows["second"].shape == (8, 2, 2)
     assert rows["body"].macs == 16 * 16 * 9 * 64 and rows["body"].weight_bytes == 16 * 16 * 9 // 8
-    assert rows["output"].kind == "float dense + scale" and rows["output"].note == "float in the network"
+    assert rows["output"].kind == "float dense + affine" and rows["output"].note == "float in the network"
     assert report.macs == {1: 147456 + 16 * 8 * 9 * 4, 32: 3 * 16 * 9 * 64 + 320}
     assert report.file_bytes == len(program.encode(compile_network(network, verify=False).program))
     text = str(report)
@@ -119,7 +119,7 @@ def test_the_report_says_which_layer_could_not_be_calibrated(monkeypatch):
     net = network_of(mx.sym.FullyConnected(y, num_hidden=3, name="last"), data=(6, 8, 8))
     data = samples_for(net, 16)
     rows = {row.name: row for row in compile_network(net, int8="all", data=data).report.layers}
-    assert rows["signs"].kind == "int8 conv 3x3 + scale"  # what pads its signs is among its numbers
+    assert rows["signs"].kind == "int8 conv 3x3 + affine"  # what pads its signs is among its numbers
 
     def read(network):  # as if the reader could not tell what the layer multiplies
         graph = type(network).read(network)
@@ -129,7 +129,7 @@ def test_the_report_says_which_layer_could_not_be_calibrated(monkeypatch):
     monkeypatch.setattr(net, "read", lambda: read(net))
     rows = {row.name: row for row in compile_network(net, int8="all", data=data).report.layers}
     assert rows["signs"].kind == "float conv 3x3" and "its range is not known" in rows["signs"].note
-    assert rows["last"].kind == "int8 dense + scale" and rows["last"].note == ""
+    assert rows["last"].kind == "int8 dense + affine" and rows["last"].note == ""
 
 
 def test_the_report_says_which_groups_cannot_be_int8():

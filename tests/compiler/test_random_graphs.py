@@ -3,6 +3,7 @@
 import ir_oracle
 import numpy as np
 import pytest
+from program_graphs import WITH_OPERAND
 
 from bmx.compiler import ir, passes
 from bmx.compiler.compare import run_program
@@ -94,7 +95,8 @@ class RandomNetwork(Builder):
         same = [value for value in self.values if value.shape == x.shape and value is not x]
         if not same:
             return None
-        kind = ir.Add if self.rng.uniform() < 0.8 else ir.Multiply
+        others = [kind for kind in WITH_OPERAND if kind is not ir.Add]
+        kind = ir.Add if self.rng.uniform() < 0.6 else others[self.rng.randint(len(others))]
         return self.map(name, x, kind(same[self.rng.randint(len(same))]))
 
     def add_gate(self, name, x):

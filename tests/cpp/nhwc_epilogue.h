@@ -73,9 +73,9 @@ class AnyEpilogue {
       return;
     }
     add_stores(random, random.between(1, 7), tensor);
-    const Operation operations[] = {Operation::kAffine, Operation::kAdd,      Operation::kMultiply, Operation::kPRelu,
-                                    Operation::kClip,   Operation::kFunction, Operation::kNorm};
-    for (int64_t n = random.between(0, 3); n > 0; --n) add(random, height, width, operations[random.between(0, 6)]);
+    for (int64_t n = random.between(0, 3); n > 0; --n) {
+      add(random, height, width, static_cast<Operation>(random.between(1, kOperations)));
+    }
   }
 
   // `count` of these operations, to floats and bytes without gaps between pixels.
@@ -233,10 +233,10 @@ class AnyEpilogue {
     op.high = random.between(0, 2) == 0 ? kInfinity : static_cast<float>(random.between(0, 20)) / 4;
     if (op.operation == Operation::kFunction) {
       do {
-        op.function = static_cast<Function>(random.between(1, 17));
+        op.function = static_cast<Function>(random.between(1, static_cast<int>(kLastFunction)));
       } while (rounds_differently(op.function));
     }
-    if (op.operation == Operation::kAdd || op.operation == Operation::kMultiply) {
+    if (operands_of(operation).tensor) {
       const int64_t shape = random.between(0, 3);
       op.all_pixels = shape == 1;
       op.one_channel = shape == 2;

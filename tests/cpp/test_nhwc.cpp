@@ -175,7 +175,7 @@ TEST(nhwc_maps_equal_their_definition) {
 TEST(nhwc_functions_are_those_of_the_format) {
   Random random(9);
   const int32_t channels = 40, width = 25;
-  for (int code = 1; code <= 17; ++code) {
+  for (int code = 1; code <= static_cast<int>(kLastFunction); ++code) {
     const auto function = static_cast<Function>(code);
     for (float range : {1e-3f, 1.0f, 20.0f, 200.0f, 1e30f}) {
       Tensor in(random, Type::kF32, 1, width, channels);
@@ -238,7 +238,7 @@ TEST(nhwc_load_of_few_channels_equals_its_definition) {
 TEST(nhwc_functions_are_the_same_for_every_instruction_set) {
   Random random(11);
   const int32_t channels = 50, width = 20;
-  for (int code = 1; code <= 17; ++code) {
+  for (int code = 1; code <= static_cast<int>(kLastFunction); ++code) {
     Tensor in(random, Type::kF32, 1, width, channels);
     for (int32_t x = 0; x < width; ++x) {
       for (int32_t c = 0; c < channels; ++c) {

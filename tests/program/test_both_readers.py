@@ -13,10 +13,12 @@ from readers import check_accepted, check_refused, of_engine, of_python
 
 from bmx import program as bmx
 from bmx.program import packing
+from bmx.program.operations import OPERATIONS
 
 NETWORKS = networks()
 CONTENT = NETWORKS[0]
 NONE = 0xFFFFFFFF
+NEW, FUNCTIONS = len(OPERATIONS) + 1, len(bmx.FUNCTIONS)
 PORTS, TENSORS, CODE = (struct.unpack_from("<Q", CONTENT, at)[0] for at in (48, 56, 72))
 STRINGS, STRINGS_SIZE, DATA, DATA_SIZE = struct.unpack_from("<4Q", CONTENT, 88)
 DAMAGED_FILES = int(os.environ.get("BMX_DAMAGED_FILES", 1500))
@@ -231,10 +233,10 @@ FILL, LOAD, CONV, INT8, POOL, MAP, COPY = (step_at(number) for number in (0, 1, 
         (CONV + 68, 0, "its start: not what belongs", "it has a start; only convolutions of bytes do"),
         (INT8 + 68, NONE, "its start: not what belongs", "it has no start"),
         (INT8 + 68, 0, "its start: not what belongs", "its start is not what belongs to its weights"),
-        (CONV + 84, 8, "unknown operation 8", "an operation is 8"),
+        (CONV + 84, NEW, f"unknown operation {NEW}", f"an operation is {NEW}"),
         (CONV + 84, 0, "unknown operation 0", "an operation is 0"),
-        (CONV + 100, 0, "function 0; they are 1 to 17", "a function is 0"),
-        (CONV + 100, 18, "function 18; they are 1 to 17", "a function is 18"),
+        (CONV + 100, 0, f"function 0; they are 1 to {FUNCTIONS}", "a function is 0"),
+        (CONV + 100, FUNCTIONS + 1, f"function {FUNCTIONS + 1}; they are 1", f"a function is {FUNCTIONS + 1}"),
         (POOL + 48, 3, "pooling mode 3 where there are 3", "mode is 3"),
         (COPY + 20, 7, "7 loops; at most 6 are allowed", "number of sizes is 7"),
     ],

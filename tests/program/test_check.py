@@ -361,7 +361,7 @@ def test_stores_that_overlap(spoil, python, engine):
 
 
 def stored(program, kind, number=0):
-    return find(program, kind, number).stores[0].tensor
+    return find(program, kind, number).stores[0].value
 
 
 def replaced(program, kind, number=0, **attributes):
@@ -818,31 +818,31 @@ NUMBERS = [
         case(operations(bmx.Clip(1.0, 0.5)), "it clips from 1.0 to 0.5", "it clips from 1 to 0.5"),
         case(operations(bmx.Clip(math.nan, 0.5)), "it clips from nan to 0.5", "it clips from nan to 0.5"),
         case(operations(bmx.Clip(0.5, math.nan)), "it clips from 0.5 to nan", "it clips from 0.5 to nan"),
-        case(operations(bmx.Clip(1e39, 1e39)), "a limit of CLIP is 1e+39, too large for a float of 32 bits"),
+        case(operations(bmx.Clip(1e39, 1e39)), "its low is 1e+39, too large for a float of 32 bits"),
         case(lambda p: find(p, bmx.Map).stores.clear(), "step 10 Map 'map18': it stores nothing", "its stores are 0"),
         case(lambda p: find(p, bmx.Map).stores.append(find(p, bmx.Map).stores[0]), "its stores are not one of a kind"),
         case(
-            lambda p: setattr(find(p, bmx.Map).stores[0], "tensor", p.tensors[3]),
+            lambda p: setattr(find(p, bmx.Map).stores[0], "value", p.tensors[3]),
             "tensor 'v5' has the type bit, f32 is stored",
             "is bit; it must be f32",
         ),
         case(
-            lambda p: setattr(find(p, bmx.Load).stores[1], "tensor", p.tensors[3]),
+            lambda p: setattr(find(p, bmx.Load).stores[1], "value", p.tensors[3]),
             "tensor 'v5' has the type bit, u8 is stored",
             "is bit; it must be u8",
         ),
         case(
-            lambda p: setattr(find(p, bmx.Conv).stores[1], "tensor", p.tensors[2]),
+            lambda p: setattr(find(p, bmx.Conv).stores[1], "value", p.tensors[2]),
             "tensor 'v4' has the type f32, bit is stored",
             "is f32; it must be bit",
         ),
         case(
-            lambda p: setattr(find(p, bmx.Map).stores[0], "tensor", p.tensors[8]),
+            lambda p: setattr(find(p, bmx.Map).stores[0], "value", p.tensors[8]),
             "tensor 'v15' is (1, 1, 8), the result is (2, 1, 8)",
             "the result is 2 x 1 x 8",
         ),
         case(
-            lambda p: setattr(find(p, bmx.Conv).stores[1], "tensor", p.tensors[4]),
+            lambda p: setattr(find(p, bmx.Conv).stores[1], "value", p.tensors[4]),
             "tensor 'v7' is (5, 2, 16), the result is (5, 4, 20)",
             "the result is 5 x 4 x 20",
         ),
@@ -905,7 +905,7 @@ def test_counts_are_compared_by_binary_convolutions_that_do_nothing_else():
 
     def of_floats(p):
         stores = find(p, bmx.Conv).stores
-        stores[:] = [bmx.CountBits(stores[1].tensor, np.zeros(20, np.int32), np.zeros(20, bool))]
+        stores[:] = [bmx.CountBits(stores[1].value, np.zeros(20, np.int32), np.zeros(20, bool))]
         find(p, bmx.Conv).epilogue.clear()
 
     def of_a_map(p):

@@ -78,8 +78,7 @@ def operations():
     b = Builder()
     x, y = b.input((37, 5, 3), ("f32", "u8", "bit")), b.input((37, 5, 3))
     channel, pixel, odd = b.input((37, 1, 1)), b.input((1, 5, 3)), b.input((37, 5, 1))
-    epilogue = [ir.Norm(b.numbers(37), b.numbers(37), b.numbers(37)), ir.Multiply(channel), ir.Add(y), ir.Add(pixel)]
-    epilogue += [ir.PRelu(b.numbers(37)), ir.Multiply(pixel), ir.Add(channel), ir.Add(odd), ir.Clip(-100.0, 100.0)]
+    epilogue = [op for op in b.operations(37, (y, channel, pixel, odd)) for op in (op, ir.Clip(-100.0, 100.0))]
     made = [b.map(source, epilogue, ("f32", "bit", "u8")) for source in (x["f32"], x["u8"], x["bit"])]
     return b, [value for values in made for value in values.values()]
 

@@ -34,7 +34,7 @@ def test_a_chain_of_concats_is_one_buffer():
         x = b.concat([x, b.conv(x, 8, pad=(1, 1, 1, 1))["f32"]])
     program = check(b, x)
     assert moves(program) == 0
-    stored = {step.stores[0].tensor.pixel_stride for step in steps(program, bmx.Conv)}
+    stored = {step.stores[0].value.pixel_stride for step in steps(program, bmx.Conv)}
     assert stored == {4 * (16 + 4 * 8)}
     assert program.arena < 6 * 6 * 4 * 48 + 6 * 6 * 4 * 16 + 128
 
@@ -213,7 +213,7 @@ def test_residual_sums_stay_in_one_place():
     b = Builder()
     x, _ = residual(b, b.input((64, 3, 3), ("f32", "bit")), 5)
     program = check(b, x["f32"])
-    places = {store.tensor.offset for step in program.steps for store in getattr(step, "stores", ())
+    places = {store.value.offset for step in program.steps for store in getattr(step, "stores", ())
               if isinstance(store, bmx.Floats)}  # fmt: skip
     assert len(places) == 1
 

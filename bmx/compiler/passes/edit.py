@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Dict, List, Set
 
-from ..ir import Add, Bytes, Concat, Floats, Graph, Input, Multiply, Node, Value
+from ...program.operations import has_operand
+from ..ir import Bytes, Concat, Floats, Graph, Input, Node, Value
 
 __all__ = ["Uses", "name_values", "remove_dead", "replace", "reread", "sort"]
 
@@ -42,8 +43,8 @@ def reread(node: Node, old: Value, new: Value) -> None:
     if isinstance(node, Concat):
         node.sources = [new if value is old else value for value in node.sources]
     for operation in node.epilogue:
-        if isinstance(operation, (Add, Multiply)) and operation.other is old:
-            operation.other = new
+        if has_operand(operation) and operation.operand is old:
+            operation.operand = new
 
 
 def replace(graph: Graph, old: Value, new: Value) -> None:

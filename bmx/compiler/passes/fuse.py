@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Optional
 
-from ..ir import Add, Conv, Floats, Graph, Input, Map, Multiply, Node, Pool, Value
+from ...program.operations import operands, row_of
+from ..ir import Conv, Floats, Graph, Input, Map, Node, Pool, Value
 from .edit import Uses
 
 __all__ = ["fuse_maps", "merge_maps"]
@@ -35,7 +36,7 @@ def _fuse(graph: Graph, kinds: tuple) -> None:
         before = swapped or before
         if before is None:
             continue
-        if isinstance(before, Input) and any(isinstance(operation, (Add, Multiply)) for operation in node.epilogue):
+        if isinstance(before, Input) and operands(node.epilogue):
             continue  # it stays where it is, before what would be added
         before.epilogue += node.epilogue
         before.stores = node.stores
@@ -56,14 +57,14 @@ def _appendable(value: Value, uses: Uses, kinds: tuple) -> Optional[Node]:
 
 
 def _swap(node: Map, before: Optional[Node], uses: Uses, kinds: tuple) -> Optional[Node]:
-    """Exchange the summands (factors) of a Map that begins with a sum, if the other one's giver is a better place."""
-    if isinstance(before, Conv) or not node.epilogue or not isinstance(node.epilogue[0], (Add, Multiply)):
+    """Exchange the summands (or factors) of a Map that begins with a sum, if the other's giver is a better place."""
+    if isinstance(before, Conv) or not node.epilogue or not row_of(node.epilogue[0]).commutative:
         return None
     first = node.epilogue[0]
-    if first.other.shape != node.source.shape or first.other is node.source:
+    if first.operand.shape != node.source.shape or first.operand is node.source:
         return None
-    other = _appendable(first.other, uses, kinds)
+    other = _appendable(first.operand, uses, kinds)
     if other is None or (before is not None and not isinstance(other, Conv)):
         return None
-    node.source, first.other = first.other, node.source
+    node.source, first.operand = first.operand, node.source
     return other

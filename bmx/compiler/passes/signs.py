@@ -17,6 +17,7 @@ from typing import List, Optional
 
 import numpy as np
 
+from ...program.operations import bits_of
 from ..ir import Bits, Concat, Conv, Floats, Graph, Input, Map, Node, Pad, Pool, Reshape, Value
 from .edit import Uses, remove_dead, replace, sort
 from .thresholds import fold_last
@@ -128,7 +129,7 @@ def _reshape(sign: Map, reshape: Reshape) -> Optional[List[Node]]:
 def _pad(sign: Map, pad: Pad) -> Optional[List[Node]]:
     bits = sign.stores[0]
     border = np.full(len(bits.threshold), pad.pad_value, np.float32)
-    ones = ~(np.where(bits.flip, -border, border) < bits.threshold)
+    ones = bits_of(border, bits.threshold, bits.flip)
     if ones.any() and not ones.all():
         return None
     first = _sign(sign, pad.source, bits.threshold, bits.flip)

@@ -21,6 +21,7 @@ from typing import Callable, List, Optional, Tuple
 
 import numpy as np
 
+from ...program.operations import bits_of
 from ..arithmetic import apply, apply_all, is_channelwise, is_monotone
 from ..ir import Bits, Conv, CountBits, Graph, Operation
 
@@ -74,7 +75,7 @@ def float_thresholds(operations: List[Operation], threshold: np.ndarray, flip: n
     channels = len(threshold)
 
     def bit(place: np.ndarray) -> np.ndarray:
-        return _bits_of(apply_all(operations, _float_at(place)), threshold, flip)
+        return bits_of(apply_all(operations, _float_at(place)), threshold, flip)
 
     if not all(map(_is_finite, operations)):
         return None
@@ -119,11 +120,6 @@ def _float_at(place: np.ndarray) -> np.ndarray:
     return np.where(place < 0, -1, 1).astype(np.float32) * np.abs(place).astype(np.uint32).view(np.float32)
 
 
-def _bits_of(z: np.ndarray, threshold: np.ndarray, flip: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore"):
-        return ~(np.where(flip, -z, z) < threshold)
-
-
 def count_bits(graph: Graph) -> None:
     """Make `CountBits` of the bits of binary convolutions that store nothing else."""
     for node in graph.nodes:
@@ -160,7 +156,7 @@ def count_thresholds(node: Conv) -> Optional[Thresholds]:
         operations = [part_of(operation, part) for operation in node.epilogue]
         count = len(bits.threshold[part])
         z = apply_all(operations, np.broadcast_to(y[:, None], (largest + 1, count)))
-        bit = _bits_of(z, bits.threshold[part], bits.flip[part])
+        bit = bits_of(z, bits.threshold[part], bits.flip[part])
         changes = bit[1:] != bit[:-1]
         if (changes.sum(axis=0) > 1).any():
             return None

@@ -39,32 +39,25 @@ static void norm(float *restrict v, const struct at *at, const float *restrict m
     }
 }
 
-/*@ add: floats_at */
-static void add(float *restrict v, const struct at *at, const float *restrict other)
+/*@ OPERAND: floats_at */
+static void OPERAND(float *restrict v, const struct at *at, const float *restrict other)
 {
     int32_t i;
-    for (i = 0; i < at->count; i++) v[i] += other[i];
+    for (i = 0; i < at->count; i++) {
+        const float y = v[i], t = other[i];
+        v[i] = EXPRESSION;
+    }
 }
 
-/*@ add_to_all: floats_at */
-static void add_to_all(float *v, const struct at *at, float other)
+/*@ OPERAND_pixel: floats_at */
+/* With the number t that a pixel has for all its channels. */
+static void OPERAND_pixel(float *v, const struct at *at, float t)
 {
     int32_t i;
-    for (i = 0; i < at->count; i++) v[i] += other;
-}
-
-/*@ multiply: floats_at */
-static void multiply(float *restrict v, const struct at *at, const float *restrict other)
-{
-    int32_t i;
-    for (i = 0; i < at->count; i++) v[i] *= other[i];
-}
-
-/*@ multiply_all: floats_at */
-static void multiply_all(float *v, const struct at *at, float other)
-{
-    int32_t i;
-    for (i = 0; i < at->count; i++) v[i] *= other;
+    for (i = 0; i < at->count; i++) {
+        const float y = v[i];
+        v[i] = EXPRESSION;
+    }
 }
 
 /*@ prelu: base */

@@ -9,6 +9,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/engine/operations.h"
+
 namespace bmx::nhwc {
 
 enum class Type : uint32_t { kF32 = 0, kBit = 1, kU8 = 2 };
@@ -24,34 +26,14 @@ struct Window {
   int32_t kernel_h, kernel_w, stride_y, stride_x, dilate_y, dilate_x, pad_y, pad_x;
 };
 
-enum class Operation : uint32_t { kAffine = 1, kAdd, kMultiply, kPRelu, kClip, kFunction, kNorm };
-enum class Function : uint32_t {
-  kRound = 1,
-  kTanh,
-  kSigmoid,
-  kSoftplus,
-  kSoftsign,
-  kExp,
-  kLog,
-  kSqrt,
-  kSquare,
-  kAbs,
-  kSign1,
-  kGelu,
-  kElu,
-  kSelu,
-  kReciprocal,
-  kNegate,
-  kSignum
-};
-
+// An operation with its operands (operations.h).
 struct EpilogueOp {
   Operation operation;
-  Function function;                                     // kFunction
-  const float *a = nullptr, *b = nullptr, *c = nullptr;  // affine: scale, bias; prelu: slope; norm: mean, scale, bias
-  float low = 0, high = 0;                               // kClip
-  View tensor;               // kAdd, kMultiply; strides of 0 where one number is for all pixels,
-  bool one_channel = false;  // and this where one is for all channels
+  Function function;
+  const float *a = nullptr, *b = nullptr, *c = nullptr;  // its arrays of one number a channel, in their order
+  float low = 0, high = 0;                               // its limits
+  View tensor;                                           // strides of 0 where one number is for all pixels,
+  bool one_channel = false;                              // and this where one is for all channels
 };
 
 // Everything that becomes of a result. Arrays of numbers per channel are padded to a multiple of 32.
