@@ -57,7 +57,7 @@ def measure(library, isa, channels, size, rounds, threads):
     import mxnet as mx
     import numpy as np
 
-    from bmx.compiler import interchange
+    from bmx.checkpoints import interchange
 
     data = np.random.uniform(-1, 1, (1, channels, size, size)).astype(np.float32)
     weight = np.random.uniform(-1, 1, (channels, channels, 3, 3)).astype(np.float32)

@@ -71,7 +71,7 @@ def main():
     arguments = parse_arguments()
     sys.path.insert(0, str(HERE.parent))  # where bmx is not installed
     from bmx.commands import bench, bench_layers, charts
-    from bmx.measure.layers import measure_layers
+    from bmx.measure.single_layers import measure_layers
     from bmx.writing import write_atomically
 
     with tempfile.TemporaryDirectory() as folder:

@@ -10,36 +10,25 @@ The import itself is cheap and needs neither MXNet nor NumPy: what is in here is
 import importlib
 from typing import Any, List
 
-from . import _lazy
+from . import registration
 from .errors import Error
 
 __version__ = "0.1.0"
 
 # Name -> the module that has it, for functions; modules have their own names.
 _FUNCTIONS = {
-    "binary_weights": "compiler.binary_weights",
-    "compile": "compiled",
-    "compile_checkpoint": "compiler.compile",
+    "binary_weights": "checkpoints.binary_weights",
+    "compile": "plugin.engine_operator",
+    "compile_checkpoint": "compiler.pipeline",
     "compose": "composed",
-    "convert_checkpoint": "compiler",
-    "load_checkpoint": "compiler",
+    "convert_checkpoint": "convert",
+    "load_checkpoint": "checkpoints.loading",
     "summary": "network_summary",
-    "unpack_checkpoint": "compiler",
+    "unpack_checkpoint": "convert",
 }
 _NEED_MXNET = (
-    *(
-        "compiled",
-        "compiler",
-        "composed",
-        "gluon",
-        "gradients",
-        "guards",
-        "models",
-        "network_summary",
-        "operators",
-        "optimizer",
-    ),
-    *("quantization", "training"),
+    *("checkpoints", "compiler", "composed", "convert", "gluon", "gradients", "models", "network_summary"),
+    *("optimizer", "plugin", "quantization", "training"),
 )
 _NEED_NO_MXNET = ("export_c", "library", "program", "runtime")
 
@@ -53,7 +42,7 @@ def __getattr__(name: str) -> Any:
     if room not in _NEED_MXNET + _NEED_NO_MXNET:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if room in _NEED_MXNET:
-        _lazy.require_mxnet(f"{__name__}.{name}")
+        registration.require_mxnet(f"{__name__}.{name}")
     loaded = importlib.import_module(f".{module}", __name__)
     value = getattr(loaded, name) if name in _FUNCTIONS else loaded
     globals()[name] = value
@@ -64,4 +53,4 @@ def __dir__() -> List[str]:
     return sorted({*globals(), *_FUNCTIONS, *_NEED_MXNET, *_NEED_NO_MXNET})
 
 
-_lazy.register_with_mxnet()
+registration.register_with_mxnet()

@@ -71,7 +71,7 @@ def _run(arguments: List[str]) -> int:
         arguments = ["version", *arguments[1:]]
     try:
         if arguments[:1] == ["convert"]:  # it has a parser of its own
-            from .compiler.command import main as convert
+            from .commands.convert import main as convert
 
             return convert(arguments[1:], "bmx convert")
         args = _parser().parse_args(arguments, argparse.Namespace(program=program))

@@ -6,7 +6,7 @@ import os
 import tempfile
 from typing import List, Optional, Sequence
 
-from . import checkpoint_names
+from .checkpoints import names as checkpoint_names
 from .errors import Error
 from .journal import finish
 

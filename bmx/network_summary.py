@@ -18,14 +18,14 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, 
 
 import mxnet as mx
 
-from .compiler.equal_bits import in_graph
-from .compiler.inference import for_inference
-from .compiler.layers import find_layers
-from .compiler.shape_inference import ShapeInference
-from .compiler.symbol_file import mxnet_message, parse_graph, to_symbol
+from .checkpoints.equal_bits import in_graph
+from .checkpoints.inference import for_inference
+from .checkpoints.q_layers import find_layers
+from .checkpoints.shape_inference import ShapeInference
+from .checkpoints.symbol_file import mxnet_message, parse_graph, to_symbol
 from .errors import Error
-from .packed_words import is_packed
-from .tracing import trace
+from .gluon.tracing import trace
+from .plugin.packed_words import is_packed
 
 __all__ = ["Layer", "Summary", "summary"]
 

@@ -13,7 +13,7 @@ import os
 import re
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
 
-from .checkpoint_names import EPOCH
+from .checkpoints.names import EPOCH
 from .errors import Error
 from .journal import HAS_LOCKS, NotReplaced, draft_name, finish, lock, remove, replace_together
 

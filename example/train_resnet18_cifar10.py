@@ -21,7 +21,7 @@ import sys
 import bmx
 
 try:
-    from bmx.training.command import main
+    from bmx.commands.train import main
 except bmx.Error as error:  # libbmx is missing, or BMX_ISA wrong
     sys.exit(f"error: {error}")
 

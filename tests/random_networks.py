@@ -6,11 +6,11 @@ import ir_oracle
 import mxnet as mx
 import numpy as np
 
-from bmx.compiler.compare import run_program
+from bmx.checkpoints.symbol_file import Entry, Node, parse_graph, to_symbol
+from bmx.compiler.frontends.mxnet import Network
 from bmx.compiler.lower import lower
 from bmx.compiler.passes import optimize
-from bmx.compiler.reader import Network
-from bmx.compiler.symbol_file import Entry, Node, parse_graph, to_symbol
+from bmx.compiler.verification import run_program
 from bmx.gluon.nn import path
 
 

@@ -111,7 +111,7 @@ def test_a_library_that_is_older_than_the_code_is_an_error(root):
     script = """
 import mxnet as mx
 from bmx import Error
-from bmx.operators import DOCUMENTATION, register
+from bmx.plugin.operators import DOCUMENTATION, register
 DOCUMENTATION["bmx_Newest"] = ("data", "")
 try:
     register()

@@ -23,8 +23,8 @@ import numpy as np
 # An installed bmx comes first; without one, this checkout's is used.
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from bmx import checkpoint_names  # noqa: E402
 from bmx.arrays import load_samples  # noqa: E402
+from bmx.checkpoints import names as checkpoint_names  # noqa: E402
 from bmx.commands.bench import columns  # noqa: E402
 from bmx.errors import Error  # noqa: E402
 
@@ -72,7 +72,7 @@ def samples(args):
 
 def mxnet_outputs(path, images):
     """What the checkpoint gives in MXNet, a row for each image."""
-    from bmx.compiler.verify import Network
+    from bmx.convert.verify import Network
 
     network = Network(*checkpoint_names.files(*checkpoint_names.split_path(path)))
     outputs = [network.run(images[first : first + BATCH]) for first in range(0, len(images), BATCH)]
@@ -107,7 +107,7 @@ def test_net(program, images, outputs):
 
 def check(args):
     """Print a row for each network and compiler; return whether those without int8 layers agree with MXNet."""
-    from bmx.compiler.compile import compile_checkpoint
+    from bmx.compiler.pipeline import compile_checkpoint
     from bmx.export_c import export
 
     if not re.search(r"-\d{4,}\.params$", args.checkpoint):

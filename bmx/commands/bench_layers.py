@@ -60,7 +60,7 @@ def wanted(args: argparse.Namespace) -> bool:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print tables, write files."""
-    from ..measure.layers import KINDS, SHAPES, Shape, measure_layers
+    from ..measure.single_layers import KINDS, SHAPES, Shape, measure_layers
     from . import charts
     from .bench import write_results
 
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
 def table(report: Any) -> str:
     """A row for each layer."""
-    from ..measure.layers import KINDS
+    from ..measure.single_layers import KINDS
     from .bench import columns
 
     rates = ["GMAC/s", "GB/s"]

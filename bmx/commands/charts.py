@@ -7,7 +7,7 @@ from typing import Any, List, Sequence, Tuple
 
 from ..errors import Error
 from ..measure import Layer
-from ..measure.layers import KINDS
+from ..measure.single_layers import KINDS
 from ..writing import Write
 from .bench import outside_steps
 
@@ -59,7 +59,7 @@ def plot_layers(reports: Sequence[Any]) -> Write:
 
     Parameters
     ----------
-    reports : sequence of bmx.measure.layers.LayersReport
+    reports : sequence of bmx.measure.single_layers.LayersReport
 
     Returns
     -------

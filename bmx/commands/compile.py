@@ -7,7 +7,7 @@ import os
 from typing import Any, List
 
 from ..arrays import load_named_samples, load_samples
-from ..checkpoint_names import split_path
+from ..checkpoints.names import split_path
 from ..errors import Error, LabelsError, SamplesError
 from ..files import check_apart, check_target, model_files
 from ..writing import content, write_together
@@ -58,15 +58,15 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compile, print the report, write files."""
-    from .._lazy import require_mxnet
+    from ..registration import require_mxnet
 
     if args.output is None and args.mxnet is None:
         raise Error("nothing to write: give -o FILE.bmx or --mxnet PREFIX")
     if args.labels and not args.verify_data:
         raise Error("--labels are the classes of --verify-data, which is missing")
     require_mxnet("the compiler")
-    from ..compiled import checkpoint_files, checkpoint_paths
-    from ..compiler.compile import compile_checkpoint
+    from ..compiler.pipeline import compile_checkpoint
+    from ..plugin.engine_operator import checkpoint_files, checkpoint_paths
     from ..program import encode
 
     outputs = [] if args.output is None else [args.output]
@@ -104,8 +104,8 @@ def _check_outputs(outputs: List[str], args: argparse.Namespace) -> None:
 
 
 def _labels_of(params: str, program: Any) -> Any:
-    from ..compiled import find_labels
-    from ..compiler.checkpoint import load_checkpoint
+    from ..checkpoints.loading import load_checkpoint
+    from ..plugin.engine_operator import find_labels
 
     prefix, epoch = split_path(params)
     symbol, args, _ = load_checkpoint(prefix, epoch)

@@ -66,10 +66,10 @@ def _program(args: argparse.Namespace) -> Any:
                 f"{args.model}: is compiled already; --int8, --data-shape and --verify-data are for checkpoints"
             )
         return args.model
-    from .._lazy import require_mxnet
+    from ..registration import require_mxnet
 
     require_mxnet("the compiler")
-    from ..compiler.compile import compile_checkpoint
+    from ..compiler.pipeline import compile_checkpoint
 
     data = load_named_samples(args.verify_data) if args.verify_data else None
     try:

@@ -32,7 +32,7 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Start the processes, of the program behind ``--``, and wait for them."""
-    from .._lazy import require_mxnet
+    from ..registration import require_mxnet
 
     require_mxnet("a distributed training")
     from ..training.launch import instructions, launch

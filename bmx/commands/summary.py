@@ -7,7 +7,7 @@ import json
 import os
 from typing import Any, Optional, Tuple
 
-from .. import checkpoint_names
+from ..checkpoints import names as checkpoint_names
 from ..errors import Error
 from .arguments import add_command, add_data_shape
 
@@ -34,7 +34,7 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the table."""
-    from .._lazy import require_mxnet
+    from ..registration import require_mxnet
 
     require_mxnet("a summary")
     from ..models import get_model, image_shape
@@ -62,11 +62,11 @@ def _files(name: str) -> Optional[Tuple[str, Optional[str]]]:
 
 def _read(path: str, params_path: Optional[str]) -> Any:
     """The symbol of a file, checked as `bmx.load_checkpoint` does."""
-    from ..compiler.checkpoint import checkpoint_arrays, shapes_by_name
-    from ..compiler.layers import find_layers, normalize_attributes
-    from ..compiler.params_file import read_bytes
-    from ..compiler.symbol_file import read_graph, to_symbol
-    from ..compiler.v2 import translate
+    from ..checkpoints.loading import checkpoint_arrays, shapes_by_name
+    from ..checkpoints.params_file import read_bytes
+    from ..checkpoints.q_layers import find_layers, normalize_attributes
+    from ..checkpoints.symbol_file import read_graph, to_symbol
+    from ..checkpoints.v2_operators import translate
 
     shapes = {}
     if params_path is not None:
@@ -80,8 +80,8 @@ def _read(path: str, params_path: Optional[str]) -> Any:
 
 def _recorded(path: str, symbol: Any) -> Any:
     """The shape of a sample that a symbol has recorded."""
-    from ..compiler.sample_shape import UNKNOWN, recorded_shape
-    from ..compiler.symbol_file import parse_graph
+    from ..checkpoints.sample_shape import UNKNOWN, recorded_shape
+    from ..checkpoints.symbol_file import parse_graph
 
     data = parse_graph(json.loads(symbol.tojson()), path).variables().get("data")
     shape = None if data is None else recorded_shape(data)

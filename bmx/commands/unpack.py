@@ -28,10 +28,10 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Unpack, print what was done."""
-    from .._lazy import require_mxnet
+    from ..registration import require_mxnet
 
     require_mxnet("unpacking")
-    from ..compiler.unpack import unpack_checkpoint
+    from ..convert.unpack import unpack_checkpoint
 
     options = {"verify": not args.no_verify, "force": args.force, "data_shape": args.data_shape}
     print(unpack_checkpoint(args.params, args.output, **options))

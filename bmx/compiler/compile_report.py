@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Dict, List, Optional
 
+from ..convert.report import Verification
 from ..program.operations import word
 from .ir import Bits, Concat, Conv, CountBits, Graph, Input, Node, Pad, Pool, Reshape, Slice, Softmax
-from .report import Verification
 
 __all__ = ["CompileReport", "CompiledLayer", "report_layers"]
 

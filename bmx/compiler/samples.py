@@ -10,8 +10,8 @@ import numpy as np
 
 from ..arrays import check_classes
 from ..errors import Error, LabelsError, SamplesError
+from .frontends.mxnet import Network
 from .ir import Graph
-from .reader import Network
 
 __all__ = ["Data", "as_arrays", "batches", "check_labels", "inputs_of", "named", "shape_of"]
 

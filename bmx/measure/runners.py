@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from .. import checkpoint_names
+from ..checkpoints import names as checkpoint_names
 from ..errors import Error
 
 __all__ = ["ONNX_FRAMEWORKS", "Runner", "check_outputs", "installed", "kind", "open_model", "random_inputs"]
@@ -89,12 +89,12 @@ class _MXNetRunner(Runner):
     """A symbol with static memory, as a hybridized Gluon block with static_alloc and static_shape runs it."""
 
     def __init__(self, path: str, batch: int, shape: Optional[Shape], hint: Optional[Shape], backend: Optional[str]):
-        from .. import _lazy
+        from .. import registration
 
-        _lazy.require_mxnet(f"{path}: a checkpoint")
+        registration.require_mxnet(f"{path}: a checkpoint")
         import mxnet as mx
 
-        from ..compiler.verify import Network
+        from ..convert.verify import Network
 
         network = Network(*checkpoint_names.files(*checkpoint_names.split_path(path)))
         if len(network.data_names) != 1:

@@ -15,7 +15,8 @@ from typing import Collection, Dict, List, Optional, Sequence, Tuple
 
 import mxnet as mx
 
-from ..compiler import interchange, load_checkpoint
+from ..checkpoints import interchange
+from ..checkpoints.loading import load_checkpoint
 from ..errors import Error
 from ..quantization import levels
 

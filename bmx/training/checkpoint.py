@@ -16,9 +16,9 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tupl
 import mxnet as mx
 import numpy as np
 
-from ..checkpoint_names import params_files
-from ..compiler.params_file import parse_params, read_bytes, write_params
-from ..compiler.sample_shape import RECORDED
+from ..checkpoints.names import params_files
+from ..checkpoints.params_file import parse_params, read_bytes, write_params
+from ..checkpoints.sample_shape import RECORDED
 from ..errors import Error
 from ..journal import finish
 from ..writing import Write, check_writable, clear_leftovers, content, new_folder, write_together

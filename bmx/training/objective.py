@@ -8,8 +8,8 @@ from typing import Optional, Tuple
 import mxnet as mx
 import numpy as np
 
-from ..checkpoint_names import parse
-from ..compiler import load_checkpoint
+from ..checkpoints.loading import load_checkpoint
+from ..checkpoints.names import parse
 from ..errors import Error
 
 

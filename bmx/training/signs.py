@@ -7,15 +7,15 @@ from typing import Dict, List
 
 import mxnet as mx
 
-from ..compiler.equal_bits import find_signs, in_graph, in_values, is_shifted
-from ..compiler.symbol_file import Entry, Graph, parse_graph, to_symbol
+from ..checkpoints.equal_bits import find_signs, in_graph, in_values, is_shifted
+from ..checkpoints.symbol_file import Entry, Graph, parse_graph, to_symbol
 from ..gluon.nn import path
 
 _IMAGES = 8  # of a batch: with all their pixels these are enough
 
 
 def equal_bits(net: mx.gluon.HybridBlock, images: mx.nd.NDArray) -> List[str]:
-    """Lines for people about the signs of a network of one input, see `bmx.compiler.equal_bits`.
+    """Lines for people about the signs of a network of one input, see `bmx.checkpoints.equal_bits`.
 
     BatchNorms use the moments of the batch, as they will in training. Signs behind learned shifts (ReActNet's RSign)
     are left alone unless the graph tells: shifts begin at 0, and learn to be useful. Nothing of the network changes.

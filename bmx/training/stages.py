@@ -34,7 +34,7 @@ def stages(args: argparse.Namespace) -> List[argparse.Namespace]:
     Parameters
     ----------
     args : argparse.Namespace
-        Checked, see :func:`bmx.training.arguments.check`.
+        Checked, see :func:`bmx.commands.train_arguments.check`.
     """
     if args.stages == 1:
         return [args]

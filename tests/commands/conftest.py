@@ -3,6 +3,7 @@
 import mxnet as mx
 import numpy as np
 import pytest
+from small_checkpoints import lenet, save  # noqa: F401
 
 import bmx
 
@@ -34,7 +35,7 @@ def write_checkpoint(prefix):
 
 def compile_to(path, checkpoint):
     """Write the .bmx file of the network; its path."""
-    from bmx.compiler.compile import compile_checkpoint
+    from bmx.compiler.pipeline import compile_checkpoint
 
     compile_checkpoint(checkpoint, path, data_shape=SHAPE, verify=False)
     return path

@@ -7,7 +7,7 @@ import pytest
 from bmx import cli
 from bmx import program as bmx
 from bmx.commands import bench_layers
-from bmx.measure.layers import KINDS, LayerResult, LayersReport, Shape, layer_program
+from bmx.measure.single_layers import KINDS, LayerResult, LayersReport, Shape, layer_program
 
 ARITHMETICS = {"float": "float", "float-binary": "float_signs", "int8": "int8", "int8-binary": "int8_signs"}
 

@@ -38,7 +38,7 @@ def test_c_agrees_with_mxnet(main, checkpoint, samples, capsys):
         ("{checkpoint} --images 0", "--images is 0; it must be 1 or more"),
         ("{checkpoint} --data-dir {folder}", "no CIFAR-10 in"),
         ("net.bmx --data {images} --labels {classes}", "is not a checkpoint, PREFIX-NNNN.params"),
-        ("{folder}/none-0001.params --data {images} --labels {classes}", "none-symbol.json"),
+        ("{folder}/none-0001.params --data {images} --labels {classes}", "none-0001.params: no such file"),
         ("{checkpoint} --data {images} --labels {classes} --cc /none/cc", "/none/cc -std=c99"),
         ("{checkpoint} --data {images} --labels {other}", "classes from 0 to 3"),
     ],

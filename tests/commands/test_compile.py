@@ -9,7 +9,8 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from bmx import cli, compiled
+from bmx import cli
+from bmx.plugin import engine_operator
 
 SHAPE = "3,12,10"
 
@@ -81,7 +82,7 @@ def test_outputs_are_written_together_or_not_at_all(capsys, checkpoint, tmp_path
         raise OSError(errno.ENOSPC, "disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(compiled, "write_params", full)
+        patch.setattr(engine_operator, "write_params", full)
         status, _, err = bmx(capsys, *command)
     assert status == 1 and "x-0000.params: cannot be written (disk full); the old files are unchanged" in err
     assert [path.name for path in tmp_path.iterdir()] == ["x-symbol.json"]
@@ -118,8 +119,8 @@ def test_an_existing_file_stays_unless_forced(capsys, checkpoint, tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["none-0001.params", "-o", "x.bmx"], "bmx compile: none-symbol.json"),
-        (["none-0001.params", "-o", "x.bmx", "--verify-data", "{images}"], "bmx compile: none-symbol.json"),
+        (["none-0001.params", "-o", "x.bmx"], "none-0001.params: no such file"),
+        (["none-0001.params", "-o", "x.bmx", "--verify-data", "{images}"], "none-0001.params: no such file"),
         (["net.params", "-o", "x.bmx"], "net.params: the file must be named <prefix>-NNNN.params"),
         (["{checkpoint}", "-o", "{folder}/x.bmx"], "does not follow from the network; give it"),
         (["{checkpoint}"], "nothing to write: give -o FILE.bmx or --mxnet PREFIX"),

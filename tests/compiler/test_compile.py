@@ -9,8 +9,8 @@ from random_networks import arrays_for, difference, fill, network_of, random_num
 
 import bmx
 from bmx import Error, program
-from bmx.compiler import compare
-from bmx.compiler.compile import compile_block, compile_checkpoint, compile_network, compile_symbol
+from bmx.compiler import verification
+from bmx.compiler.pipeline import compile_block, compile_checkpoint, compile_network, compile_symbol
 from bmx.gluon import nn
 from bmx.models import get_model
 
@@ -44,7 +44,7 @@ def checkpoint(tmp_path):
 def test_the_program_gives_what_mxnet_gives(network):
     data = samples_for(network, 5)
     compiled = compile_network(network, data=data)
-    (found,) = compare.run_program(compiled.program, data)
+    (found,) = verification.run_program(compiled.program, data)
     (wanted,) = network.run(data).values()
     assert difference(wanted, found) < 1e-5
     result = compiled.report.verification
@@ -183,10 +183,10 @@ def test_labels_must_be_a_class_for_each_sample(network, labels, message):
 
 
 def test_a_network_that_compiles_to_other_outputs_is_not_written(checkpoint, tmp_path, monkeypatch):
-    right = compare.run_program
+    right = verification.run_program
     output = str(tmp_path / "wrong.bmx")
     for wrong in (lambda y: y + 5, lambda y: y * 1.001, lambda y: np.where(y > 0, y, np.nan)):
-        monkeypatch.setattr(compare, "run_program", lambda *given, wrong=wrong: [wrong(y) for y in right(*given)])
+        monkeypatch.setattr(verification, "run_program", lambda *given, wrong=wrong: [wrong(y) for y in right(*given)])
         with pytest.raises(Error, match="the compiled network has other outputs than the original, largest difference"):
             compile_checkpoint(checkpoint, output, data_shape=(3, 8, 8))
         assert not list(tmp_path.glob("wrong*"))
@@ -197,9 +197,11 @@ def test_a_network_that_compiles_to_other_outputs_is_not_written(checkpoint, tmp
 
 def test_roundings_may_decide_bits(monkeypatch):
     """As where the engine rounds otherwise than MXNet before a sign, and finds others on the other side of 0."""
-    network, right = network_of(mx.sym.QFullyConnected(x - 1 / 3, num_hidden=4), data=(30,)), compare.run_program
+    network, right = network_of(mx.sym.QFullyConnected(x - 1 / 3, num_hidden=4), data=(30,)), verification.run_program
     data = np.full((2, 30), 1 / 3, np.float32)
-    monkeypatch.setattr(compare, "run_program", lambda program, arrays: right(program, {"data": data * (1 - 2e-7)}))
+    monkeypatch.setattr(
+        verification, "run_program", lambda program, arrays: right(program, {"data": data * (1 - 2e-7)})
+    )
     report = compile_network(network, data=data).report
     assert report.verification.largest_difference > 0 and "where roundings decide bits" in str(report)
     with pytest.raises(Error, match="has other outputs than the original"):
@@ -336,7 +338,7 @@ def test_a_gluon_network_is_compiled_for_a_batch_or_a_shape():
     batch = mx.nd.random.uniform(shape=(4, 1, 28, 28))
     compiled = compile_block(net, batch, int8="first-last")
     assert compiled.report.verification.samples == "4 samples of shape 1x28x28"
-    (found,) = compare.run_program(compile_block(net, (1, 28, 28)).program, {"data": batch.asnumpy()})
+    (found,) = verification.run_program(compile_block(net, (1, 28, 28)).program, {"data": batch.asnumpy()})
     assert difference(net(batch).asnumpy(), found) < 1e-4
 
 

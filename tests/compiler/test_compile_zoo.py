@@ -8,11 +8,11 @@ from random_networks import assert_equal, compare, fill, network_of, samples_for
 
 from bmx import Error
 from bmx.compiler import ir
-from bmx.compiler.compare import run_program
-from bmx.compiler.compile import compile_network
+from bmx.compiler.frontends.mxnet import open_block, open_checkpoint
 from bmx.compiler.lower import lower
 from bmx.compiler.passes import optimize
-from bmx.compiler.reader import open_block, open_checkpoint
+from bmx.compiler.pipeline import compile_network
+from bmx.compiler.verification import run_program
 from bmx.gluon import nn
 from bmx.gluon.nn import path
 from bmx.models import get_model, model_names, v1

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from bmx.compiler import ir
-from bmx.compiler.compare import run_program
-from bmx.compiler.compile import compile_block
+from bmx.compiler.builder import Builder
 from bmx.compiler.lower import lower
 from bmx.compiler.passes import optimize
 from bmx.compiler.passes.edit import Uses
 from bmx.compiler.passes.levels import Levels, integer_weights, levels_of
-from bmx.compiler.reader.builder import Builder
+from bmx.compiler.pipeline import compile_block
+from bmx.compiler.verification import run_program
 from bmx.gluon import nn
 
 SHAPE = (8, 7, 6)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from bmx.compiler import ir
+from bmx.compiler.builder import Builder
 from bmx.compiler.passes import (
     binary,
     dense,
@@ -20,7 +21,6 @@ from bmx.compiler.passes import (
     signs,
     thresholds,
 )
-from bmx.compiler.reader.builder import Builder
 
 rng = np.random.RandomState(7)
 

@@ -6,9 +6,9 @@ import pytest
 from program_graphs import WITH_OPERAND
 
 from bmx.compiler import ir, passes
-from bmx.compiler.compare import run_program
+from bmx.compiler.builder import Builder
 from bmx.compiler.lower import lower
-from bmx.compiler.reader.builder import Builder
+from bmx.compiler.verification import run_program
 
 EXACT = [run for run in (*passes._PASSES, *passes._LAST) if run.__name__ not in ("merge_linear", "multiply_integers")]
 

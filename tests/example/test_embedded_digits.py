@@ -11,7 +11,7 @@ import pytest
 from c_targets import CORTEX_M4
 
 import bmx
-from bmx.compiler.compare import run_program
+from bmx.compiler.verification import run_program
 from bmx.training import mnist
 
 COUNT = 6

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from bmx import cli
-from bmx.training import command
+from bmx.commands import train as command
 from bmx.training.cifar import CIFAR10_FILES
 
 EPOCH = re.compile(r"epoch +(\d+)/\d+  loss ([\d.]+)  validation accuracy ([\d.]+)%")

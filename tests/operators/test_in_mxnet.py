@@ -14,7 +14,7 @@ import pytest
 from mxnet import gluon
 
 import bmx
-from bmx import operators
+from bmx.plugin import operators
 
 CONVOLUTION = {"kernel": (3, 3), "num_filter": 4}
 
@@ -208,7 +208,7 @@ def gradients(symbol, values, grad_req, passes):
 
 
 class TestAccumulation:
-    """MXNet does not tell custom operators to add: see bmx/guards.py."""
+    """MXNet does not tell custom operators to add: see bmx/plugin/variable_copies.py."""
 
     @pytest.fixture
     def values(self):

@@ -13,9 +13,9 @@ import pytest
 from mxnet.gluon import nn
 
 import bmx
-from bmx.compiler.params_file import parse_params
+from bmx.checkpoints.params_file import parse_params
+from bmx.commands.train_arguments import HIDDEN
 from bmx.training import Batches, Checkpoint, accuracy, checkpoint, fit, plot_curves
-from bmx.training.arguments import HIDDEN
 
 
 def problem(seed=0, batch_size=8):

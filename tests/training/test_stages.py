@@ -9,8 +9,8 @@ import pytest
 
 import bmx
 from bmx import models
+from bmx.commands import train as command
 from bmx.gluon import nn
-from bmx.training import command
 from bmx.training.stages import begin_with, hand_over
 
 TINY = "--dataset synthetic --model binarynet_cifar --shape 3,8,8 --limit 32 --batch-size 16 --warmup-epochs 0".split()

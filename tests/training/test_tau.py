@@ -7,7 +7,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from bmx.training import command
+from bmx.commands import train as command
 
 RECU = "--dataset synthetic --model binarynet_cifar --shape 3,8,8 --limit 32 --batch-size 16 --weight-quantization recu"
 

@@ -51,32 +51,37 @@ ROOMS: Dict[str, Room] = {
     ),
     "program": Room(("bmx/program/**/*.py",), ("tests/program", "tests/engine/test_runtime.py", "bmx/program")),
     "runtime": Room(
-        ("bmx/runtime.py", "bmx/compiled.py"),
-        ("tests/engine/test_runtime.py", "tests/operators/test_compiled.py", "bmx/runtime.py", "bmx/compiled.py"),
+        ("bmx/runtime.py", "bmx/plugin/engine_operator.py"),
+        (
+            *("tests/engine/test_runtime.py", "tests/plugin/test_engine_operator.py"),
+            *("bmx/runtime.py", "bmx/plugin/engine_operator.py"),
+        ),
     ),
     "compiler": Room(("bmx/compiler/*.py",), (*_COMPILER, *_LOWERED)),
     "passes": Room(("bmx/compiler/passes/**/*.py",), (*_COMPILER, *_LOWERED)),
-    "reader": Room(("bmx/compiler/reader/**/*.py",), (*_COMPILER, *_LOWERED)),
+    "frontends": Room(("bmx/compiler/frontends/**/*.py",), (*_COMPILER, *_LOWERED)),
+    "checkpoints": Room(("bmx/checkpoints/*.py",), ("tests/checkpoints", "tests/convert", "bmx/checkpoints")),
+    "convert": Room(("bmx/convert/*.py",), ("tests/convert", "bmx/convert")),
     "export_c": Room(
         ("bmx/export_c/*.py", "bmx/export_c/c/*"), ("tests/export_c", "tests/commands/test_run_in_c.py", "bmx/export_c")
     ),
     "quantization": Room(
-        ("bmx/quantization.py", "bmx/gradients.py", "bmx/operators.py", "bmx/composed/**/*.py"),
+        ("bmx/quantization.py", "bmx/gradients.py", "bmx/plugin/operators.py", "bmx/composed/**/*.py"),
         (
             *("tests/test_quantization.py", "tests/test_gradients.py", "tests/test_composed.py", "tests/operators"),
-            *("bmx/quantization.py", "bmx/operators.py", "bmx/composed"),
+            *("bmx/quantization.py", "bmx/plugin/operators.py", "bmx/composed"),
         ),
     ),
     "gluon": Room(("bmx/gluon/**/*.py",), ("tests/gluon", "bmx/gluon")),
     "models": Room(("bmx/models/**/*.py",), ("tests/models", "bmx/models")),
     "optimizer": Room(("bmx/optimizer/**/*.py",), ("tests/test_optimizer.py", "bmx/optimizer")),
+    "plugin": Room(("bmx/plugin/*.py",), ("tests/plugin", "tests/operators", "tests/test_summary.py")),
     "package": Room(
         ("bmx/*.py",),  # many of which are those of other rooms too
         (
-            *("tests/test_import.py", "tests/test_functions.py", "tests/test_packed_words.py", "tests/test_writing.py"),
-            *("tests/test_arrays.py", "tests/test_loading.py", "tests/gluon/test_v2_names.py"),
+            *("tests/test_import.py", "tests/test_writing.py", "tests/test_arrays.py", "tests/gluon/test_v2_names.py"),
             *("tests/test_summary.py", "tests/test_quantization.py", "tests/test_gradients.py", "tests/operators"),
-            *("tests/engine/test_runtime.py", "tests/compiler/test_checkpoint.py", "tests/commands/test_outputs.py"),
+            *("tests/test_comparison.py", "tests/engine/test_runtime.py", "tests/commands/test_outputs.py"),
         ),
     ),
     "training": Room(("bmx/training/**/*.py",), ("tests/training", "tests/example/test_train.py", "bmx/training")),

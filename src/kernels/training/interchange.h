@@ -1,4 +1,4 @@
-// BMXNet's packed weights as files hold them, to rows of bits for the kernels. bmx/compiler/interchange.py describes
+// BMXNet's packed weights as files hold them, to rows of bits for the kernels. bmx/checkpoints/interchange.py describes
 // the format byte by byte, and writes it.
 #pragma once
 

@@ -1,0 +1,1 @@
+"""Files of MXNet and BMXNet, versions 1 and 2, and the networks in them."""

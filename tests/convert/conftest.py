@@ -1,0 +1,3 @@
+"""The fixtures of small_checkpoints."""
+
+from small_checkpoints import edit_json, lenet, run, save  # noqa: F401
