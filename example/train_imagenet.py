@@ -9,7 +9,8 @@ examples:
   bmx launch -n 4 -s 2 -- python example/train_imagenet.py --data-dir ~/imagenet --kv-store dist_sync
 
 --data-dir has train.rec and val.rec, which MXNet's tools/im2rec.py makes of a folder of images (with train.idx and
-val.idx beside them they are counted faster), or the folders train and val, each with a folder of images for each class.
+val.idx beside them they are counted faster; all images are decoded once before the first epoch, which train.checked and
+val.checked remember), or the folders train and val, each with a folder of images for each class.
 These folders are the classes; their names are written beside the checkpoint, as PREFIX-labels.txt for bmx run --labels.
 Augmentation: low is a random part of the image, mirrored or not; medium a part of 8 to 100 % of its area; high changes
 brightness, contrast and saturation too.

@@ -22,9 +22,10 @@ from ..training.augment import augmentation
 from ..training.checkpoint import Checkpoint, best_epoch
 from ..training.data import Batches
 from ..training.fit import History, fit, say
-from ..training.imagenet import RecordBatches, count_classes, imagenet
+from ..training.imagenet import RecordBatches, imagenet
 from ..training.objective import Objective, teacher
 from ..training.plot import plot_curves
+from ..training.record_file import count_classes
 from ..training.schedule import learning_rates
 from ..training.stages import begin_with, hand_over, stages
 from ..training.tau import RisingTau

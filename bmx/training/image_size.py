@@ -4,9 +4,27 @@ from __future__ import annotations
 
 from typing import Optional, Tuple
 
-__all__ = ["MOST_PIXELS", "image_size"]
+__all__ = ["MOST_PIXELS", "check_size", "image_size"]
 
 MOST_PIXELS = 2**28  # OpenCV takes four times as many, which are gigabytes
+
+
+def check_size(data: bytes, side: int) -> None:
+    """Check that an image can be decoded, and resized to a shorter side of `side` pixels, without filling the memory.
+
+    Raises
+    ------
+    ValueError
+        If it is too large or too narrow, or of another format than PNG, BMP and JPEG, of which that is not known.
+    """
+    size = image_size(data)
+    if size is None:
+        raise ValueError("it is no PNG, JPEG or BMP file, or its header is damaged")
+    width, height = size
+    if width * height > MOST_PIXELS:
+        raise ValueError(f"it has {width}x{height} pixels; allowed: {MOST_PIXELS} in all")
+    if side * side * max(size) > MOST_PIXELS * min(size):
+        raise ValueError(f"it is too narrow, {width}x{height} pixels")
 
 
 def image_size(data: bytes) -> Optional[Tuple[int, int]]:
@@ -18,7 +36,7 @@ def image_size(data: bytes) -> Optional[Tuple[int, int]]:
             return int.from_bytes(data[18:20], "little"), int.from_bytes(data[20:22], "little")
         width, height = (abs(int.from_bytes(data[at : at + 4], "little", signed=True)) for at in (18, 22))
         return width, height
-    if data[:2] == b"\xff\xd8":
+    if data[:3] == b"\xff\xd8\xff":  # OpenCV wants three bytes
         return _jpeg_size(data)
     return None
 

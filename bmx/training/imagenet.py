@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import math
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Iterator, List, Optional, Tuple
+from typing import Iterator, List, Tuple
 
 import mxnet as mx
 import numpy as np
 
 from ..errors import Error
 from .augment import LEVELS, jitter_colours
-from .image_size import MOST_PIXELS, image_size
+from .decode import decode
+from .record_file import check_pictures, count_records
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
-_MOST_CLASSES = 2**24  # labels are float32
 
 
 class RecordBatches:
     """Batches from a RecordIO file, as MXNet's tools/im2rec.py writes it, through ``mx.io.ImageRecordIter``.
 
-    Order and augmentation of an epoch follow from `seed` and its number, for a given number of threads. Damage inside
-    of records is not noticed in all cases: MXNet's decoder may end the process (SIGFPE).
+    Order and augmentation of an epoch follow from `seed` and its number, for a given number of threads. All images are
+    decoded once before the first epoch, as MXNet ends the process when it meets a damaged one; NAME.checked beside the
+    file remembers it.
 
     Parameters
     ----------
@@ -67,9 +67,10 @@ class RecordBatches:
         _check(augment, size)
         self.path, self.batch_size, self.size, self.train, self.seed = path, batch_size, size, train, seed
         self.augment, self.threads, self.part = augment, threads, part if train else (0, 1)
-        self.count = _count_records(path)
+        self.count = count_records(path)
         if batch_size < 1 or len(self) < 1:
             raise Error(f"batch size {batch_size}; allowed with {path}: 1 to {self.count // self.part[1]}")
+        check_pictures(path, size * 8 // 7, self.part, threads)
 
     def __len__(self) -> int:
         """Batches of an epoch."""
@@ -187,17 +188,12 @@ class FolderBatches:
         path, label = self.files[row]
         try:
             data = Path(path).read_bytes()
-            width, height = image_size(data) or (0, 0)
-            if width * height > MOST_PIXELS:
-                raise Error(f"{path}: has {width}x{height} pixels; allowed: {MOST_PIXELS} in all")
-            return self._prepared(mx.image.imdecode(data), row, epoch), label
-        except (mx.MXNetError, OSError, MemoryError) as error:  # also of an image that is damaged into a huge one
+            return self._prepared(decode(data, self.size * 8 // 7), row, epoch), label
+        except (mx.MXNetError, OSError, MemoryError, ValueError) as error:
             reason = str(error).strip().splitlines() or ["there is not enough memory"]
             raise Error(f"{path}: cannot be decoded: {reason[-1]}") from None
 
     def _prepared(self, image: mx.nd.NDArray, row: int, epoch: int) -> np.ndarray:
-        if 0 in image.shape:
-            raise OSError("it has no pixels")
         random = np.random.RandomState([self.seed, epoch, row])
         level = LEVELS.index(self.augment) if self.train else 0
         if level >= 2:
@@ -205,8 +201,6 @@ class FolderBatches:
             image = mx.image.fixed_crop(image, left, top, width, height, (self.size, self.size), 2)
         else:
             side = self.size * 8 // 7
-            if side * side * max(image.shape[:2]) > MOST_PIXELS * min(image.shape[:2]):
-                raise OSError(f"it is too narrow, {image.shape[1]}x{image.shape[0]} pixels")
             image = mx.image.resize_short(image, side, 2)
             height, width = image.shape[:2]
             room = np.array([height - self.size, width - self.size])
@@ -249,73 +243,6 @@ def _check(augment: str, size: int) -> None:
         raise Error(f"augmentation {augment!r}; allowed: {', '.join(LEVELS)}")
     if size < 1:
         raise Error(f"image size {size}; allowed: 1 or more")
-
-
-def count_classes(path: str) -> int:
-    """Return the number of classes that a RecordIO file has images of: the largest label and the ones below.
-
-    Raises
-    ------
-    bmx.Error
-        If the file cannot be read, is damaged, or has labels that are no numbers of classes.
-    """
-    labels: List[float] = []
-    try:
-        _walk(path, labels=labels)
-    except OSError as error:
-        raise Error(f"{path}: cannot be read ({error.strerror})") from None
-    wrong = [label for label in labels if not (0 <= label < _MOST_CLASSES and label == int(label))]
-    if wrong or not labels:
-        found = f"the label {wrong[0]:g}" if wrong else "no labels"
-        raise Error(f"{path}: has {found}, and so no number of classes; give it (--classes)")
-    return int(max(labels)) + 1
-
-
-def _count_records(path: str) -> int:
-    """Number of records: from the lines of the index file, else by walking through the file from header to header."""
-    index = os.path.splitext(path)[0] + ".idx"
-    try:
-        if os.path.exists(index):
-            return _count_lines(index, path)
-        return _walk(path)
-    except OSError as error:
-        raise Error(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def _count_lines(index: str, path: str) -> int:
-    """Count the lines of an index, number and place of a record each, which must reach to the end of the file."""
-    with open(index, "rb") as file:
-        lines = [line.split() for line in file if line.strip()]
-    try:
-        places = {int(place) for _, place in lines}
-    except ValueError:
-        places = set()
-    if not places or len(places) != len(lines) or min(places) != 0 or _walk(path, max(places)) != 1:
-        raise Error(f"{index}: not the index of {path}; make it again with tools/im2rec.py, or remove it")
-    return len(lines)
-
-
-def _walk(path: str, start: int = 0, labels: Optional[List[float]] = None) -> int:
-    """Count records: magic number, 3 bits of the kind of part and 29 of the length, data padded to 4 bytes.
-
-    The data begin with a number of labels and a label; if the number is not 0, the labels follow 16 bytes later. The
-    first label of each record is appended to `labels`.
-    """
-    count, end = 0, os.path.getsize(path)
-    with open(path, "rb") as file:
-        file.seek(start)
-        while file.tell() < end:
-            magic, word = (int(value) for value in np.frombuffer(file.read(8).ljust(8, b"\0"), "<u4"))
-            length = (word & (2**29 - 1)) + 3 & ~3
-            if magic != 0xCED7230A or file.tell() + length > end:
-                raise Error(f"{path}: not a whole RecordIO file; make it again with tools/im2rec.py")
-            first, data = word >> 29 in (0, 1), file.tell()  # a whole record, or the first part of one
-            count += first
-            if first and labels is not None:
-                head = file.read(28).ljust(28, b"\0")
-                labels.append(float(np.frombuffer(head, "<f4")[6 if np.frombuffer(head, "<u4")[0] else 1]))
-            file.seek(data + length)
-    return count
 
 
 def _images_in(folder: Path) -> Tuple[List[str], List[Tuple[str, int]]]:

@@ -11,13 +11,16 @@ import gzip
 import io
 import os
 import random
+import re
 import resource
+import subprocess
 import sys
 import tempfile
 import time
 import traceback
 from pathlib import Path
 
+import mxnet as mx
 import numpy as np
 import pytest
 
@@ -28,12 +31,19 @@ from mutations import mutated, mutated_json
 
 from bmx import cli
 from bmx.errors import Error
-from bmx.training import Batches, cifar10
+from bmx.training import Batches, FolderBatches, RecordBatches, cifar10
 from bmx.training.cifar import CIFAR10_FILES
 from bmx.training.fit import _check_labels
+from bmx.training.image_size import image_size
 from bmx.training.mnist import MNIST_FILES, load_mnist
+from bmx.training.record_file import count_classes
 
 SECONDS = 20  # for one damaged file; the machine may be busy
+# What MXNet notes of a file that it can read, and libjpeg and libpng of a picture that they can decode.
+_NOTES = re.compile(
+    r"\[\d\d:\d\d:\d\d\] \.\./src/(nnvm/legacy_json_util|io/iter_image_recordio_2)\.cc:\d+: .*"
+    r"|(Corrupt JPEG data|Premature end of JPEG file|Invalid SOS parameters|libpng warning|Warning: unknown JFIF).*"
+)
 
 
 def picture_files():
@@ -82,6 +92,54 @@ def read_cifar(folder):
     fits(cifar10(folder), 10)
 
 
+def read_pictures(make, path):
+    """As a training program: all images of a set, once."""
+    batches = make(path, 2, size=8, threads=2)
+    for _, labels in batches.epoch(1):
+        _check_labels(labels, 10, batches)
+
+
+def record_files():
+    """RecordIO files of some pictures each."""
+    photos = [data for data in picture_files() if image_size(data) is not None]
+    for start in range(0, len(photos), 2):
+        with tempfile.TemporaryDirectory() as folder:
+            writer = mx.recordio.MXRecordIO(f"{folder}/x.rec", "w")
+            for number, data in enumerate(photos[start : start + 2]):
+                label = [number] if start % 4 else number
+                writer.write(mx.recordio.pack(mx.recordio.IRHeader(0, label, number, 0), data))
+            writer.close()
+            yield Path(folder, "x.rec").read_bytes()
+
+
+class TestProgram:
+    """What `bmx export-c` writes to test a network, with its files, in a folder; compiled with sanitizers."""
+
+    __test__ = False
+
+    def __init__(self, folder, bmx_file):
+        self.folder = f"{folder}/c"
+        np.save(f"{folder}/samples.npy", np.random.RandomState(0).uniform(size=(3, 3, 12, 10)).astype(np.float32))
+        with contextlib.redirect_stdout(io.StringIO()):
+            status = cli.main(["export-c", bmx_file, "-o", self.folder, "--samples", f"{folder}/samples.npy"])
+        assert status == 0
+        flags = "CFLAGS=-O1 -fsanitize=address,undefined -fno-sanitize-recover=all"
+        subprocess.run(["make", "-s", "test_net", flags], cwd=self.folder, check=True)
+
+    def __call__(self):
+        """Run it; what it says of damage becomes a bmx.Error, but not what a sanitizer says."""
+        command = [f"{self.folder}/test_net", *(f"{self.folder}/net_{name}.bin" for name in ("weights", "samples"))]
+        result = subprocess.run(command, capture_output=True, text=True, errors="replace", preexec_fn=_unlimited)
+        assert "anitizer" not in result.stderr and result.returncode in (0, 1), result.stderr
+        if result.returncode:
+            raise Error(result.stderr.strip() or result.stdout.splitlines()[-1])  # a report
+
+
+def _unlimited():
+    """A sanitizer takes terabytes of addresses."""
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
 def fits(data, classes):
     for images, labels in ((data.train_images, data.train_labels), (data.test_images, data.test_labels)):
         for _, some in Batches(images, labels, 4).epoch(1):
@@ -127,7 +185,13 @@ class Driver:
         npz = [*array_files(lambda file, array: np.savez(file, data=array))]
         npz += array_files(lambda file, array: np.savez_compressed(file, data=array))
         text = Path(symbol).read_text(encoding="utf-8")
+        os.makedirs(f"{folder}/photos/1")
+        Path(folder, "photos", "1", "good.bmp").write_bytes(next(data for data in picture_files() if data[:2] == b"BM"))
+        photos = [data for data in picture_files() if image_size(data) is not None]
+        program = TestProgram(folder, bmx_file)
+        exported = {name: Path(program.folder, f"net_{name}.bin") for name in ("weights", "samples")}
         self.kinds = {
+            **{name: ([path.read_bytes()], str(path), mutated, [program]) for name, path in exported.items()},
             "params": ([Path(checkpoint).read_bytes()], params, mutated, whole[:2]),
             "symbol": ([text], f"{mine}-symbol.json", lambda *given: mutated_json(*given).encode(), whole),
             "symbol-bytes": ([text.encode()], f"{mine}-symbol.json", mutated, whole),
@@ -158,6 +222,18 @@ class Driver:
                 f"{folder}/mnist/{digits[0]}.gz",
                 mutated,
                 [lambda: read_mnist(f"{folder}/mnist")],
+            ),
+            "folder": (
+                photos,
+                f"{folder}/photos/1/photo.png",
+                mutated,
+                [lambda: read_pictures(FolderBatches, f"{folder}/photos")],
+            ),
+            "records": (
+                [*record_files()],
+                f"{folder}/x.rec",
+                mutated,
+                [lambda: read_pictures(RecordBatches, f"{folder}/x.rec"), lambda: count_classes(f"{folder}/x.rec")],
             ),
             "cifar": ([records], f"{folder}/cifar/data_batch_2.bin", mutated, [lambda: read_cifar(f"{folder}/cifar")]),
         }
@@ -215,7 +291,7 @@ class Driver:
                 return traceback.format_exc()
             file.flush()
             file.seek(0)
-            lines = file.read().splitlines()
+            lines = [line for line in file.read().splitlines() if not _NOTES.fullmatch(line)]
         self.results[status] += 1
         seconds = time.monotonic() - start
         made = set(Path(self.folder).rglob("*")) - before
@@ -255,9 +331,14 @@ def test_damaged_data(driver, kind, count):
     assert driver.run(kind, count) == []
 
 
-@pytest.mark.parametrize("kind", ["mnist", "mnist-labels", "mnist-gz", "cifar"])
+@pytest.mark.parametrize("kind", ["mnist", "mnist-labels", "mnist-gz", "cifar", "folder", "records"])
 def test_damaged_data_sets(driver, kind):
     assert driver.run(kind, 60) == []
+
+
+@pytest.mark.parametrize("kind", ["weights", "samples"])
+def test_damaged_files_of_the_exported_test(driver, kind):
+    assert driver.run(kind, 30) == []
 
 
 def main(count, seed=0, *names):

@@ -1,6 +1,7 @@
 """Photographs in RecordIO files and in folders: the same batches for the same seed, and errors that name the file."""
 
 import io
+import os
 
 import mxnet as mx
 import numpy as np
@@ -8,9 +9,10 @@ import pytest
 from PIL import Image
 
 import bmx
-from bmx.training import FolderBatches, RecordBatches, fit
+from bmx.training import FolderBatches, RecordBatches, fit, record_file
 from bmx.training.image_size import image_size
-from bmx.training.imagenet import count_classes, imagenet
+from bmx.training.imagenet import imagenet
+from bmx.training.record_file import count_classes
 
 COLOURS = [(200, 30, 30), (30, 200, 30), (30, 30, 200)]
 
@@ -125,6 +127,95 @@ def test_an_index_of_another_file_is_named(folder, change):
     index.write_bytes(b"".join(change(index.read_bytes().splitlines(keepends=True))))
     with pytest.raises(bmx.Error, match="train.idx: not the index of .*train.rec; make it again"):
         RecordBatches(str(folder / "train.rec"), batch_size=4, size=32)
+
+
+def write_records(path, pictures, labels=None):
+    writer = mx.recordio.MXRecordIO(str(path), "w")
+    for number, data in enumerate(pictures):
+        label = number % 3 if labels is None else labels[number]
+        writer.write(mx.recordio.pack(mx.recordio.IRHeader(0, label, number, 0), data))
+    writer.close()
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "damage, reason",
+    [
+        (lambda data: b"no image", "it is no PNG, JPEG or BMP file, or its header is damaged"),
+        (lambda data: b"", "it is no PNG, JPEG or BMP file, or its header is damaged"),
+        (lambda data: data[:40] + b"?" + data[41:], "it is damaged from byte 33 on"),
+        (lambda data: b"\xff\xd8\xff\xe0" + data, "it is no PNG, JPEG or BMP file, or its header is damaged"),
+        (lambda data: photograph(0, "JPEG")[:300], "it is damaged, or of a kind that MXNet does not know"),
+    ],
+)
+@pytest.mark.parametrize("augment", ["low", "high"])
+def test_a_record_whose_picture_is_damaged_is_named(tmp_path, damage, reason, augment):
+    pictures = [photograph(number) for number in range(8)]
+    good = write_records(tmp_path / "train.rec", pictures)
+    everything(RecordBatches(good, 4, 8, train=True, augment=augment), 1)
+    bad = write_records(tmp_path / "train.rec", [*pictures[:5], damage(pictures[5]), *pictures[6:]])
+    with pytest.raises(bmx.Error, match=rf"train.rec: record 5, from byte \d+ on, cannot be decoded: {reason};"):
+        RecordBatches(bad, 4, 8, train=True, augment=augment)
+
+
+def test_a_record_with_two_labels_is_named(tmp_path):
+    path = write_records(tmp_path / "train.rec", [photograph(0)] * 3, [[0], [1, 2], 0])
+    with pytest.raises(bmx.Error, match=r"train.rec: record 1, .*: it has 2 labels; allowed: one; make it again"):
+        RecordBatches(path, 2, 8)
+
+
+def test_a_file_is_checked_once(tmp_path, monkeypatch):
+    path = write_records(tmp_path / "train.rec", [photograph(0)] * 4)
+    decoded = []
+    monkeypatch.setattr(record_file, "decode", lambda data, side: decoded.append(side))
+
+    def count(size=8, part=(0, 1)):
+        decoded.clear()
+        RecordBatches(path, 1, size, train=True, part=part)
+        return len(decoded)
+
+    assert [count(), count(), count(size=16), count(), count(part=(0, 2)), count(part=(0, 2))] == [4, 0, 4, 0, 2, 0]
+    os.utime(path, (1, 1))
+    assert [count(), count()] == [4, 0] and len((tmp_path / "train.checked").read_text().splitlines()) == 1
+    (tmp_path / "train.checked").unlink()
+    (tmp_path / "train.checked").mkdir()  # as where nothing can be written
+    assert [count(), count()] == [4, 4]
+
+
+def test_pictures_with_the_number_that_separates_records(tmp_path):
+    """MXNet's writer splits them, its reader joins them."""
+    magic, data = (0xCED7230A).to_bytes(4, "little"), io.BytesIO()
+    Image.new("RGB", (8, 8)).save(data, "BMP")
+    data = data.getvalue()[:54]  # and then pixels; behind 24 bytes of the record, 78 is no multiple of 4
+    path = write_records(tmp_path / "train.rec", [data + (magic * 49)[2:-2], photograph(1)])
+    batches = RecordBatches(path, 2, 7)
+    assert batches.count == 2 and everything(batches, 1)[0].shape == (2, 3, 7, 7)
+    content = open(path, "rb").read()
+    kinds = [place for place in range(0, len(content), 4) if content[place : place + 4] == magic]
+    assert len(kinds) > 40
+    for place in kinds[:3]:  # a part of another kind than the last one allows
+        damaged = bytearray(content)
+        damaged[place + 7] ^= 0x60
+        (tmp_path / "bad.rec").write_bytes(damaged)
+        with pytest.raises(bmx.Error, match="bad.rec: not a whole RecordIO file"):
+            RecordBatches(str(tmp_path / "bad.rec"), 2, 7)
+
+
+@pytest.mark.parametrize("workers", [2, 3, 5])
+def test_each_worker_checks_what_it_reads(tmp_path, workers):
+    pictures = [photograph(number) for number in range(30)]
+    for damaged in (0, 13, 29):
+        path = write_records(tmp_path / "train.rec", [b"" if i == damaged else p for i, p in enumerate(pictures)])
+        refused = 0
+        for rank in range(workers):
+            try:
+                batches = RecordBatches(path, 2, 8, train=True, threads=1, part=(rank, workers))
+            except bmx.Error as error:
+                assert f"record {damaged}, " in str(error)
+                refused += 1
+            else:
+                everything(batches, 1)  # which would crash
+        assert refused == 1
 
 
 def test_labels_that_the_network_does_not_know(folder):
