@@ -1,5 +1,6 @@
-// Times the two gradients of binary convolutions on one core: by lookup (src/kernels/sign_gradients.h), and as the
-// float products of oneDNN, or of our own plain loops in a build without it (src/operators/float_layer.h):
+// Times the two gradients of binary convolutions on one core: on tiles or by lookup (src/kernels/training/
+// sign_gradients.h), and as the float products of oneDNN, or of our own plain loops in a build without it
+// (src/operators/float_layer.h):
 //
 //   OMP_NUM_THREADS=1 bmx_gradient_bench [rounds]
 //
@@ -27,6 +28,8 @@ using bmx::GradientType;
 struct Layer {
   int64_t channels, filters, size, stride, kernel;
 };
+
+constexpr GradientType kTypes[] = {GradientType::kFloat32, GradientType::kFloat32x2, GradientType::kBfloat16};
 
 constexpr Layer kLayers[] = {{64, 64, 32, 1, 3},  {64, 128, 32, 2, 3}, {128, 128, 16, 1, 3}, {128, 256, 16, 2, 3},
                              {256, 256, 8, 1, 3}, {256, 512, 8, 2, 3}, {512, 512, 4, 1, 3},  {256, 384, 13, 1, 3}};
@@ -72,8 +75,8 @@ class Subject {
         signs_(weight_.size()),
         data_bits_(packed_input_words(s_)),
         weight_bits_(packed_weight_words(s_)),
-        data_scratch_(sign_data_gradient_floats(bmx::kernels(), s_, 1)),
-        weight_scratch_(sign_weight_gradient_floats(bmx::kernels(), s_, 1)) {
+        data_scratch_(most([&](GradientType t) { return sign_data_gradient_floats(bmx::kernels(), s_, t, 1); })),
+        weight_scratch_(most([&](GradientType t) { return sign_weight_gradient_floats(bmx::kernels(), s_, t, 1); })) {
     bmx::quantize_weight(weight_.data(), signs_.data(), signs_.size(), 1);
     for (GradientType type : {GradientType::kFloat32, GradientType::kBfloat16}) {
       memory_.resize(std::max(memory_.size(), float_.backward_bytes(s_, type, 1) + 64));
@@ -86,30 +89,43 @@ class Subject {
       bmx::pack_conv_input(k, s_, data_.data(), false, data_bits_.get(), 1);
       bmx::pack_conv_weight(k, s_, weight_.data(), weight_bits_.get(), 1);
     });
-    time(&of_data_, [&] {
-      bmx::sign_data_gradient(k, s_, out_grad_.data(), weight_bits_.get(), 1, nullptr, data_grad_.data(), 1,
-                              data_scratch_.get());
-    });
-    time(&of_weight_, [&] {
-      bmx::sign_weight_gradient(k, s_, out_grad_.data(), data_bits_.get(), 1, weight_grad_.data(), 1,
-                                weight_scratch_.get());
-    });
+    for (int t = 0; t < (k.sign_tiles == nullptr ? 1 : 3); ++t) {
+      time(&of_data_[t], [&] {
+        bmx::sign_data_gradient(k, s_, out_grad_.data(), weight_bits_.get(), 1, nullptr, data_grad_.data(), kTypes[t],
+                                1, data_scratch_.get());
+      });
+      time(&of_weight_[t], [&] {
+        bmx::sign_weight_gradient(k, s_, out_grad_.data(), data_bits_.get(), 1, weight_grad_.data(), kTypes[t], 1,
+                                  weight_scratch_.get());
+      });
+    }
     time(&float32_, [&] { products(GradientType::kFloat32); });
     time(&bfloat16_, [&] { products(GradientType::kBfloat16); });
   }
 
   void print() const {
     const double macs = 1e-9 * static_cast<double>(s_.batch * s_.filters * s_.out_pixels() * s_.inputs());
-    const double lookups = pack_ + of_data_ + of_weight_;
-    const std::string name = std::to_string(s_.channels) + " -> " + std::to_string(s_.filters) + ", " +
-                             std::to_string(s_.in[1]) + "x" + std::to_string(s_.in[2]) + ", stride " +
-                             std::to_string(s_.stride[1]);
-    std::printf("| %-25s | %5.2f | %6.2f (%3.0f) | %6.2f (%3.0f) | %6.2f (%2.0f) | %6.2f | %.2f | %.2f |\n",
-                name.c_str(), pack_ * 1e3, of_data_ * 1e3, macs / of_data_, of_weight_ * 1e3, macs / of_weight_,
-                float32_ * 1e3, 2 * macs / float32_, bfloat16_ * 1e3, lookups / float32_, lookups / bfloat16_);
+    std::printf("| %ld -> %ld, %ldx%ld, stride %ld | %.2f |", s_.channels, s_.filters, s_.in[1], s_.in[2], s_.stride[1],
+                pack_ * 1e3);
+    for (const double* times : {of_data_, of_weight_}) {
+      for (int t = 0; t < 3; ++t) {
+        times[t] == kNever ? std::printf(" |") : std::printf(" %.2f (%.0f) |", times[t] * 1e3, macs / times[t]);
+      }
+    }
+    std::printf(" %.2f (%.0f) | %.2f |", float32_ * 1e3, 2 * macs / float32_, bfloat16_ * 1e3);
+    for (int t = 0; t < 3; ++t) {
+      const double both = pack_ + of_data_[t] + of_weight_[t];
+      of_data_[t] == kNever ? std::printf(" |") : std::printf(" %.2f |", both / float32_);
+    }
+    std::printf("\n");
   }
 
  private:
+  template <class F>
+  static size_t most(F floats) {
+    return std::max({floats(kTypes[0]), floats(kTypes[1]), floats(kTypes[2])});
+  }
+
   void products(GradientType type) {
     bmx::Workspace workspace(memory_.size() - 64, [&](int) { return memory_.data(); });
     float_.backward(s_, out_grad_.data(), {data_.data(), 1, -1}, signs_.data(), data_grad_.data(), weight_grad_.data(),
@@ -122,15 +138,17 @@ class Subject {
   Buffer<float> data_scratch_, weight_scratch_;
   bmx::FloatConvolution float_;
   std::vector<char> memory_;
-  double pack_ = 1e9, of_data_ = 1e9, of_weight_ = 1e9, float32_ = 1e9, bfloat16_ = 1e9;
+  static constexpr double kNever = 1e9;
+  double pack_ = kNever, float32_ = kNever, bfloat16_ = kNever;
+  double of_data_[3] = {kNever, kNever, kNever}, of_weight_[3] = {kNever, kNever, kNever};  // of each type
 };
 
 }  // namespace
 
 int main(int argc, char** argv) {
   const int rounds = argc > 1 ? std::atoi(argv[1]) : 5;
-  if (bmx::kernels().sign_lookup == nullptr) {
-    std::fprintf(stderr, "the kernels '%s' have no lookups\n", bmx::kernels().name);
+  if (bmx::kernels().sign_lookup == nullptr) {  // of which those on tiles have some, too
+    std::fprintf(stderr, "the kernels '%s' have no gradients of signs\n", bmx::kernels().name);
     return 1;
   }
   std::vector<Subject> subjects(std::begin(kLayers), std::end(kLayers));
@@ -150,7 +168,7 @@ int main(int argc, char** argv) {
   }
 #endif
   std::printf(
-      "\n| layer | packing | data, lookups | weights, lookups | both, float32 | both, bfloat16 | lookups / float32 "
-      "| lookups / bfloat16 |\n|---|---|---|---|---|---|---|---|\n");
+      "\n| layer | packing | data | float32x2 | bfloat16 | weights | float32x2 | bfloat16 | both, oneDNN | bfloat16 "
+      "| float32 / oneDNN | float32x2 | bfloat16 |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
   for (const Subject& subject : subjects) subject.print();
 }

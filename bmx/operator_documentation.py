@@ -23,9 +23,11 @@ _CONVOLUTION_ATTRIBUTES = """    kernel : tuple of 1, 2 or 3 ints
     gradient_update_mode : {'bb', 'bf', 'ff'}, default 'bb'
         'ff' computes the gradient of the data with the float weights instead of the quantized ones. 'bb' and
         'bf' are equal here: float weights are never overwritten.
-    grad_dtype : {'float32', 'bfloat16'}, default the environment variable BMX_GRAD_DTYPE, else 'float32'
-        Least precise arithmetic of the gradients; sums are float32 in both. Gradients with signs are computed in
-        float32 by lookup where that is faster than bfloat16: on most CPUs without AMX.
+    grad_dtype : {'float32', 'float32x2', 'bfloat16'}, default the environment variable BMX_GRAD_DTYPE, else 'float32'
+        Least precise arithmetic of the gradients; sums are always float32. On CPUs with AMX, gradients with signs
+        multiply each number exactly ('float32'), by its first 16 bits ('float32x2', 2^-17 of it is lost at most) or 8
+        ('bfloat16', 2^-9); of numbers below about 1e-33 less is left. On CPUs without AMX they are float32, by lookup.
+        Other gradients are float32 but with 'bfloat16', where the CPU has AVX-512.
     binarized_weights_only : bool, default False
         `weight` holds packed bits, as files of the model converter do.
     pad_value : {0, -1}, default 0
@@ -117,9 +119,11 @@ DOCUMENTATION = {
         Bits of the activations and of the weights; 32 leaves them as they are.
     gradient_update_mode : {'bb', 'bf', 'ff'}, default 'bb'
         'ff' computes the gradient of the data with the float weights instead of the quantized ones.
-    grad_dtype : {'float32', 'bfloat16'}, default the environment variable BMX_GRAD_DTYPE, else 'float32'
-        Least precise arithmetic of the gradients; sums are float32 in both. Gradients with signs are computed in
-        float32 by lookup where that is faster than bfloat16: on most CPUs without AMX.
+    grad_dtype : {'float32', 'float32x2', 'bfloat16'}, default the environment variable BMX_GRAD_DTYPE, else 'float32'
+        Least precise arithmetic of the gradients; sums are always float32. On CPUs with AMX, gradients with signs
+        multiply each number exactly ('float32'), by its first 16 bits ('float32x2', 2^-17 of it is lost at most) or 8
+        ('bfloat16', 2^-9); of numbers below about 1e-33 less is left. On CPUs without AMX they are float32, by lookup.
+        Other gradients are float32 but with 'bfloat16', where the CPU has AVX-512.
     binarized_weights_only : bool, default False
         `weight` holds packed bits, as files of the model converter do.
     flatten : bool, default True

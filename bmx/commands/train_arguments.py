@@ -129,8 +129,8 @@ def _add_how(group: Any) -> None:
     add("--teacher", metavar="PREFIX-NNNN.params", help="checkpoint of a network to distil from")
     add("--temperature", type=float, default=4.0, help="of the distillation")
     add("--teacher-weight", type=float, default=0.5, help="0 to 1; the labels have the rest")
-    add("--grad-dtype", choices=("float32", "bfloat16"), help="of gradients of binary layers (default: float32, or "
-        "the environment variable BMX_GRAD_DTYPE)")  # fmt: skip
+    add("--grad-dtype", choices=("float32", "float32x2", "bfloat16"), help="of gradients of binary layers (default: "
+        "float32, or the environment variable BMX_GRAD_DTYPE)")  # fmt: skip
     add("--seed", type=int, default=0, help="of all random numbers")
 
 

@@ -154,8 +154,9 @@ class Reader {
 size_t default_gradient_type() {
   const char* type = std::getenv("BMX_GRAD_DTYPE");
   if (type == nullptr || *type == '\0' || std::string(type) == "float32") return 0;
-  if (std::string(type) == "bfloat16") return 1;
-  throw std::invalid_argument("BMX_GRAD_DTYPE is '" + std::string(type) + "'; allowed: float32, bfloat16");
+  if (std::string(type) == "float32x2") return 1;
+  if (std::string(type) == "bfloat16") return 2;
+  throw std::invalid_argument("BMX_GRAD_DTYPE is '" + std::string(type) + "'; allowed: float32, float32x2, bfloat16");
 }
 
 Estimator read_estimator(Reader* r) {
@@ -188,7 +189,7 @@ void read_layer(Reader* r, QLayerParam* p) {
   p->gradient_mode =
       r->choice("gradient_update_mode", 0, {"bb", "bf", "ff"}) == 2 ? GradientMode::kLatent : GradientMode::kBinary;
   p->gradient_type =
-      static_cast<GradientType>(r->choice("grad_dtype", default_gradient_type(), {"float32", "bfloat16"}));
+      static_cast<GradientType>(r->choice("grad_dtype", default_gradient_type(), {"float32", "float32x2", "bfloat16"}));
   read_window(r, p);
 }
 

@@ -6,12 +6,10 @@
 #include <memory>
 
 #include "kernels/training/conv_shape.h"
+#include "kernels/training/gradient_type.h"
 #include "operators/workspace.h"
 
 namespace bmx {
-
-// bfloat16 where the CPU has AVX-512 and the build oneDNN, otherwise float32.
-enum class GradientType { kFloat32, kBfloat16 };
 
 // Whether float products of this type are faster than lookups of signs (kernels/sign_gradients.h): in bfloat16 on
 // matrix units, or with vectors that are wider than those of the lookups.

@@ -1,5 +1,5 @@
-// The gradients of a layer whose weights or data have one bit: by lookup where its sizes and the CPU allow
-// (kernels/sign_gradients.h), and the others as float products (float_layer.h).
+// The gradients of a layer whose weights or data have one bit: on tiles or by lookup where its sizes and the CPU allow
+// (kernels/training/sign_gradients.h), and the others as float products (float_layer.h).
 #pragma once
 
 #include "kernels/training/sign_gradients.h"
@@ -12,8 +12,9 @@ class SignGradients {
  public:
   // `binary_weight`, `binary_data`: which operands are signs.
   SignGradients(const ConvShape& shape, bool binary_weight, bool binary_data, GradientType type, int threads)
-      : shape_(shape), threads_(threads) {
-    const bool has = has_sign_gradients(kernels(), shape) && !faster_than_lookups(type);
+      : shape_(shape), type_(type), threads_(threads) {
+    const bool fast = kernels().sign_tiles != nullptr || !faster_than_lookups(type);
+    const bool has = fast && has_sign_gradients(kernels(), shape);
     of_data_ = has && binary_weight;
     of_weight_ = has && binary_data;
   }
@@ -30,11 +31,11 @@ class SignGradients {
     size_t size = 0;
     if (of_data_) {
       size += Workspace::bytes<uint64_t>(packed_weight_words(shape_)) +
-              Workspace::bytes<float>(sign_data_gradient_floats(kernels(), shape_, threads_));
+              Workspace::bytes<float>(sign_data_gradient_floats(kernels(), shape_, type_, threads_));
     }
     if (of_weight_) {
       size += Workspace::bytes<uint64_t>(packed_input_words(shape_)) +
-              Workspace::bytes<float>(sign_weight_gradient_floats(kernels(), shape_, threads_));
+              Workspace::bytes<float>(sign_weight_gradient_floats(kernels(), shape_, type_, threads_));
     }
     return size;
   }
@@ -47,8 +48,8 @@ class SignGradients {
 
   void data_gradient(const float* out_grad, const uint64_t* weight, float factor, const SignWindow* window,
                      float* data_grad, Workspace* workspace) const {
-    auto* scratch = workspace->take<float>(sign_data_gradient_floats(kernels(), shape_, threads_));
-    sign_data_gradient(kernels(), shape_, out_grad, weight, factor, window, data_grad, threads_, scratch);
+    auto* scratch = workspace->take<float>(sign_data_gradient_floats(kernels(), shape_, type_, threads_));
+    sign_data_gradient(kernels(), shape_, out_grad, weight, factor, window, data_grad, type_, threads_, scratch);
   }
 
   // Bits of data that are padded with +1 if `pad_bit`, otherwise -1; null if there are others than signs and they are
@@ -61,12 +62,13 @@ class SignGradients {
 
   void weight_gradient(const float* out_grad, const uint64_t* words, float factor, float* weight_grad,
                        Workspace* workspace) const {
-    auto* scratch = workspace->take<float>(sign_weight_gradient_floats(kernels(), shape_, threads_));
-    sign_weight_gradient(kernels(), shape_, out_grad, words, factor, weight_grad, threads_, scratch);
+    auto* scratch = workspace->take<float>(sign_weight_gradient_floats(kernels(), shape_, type_, threads_));
+    sign_weight_gradient(kernels(), shape_, out_grad, words, factor, weight_grad, type_, threads_, scratch);
   }
 
  private:
   const ConvShape shape_;
+  const GradientType type_;
   const int threads_;
   bool of_data_, of_weight_;
 };

@@ -1,16 +1,21 @@
-// Gradients by lookup, of every instruction set that has lookups, against definitions in double precision.
+// Gradients of sign operands, by lookup and on tiles, against definitions in double precision: of every instruction set
+// that has them, and on every machine those of the model of the tile instructions.
 #include <cmath>
 #include <cstring>
 
 #include "conv_definition.h"
 #include "kernels/buffer.h"
 #include "kernels/instruction_sets.h"
+#include "kernels/tile_model.h"
 #include "kernels/training/sign_gradients.h"
+#include "kernels/training/sign_tiles_kernels.h"
+#include "kernels/training/sign_tiles_portable.h"
 #include "test.h"
 
 namespace {
 
 using bmx::ConvShape;
+using bmx::GradientType;
 using test::check_close;
 
 float sign(float x) { return x < 0 ? -1.0f : 1.0f; }
@@ -47,7 +52,8 @@ ConvShape random_shape(test::Random* random, int i) {
   return s;
 }
 
-void check_shape(const bmx::Kernels& k, const ConvShape& s, bool pad_bit, int threads, test::Random* random) {
+void check_shape(const bmx::Kernels& k, const ConvShape& s, bool pad_bit, int threads, test::Random* random,
+                 GradientType type = GradientType::kFloat32) {
   std::vector<float> data = random->values(s.batch * s.channels * s.in_pixels());
   std::vector<float> weight = random->values(s.filters * s.inputs());
   std::vector<float> out_grad(s.batch * s.filters * s.out_pixels());
@@ -75,38 +81,56 @@ void check_shape(const bmx::Kernels& k, const ConvShape& s, bool pad_bit, int th
                            std::to_string(s.filters) + " filters, gradient of the ";
   {
     std::vector<float> got(data.size(), NAN);
-    Scratch scratch(bmx::sign_data_gradient_floats(k, s, threads));
-    bmx::sign_data_gradient(k, s, out_grad.data(), bits.get(), factor, window, got.data(), threads,
+    Scratch scratch(bmx::sign_data_gradient_floats(k, s, type, threads));
+    bmx::sign_data_gradient(k, s, out_grad.data(), bits.get(), factor, window, got.data(), type, threads,
                             scratch.memory.get());
     check_close(got, data_expected, what + "data");
     scratch.check();
   }
   std::vector<float> got(weight.size(), NAN);
-  Scratch scratch(bmx::sign_weight_gradient_floats(k, s, threads));
-  bmx::sign_weight_gradient(k, s, out_grad.data(), image.get(), factor, got.data(), threads, scratch.memory.get());
+  Scratch scratch(bmx::sign_weight_gradient_floats(k, s, type, threads));
+  bmx::sign_weight_gradient(k, s, out_grad.data(), image.get(), factor, got.data(), type, threads,
+                            scratch.memory.get());
   check_close(got, weight_expected, what + "weight");
   scratch.check();
 }
 
+constexpr bmx::SignTiles kModelTiles = bmx::SignTileKernels<bmx::TileModel, bmx::PortableTileConversion>::table();
+
+bmx::Kernels model() {
+  bmx::Kernels k = bmx::kPortableKernels;
+  k.name = "tile model";
+  k.sign_tiles = &kModelTiles;
+  return k;
+}
+
+bool is_model(const bmx::Kernels& k) { return k.sign_tiles == &kModelTiles; }
+
 template <class F>
-void for_kernels_with_lookups(F f) {
+void for_kernels(F f) {
   for (const char* const* name = bmx::available_instruction_sets(); *name != nullptr; ++name) {
     const bmx::Kernels* k = bmx::find_kernels(*name);
     if (k->sign_lookup != nullptr) f(*k);
   }
+  f(model());
 }
 
 }  // namespace
 
 TEST(sign_gradients_equal_their_definition) {
-  for_kernels_with_lookups([](const bmx::Kernels& k) {
+  for_kernels([](const bmx::Kernels& k) {
     test::Random random(5);
-    for (int i = 0; i < 150; ++i) check_shape(k, random_shape(&random, i), i % 2 == 0, 1 + i % 3, &random);
+    const int shapes = is_model(k) ? 30 : 150;
+    for (int i = 0; i < shapes; ++i) {
+      ConvShape s = random_shape(&random, i);
+      if (is_model(k)) s.batch = std::min<int64_t>(s.batch, 3), s.channels = std::min<int64_t>(s.channels, 70);
+      check_shape(k, s, i % 2 == 0, 1 + i % 3, &random);
+    }
   });
 }
 
 TEST(sign_gradients_of_large_layers_are_cut_into_bands_and_chunks) {
-  for_kernels_with_lookups([](const bmx::Kernels& k) {
+  for_kernels([](const bmx::Kernels& k) {
     test::Random random(6);
     ConvShape s;
     s.batch = 2;
@@ -115,6 +139,11 @@ TEST(sign_gradients_of_large_layers_are_cut_into_bands_and_chunks) {
     s.in = {1, 40, 41};
     s.kernel = {1, 3, 3};
     s.pad = {0, 1, 1};
+    if (is_model(k)) {  // slow
+      s.batch = 1;
+      s.kernel = {1, 3, 1};
+      s.in[2] = 70;
+    }
     check_shape(k, s, true, 2, &random);
     s.stride = {1, 2, 2};
     check_shape(k, s, false, 2, &random);
@@ -122,7 +151,7 @@ TEST(sign_gradients_of_large_layers_are_cut_into_bands_and_chunks) {
 }
 
 TEST(sign_gradients_of_finite_numbers_beside_infinite_ones_stay_finite) {
-  for_kernels_with_lookups([](const bmx::Kernels& k) {
+  for_kernels([](const bmx::Kernels& k) {
     ConvShape s;
     s.batch = 2;
     s.channels = 3;
@@ -132,8 +161,110 @@ TEST(sign_gradients_of_finite_numbers_beside_infinite_ones_stay_finite) {
     out_grad[2] = INFINITY;  // of the first image
     bmx::Buffer<uint64_t> bits(bmx::packed_weight_words(s));
     bmx::pack_conv_weight(k, s, weight.data(), bits.get(), 1);
-    Scratch scratch(bmx::sign_data_gradient_floats(k, s, 1));
-    bmx::sign_data_gradient(k, s, out_grad.data(), bits.get(), 1, nullptr, got.data(), 1, scratch.memory.get());
+    Scratch scratch(bmx::sign_data_gradient_floats(k, s, GradientType::kFloat32, 1));
+    bmx::sign_data_gradient(k, s, out_grad.data(), bits.get(), 1, nullptr, got.data(), GradientType::kFloat32, 1,
+                            scratch.memory.get());
     for (int i = 0; i < 3; ++i) CHECK(std::isinf(got[i]) && got[3 + i] == 5, k.name);
+  });
+}
+
+namespace {
+
+// The gradients of one dense layer without borders: of the data for `values` as the gradients of the outputs of one
+// image, of the weights for `values` as those of one output of a batch.
+struct DenseGradients {
+  std::vector<float> of_data, of_weight;
+
+  DenseGradients(const bmx::Kernels& k, const std::vector<float>& values, const std::vector<float>& signs,
+                 GradientType type) {
+    const auto count = static_cast<int64_t>(values.size());
+    const auto columns = static_cast<int64_t>(signs.size()) / count;
+    ConvShape s;
+    s.batch = 1;
+    s.filters = count;
+    s.channels = columns;
+    of_data.assign(columns, NAN);
+    bmx::Buffer<uint64_t> words(bmx::packed_weight_words(s));
+    bmx::pack_conv_weight(k, s, signs.data(), words.get(), 1);
+    Scratch data_scratch(bmx::sign_data_gradient_floats(k, s, type, 1));
+    bmx::sign_data_gradient(k, s, values.data(), words.get(), 1, nullptr, of_data.data(), type, 1,
+                            data_scratch.memory.get());
+    s.batch = count;
+    s.filters = 1;
+    of_weight.assign(columns, NAN);
+    bmx::Buffer<uint64_t> image(bmx::packed_input_words(s));
+    bmx::pack_conv_input(k, s, signs.data(), true, image.get(), 1);
+    Scratch scratch(bmx::sign_weight_gradient_floats(k, s, type, 1));
+    bmx::sign_weight_gradient(k, s, values.data(), image.get(), 1, of_weight.data(), type, 1, scratch.memory.get());
+  }
+};
+
+}  // namespace
+
+// Of a sum of 300 floats of the same size. By lookup, every type is float32.
+TEST(sign_gradients_are_as_exact_as_their_type) {
+  for_kernels([](const bmx::Kernels& k) {
+    test::Random random(7);
+    const int count = 300, columns = 20;
+    std::vector<float> values(count), signs(count * columns);
+    for (float& v : values) v = static_cast<float>(random.between(-(1 << 23), 1 << 23)) / (1 << 23);
+    for (float& v : signs) v = random.between(0, 1) == 0 ? -1.0f : 1.0f;
+    const auto worst = [&](GradientType type) {
+      const DenseGradients got(k, values, signs, type);
+      double error = 0;
+      for (int c = 0; c < columns; ++c) {
+        double sum = 0;
+        for (int i = 0; i < count; ++i) sum += double{values[i]} * signs[i * columns + c];
+        error = std::max({error, std::fabs(got.of_data[c] - sum), std::fabs(got.of_weight[c] - sum)});
+      }
+      return error;
+    };
+    const double exact = worst(GradientType::kFloat32), half = worst(GradientType::kFloat32x2);
+    const double least = worst(GradientType::kBfloat16);
+    const std::string what = std::string(k.name) + ": " + std::to_string(exact * 1e6) + ", " +
+                             std::to_string(half * 1e6) + ", " + std::to_string(least * 1e6) + " e-6";
+    CHECK(exact <= 2e-5, what);  // sums of about 17, rounded 24 bits behind their first
+    CHECK(half <= 3e-4, what);   // 2^-17 of each float
+    CHECK(least <= 0.06, what);  // 2^-9
+    if (k.sign_tiles != nullptr) CHECK(exact < half && half < least, what);
+  });
+}
+
+TEST(sign_gradients_of_single_floats_are_these_floats) {
+  for_kernels([](const bmx::Kernels& k) {
+    test::Random random(8);
+    std::vector<float> values{0.0f, 1.0f, -1.0f, 3.402823466e38f, -3.402823466e38f, 0x1.fffffep-100f, 0x1p-126f};
+    for (int i = 0; i < 200; ++i) {
+      const uint32_t bits = random.bits();
+      float x;
+      std::memcpy(&x, &bits, sizeof(x));
+      if (std::isfinite(x)) values.push_back(x);
+    }
+    for (float x : values) {
+      const DenseGradients got(k, {x}, std::vector<float>{1, -1, 1, 1, 1, 1, 1, 1}, GradientType::kFloat32);
+      const float error = std::fabs(x) < 0x1p-100f ? 0x1p-125f : 0.0f;  // below 2^-126 tiles read 0
+      for (const auto& of : {got.of_data, got.of_weight}) {
+        CHECK(std::fabs(of[0] - x) <= error && std::fabs(of[1] + x) <= error,
+              k.name + std::string(": ") + std::to_string(of[0]) + " for " + std::to_string(x));
+      }
+    }
+  });
+}
+
+TEST(sign_gradients_of_infinity_are_infinite_and_of_nan_nan) {
+  for_kernels([](const bmx::Kernels& k) {
+    const uint32_t low_nan_bits = 0x7f800001;  // whose upper half is infinity
+    float low_nan;
+    std::memcpy(&low_nan, &low_nan_bits, sizeof(low_nan));
+    const std::vector<float> signs{1, -1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+    for (GradientType type : {GradientType::kFloat32, GradientType::kFloat32x2, GradientType::kBfloat16}) {
+      for (float special : {INFINITY, -INFINITY, NAN, low_nan}) {
+        const DenseGradients got(k, {special, 2.5f}, signs, type);
+        for (const auto& of : {got.of_data, got.of_weight}) {
+          CHECK(std::isnan(special) ? std::isnan(of[0]) && std::isnan(of[1]) : of[0] == special && of[1] == -special,
+                k.name + std::string(": ") + std::to_string(of[0]) + " for " + std::to_string(special));
+        }
+      }
+    }
   });
 }

@@ -127,7 +127,7 @@ def test_configuration_prints_its_values():
         ({"weight_quantization": "signum"}, "weight_quantization='signum'"),
         ({"bits": 1, "weight_quantization": "twn"}, "weight_quantization='twn' with bits=1: .* bits=2"),
         ({"grad_bit": 0}, "bits=0"),
-        ({"grad_dtype": "float16"}, "grad_dtype='float16': allowed are '', 'float32', 'bfloat16'"),
+        ({"grad_dtype": "float16"}, "grad_dtype='float16': allowed are '', 'float32', 'float32x2', 'bfloat16'"),
         ({"approximation": "xor"}, "approximation='xor'.*'binet', 'xnor'"),
     ],
 )

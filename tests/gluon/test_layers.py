@@ -393,6 +393,21 @@ def test_gradients_in_bfloat16_are_those_in_float32_rounded(path, channels, grou
         np.testing.assert_array_equal(given, configured)
 
 
+def test_gradients_in_float32x2_are_those_in_float32_to_16_bits():
+    """The third of the terms that tiles multiply is left out; without tiles, nothing is."""
+    with nn.path("operators"):
+        exact, short, coarse = (
+            gradients(
+                make(nn.QConv2D, "hybridized", channels=40, kernel_size=3, padding=1, grad_dtype=kind),
+                signs((2, 64, 9, 7)),
+            )
+            for kind in ("float32", "float32x2", "bfloat16")
+        )
+    for a, b, c in zip(exact, short, coarse):
+        np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-4 * np.abs(a).max())
+        assert np.abs(b - a).max() <= np.abs(c - a).max()
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_dense_gradients_in_bfloat16(path):
     with nn.path(path):

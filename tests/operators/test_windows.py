@@ -70,6 +70,7 @@ def test_every_window(threshold, estimator, weight_bit):
         {"no_offset": True, "true_gradient": True},
         {"true_gradient": True},
         {"gradient_update_mode": "ff"},
+        {"grad_dtype": "float32x2"},
         {"grad_dtype": "bfloat16"},
         {"no_bias": False},
     ],

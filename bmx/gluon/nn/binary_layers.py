@@ -389,10 +389,10 @@ class QConv2D(_QConv, gluon_nn.Conv2D):
         Bits to which the gradient of the product is quantized before the gradients of input and weights are computed
         from it, 1..32, see :func:`bmx.gradients.quantize_gradient`. Default: the configuration's, which is 32: it is
         not quantized.
-    grad_dtype : {'float32', 'bfloat16'}, optional
+    grad_dtype : {'float32', 'float32x2', 'bfloat16'}, optional
         What a 1-bit layer with 1-bit inputs computes its gradients in on the CPU; others are MXNet's, in float32.
-        bfloat16 accumulates in float32, and is used where it is the faster way: otherwise gradients are float32's.
-        Default: the configuration's.
+        'float32x2' keeps 16 bits of each number, 'bfloat16' 8; sums are float32, and both are used where they are the
+        faster way, on CPUs with AMX: otherwise gradients are float32's. Default: the configuration's.
     prefix, params
         As in every Block of Gluon.
 

@@ -12,7 +12,7 @@ from ...errors import Error
 Quantizer = Callable[[ModuleType, quantization.Array], quantization.Array]
 
 _APPROXIMATIONS = ("", "binet", "xnor", "learned")
-_GRADIENT_TYPES = ("", "float32", "bfloat16")
+_GRADIENT_TYPES = ("", "float32", "float32x2", "bfloat16")
 
 # BMXNet v2's names of methods, and swish_sign and twn. Those that quantize to k bits also take the bits.
 _METHODS = {
@@ -78,7 +78,7 @@ class BinaryLayerConfig:
     grad_bit : int, default 32
         Bits of the gradient that a layer gets for its output, 1..32, see :func:`bmx.gradients.quantize_gradient`. 32
         leaves it alone.
-    grad_dtype : {'', 'float32', 'bfloat16'}, default ''
+    grad_dtype : {'', 'float32', 'float32x2', 'bfloat16'}, default ''
         What 1-bit layers on bmx's operators compute their gradients in, see :class:`QConv2D`. '': what the environment
         variable BMX_GRAD_DTYPE says, else float32.
 

@@ -31,25 +31,32 @@ struct ConvShape {
   int64_t out_pixels() const { return out(0) * out(1) * out(2); }
   int64_t taps() const { return kernel[0] * kernel[1] * kernel[2]; }
 
-  // Whether every window has a tap on the image along each axis, and not in the padding alone.
+  // Whether every window has a tap on the image along each axis, and not in the padding alone; and whether every tap is
+  // on the image in some window.
   bool windows_meet_image() const {
     for (int axis = 0; axis < 3; ++axis) {
       for (int64_t o = 0; o < out(axis); ++o) {
         bool meets = false;
-        for (int64_t k = 0; k < kernel[axis] && !meets; ++k) {
-          const int64_t at = o * stride[axis] - pad[axis] + k * dilate[axis];
-          meets = at >= 0 && at < in[axis];
-        }
+        for (int64_t k = 0; k < kernel[axis]; ++k) meets = meets || on_image(axis, o, k);
         if (!meets) return false;
       }
     }
     return true;
   }
-  bool dilated() const {
+  bool taps_meet_image() const {
     for (int axis = 0; axis < 3; ++axis) {
-      if (dilate[axis] > 1 && kernel[axis] > 1) return true;
+      for (int64_t k = 0; k < kernel[axis]; ++k) {
+        bool meets = false;
+        for (int64_t o = 0; o < out(axis); ++o) meets = meets || on_image(axis, o, k);
+        if (!meets) return false;
+      }
     }
-    return false;
+    return true;
+  }
+  // Whether tap k of window o is.
+  bool on_image(int axis, int64_t o, int64_t k) const {
+    const int64_t at = o * stride[axis] - pad[axis] + k * dilate[axis];
+    return at >= 0 && at < in[axis];
   }
 
   int64_t group_channels() const { return channels / groups; }

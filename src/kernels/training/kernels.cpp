@@ -8,7 +8,17 @@ namespace {
 const Kernels& table(InstructionSet set) {
   switch (set) {
 #if BMX_X86_64
-    case InstructionSet::kAmx:
+#if BMX_AMX
+    case InstructionSet::kAmx: {
+      static const Kernels kernels = [] {
+        Kernels k = kAvx512Kernels;
+        k.name = "amx";
+        k.sign_tiles = &kAmxSignTiles;
+        return k;
+      }();
+      return kernels;
+    }
+#endif
     case InstructionSet::kAvx512:
       return kAvx512Kernels;
     case InstructionSet::kAvx2:

@@ -12,6 +12,7 @@
 
 #include "kernels/training/elementwise.h"
 #include "kernels/training/sign_lookup.h"
+#include "kernels/training/sign_tiles.h"
 
 namespace bmx {
 
@@ -75,6 +76,9 @@ struct Kernels {
 
   // Products of floats with signs, or nullptr.
   const SignLookup* sign_lookup;
+
+  // The same on tiles, or nullptr.
+  const SignTiles* sign_tiles = nullptr;
 };
 
 // Those of the chosen instruction set (kernels/instruction_sets.h, which throws as that does).
@@ -89,6 +93,9 @@ extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512Kernels;
 extern const SignLookup kAvx2Lookup;
 extern const SignLookup kAvx512Lookup;
+#endif
+#if BMX_AMX
+extern const SignTiles kAmxSignTiles;
 #endif
 
 }  // namespace bmx

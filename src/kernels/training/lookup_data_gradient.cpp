@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "kernels/thread_number.h"
-#include "kernels/training/sign_gradients.h"
+#include "kernels/training/lookup_gradients.h"
 
 namespace bmx {
 namespace {
@@ -202,18 +202,13 @@ class PixelKind {
 
 }  // namespace
 
-bool has_sign_gradients(const Kernels& kernels, const ConvShape& s) {
-  return kernels.sign_lookup != nullptr && s.channels >= kernels.sign_lookup->lanes / 2 && s.groups == 1 &&
-         s.in[0] == 1 && s.kernel[0] == 1 && s.pad[0] == 0;
-}
-
-size_t sign_data_gradient_floats(const Kernels& kernels, const ConvShape& shape, int threads) {
+size_t lookup_data_gradient_floats(const Kernels& kernels, const ConvShape& shape, int threads) {
   const Plan plan(kernels, shape, threads);
   return static_cast<size_t>(plan.indices() + threads * (plan.tables() + plan.sums()));
 }
 
-void sign_data_gradient(const Kernels& kernels, const ConvShape& s, const float* out_grad, const uint64_t* weight,
-                        float factor, const SignWindow* window, float* data_grad, int threads, float* scratch) {
+void lookup_data_gradient(const Kernels& kernels, const ConvShape& s, const float* out_grad, const uint64_t* weight,
+                          float factor, const SignWindow* window, float* data_grad, int threads, float* scratch) {
   const Plan plan(kernels, s, threads);
   auto* indices = reinterpret_cast<uint32_t*>(scratch);
   make_indices(plan, weight, indices, threads);

@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "kernels/thread_number.h"
-#include "kernels/training/sign_gradients.h"
+#include "kernels/training/lookup_gradients.h"
 
 namespace bmx {
 namespace {
@@ -103,13 +103,13 @@ void make_tables(const SignLookup& lookup, const float* values, int64_t count, f
 
 }  // namespace
 
-size_t sign_weight_gradient_floats(const Kernels& kernels, const ConvShape& shape, int threads) {
+size_t lookup_weight_gradient_floats(const Kernels& kernels, const ConvShape& shape, int threads) {
   const Plan plan(kernels, shape);
   return static_cast<size_t>(plan.indices() + round_up(plan.sums(), 16) + threads * plan.thread_floats());
 }
 
-void sign_weight_gradient(const Kernels& kernels, const ConvShape& s, const float* out_grad, const uint64_t* data,
-                          float factor, float* weight_grad, int threads, float* scratch) {
+void lookup_weight_gradient(const Kernels& kernels, const ConvShape& s, const float* out_grad, const uint64_t* data,
+                            float factor, float* weight_grad, int threads, float* scratch) {
   const Plan plan(kernels, s);
   auto* const indices = reinterpret_cast<uint32_t*>(scratch);
   float* const sums = plan.direct() ? weight_grad : scratch + plan.indices();
