@@ -22,6 +22,7 @@ from ..checkpoints.sample_shape import RECORDED
 from ..errors import Error
 from ..journal import finish
 from ..writing import Write, check_writable, clear_leftovers, content, new_folder, write_together
+from .data import check_mode
 
 FORMAT = 2
 
@@ -120,6 +121,7 @@ class Checkpoint:
         bmx.Error
             If a file cannot be written.
         """
+        check_mode("bmx.training.Checkpoint")
         epoch = progress["epoch"] + (progress["batch"] > 0)
         optimizer = trainer._optimizer
         counters = {place: getattr(owner, name) for place, owner, name in _counters(optimizer)}
@@ -145,6 +147,7 @@ class Checkpoint:
         bmx.Error
             If a file cannot be written.
         """
+        check_mode("bmx.training.Checkpoint")
         best = Checkpoint(f"{self.prefix}-best")
         best.sample_shape = self.sample_shape
         write_together(best._network_files(net, epoch))
@@ -206,6 +209,7 @@ class Checkpoint:
         bmx.Error
             If there is no file to resume from, or it is corrupt or of another network, optimizer or settings.
         """
+        check_mode("bmx.training.Checkpoint")
         self._must_exist()
         saved = load_arrays(self.resume_file)
         digest = saved.pop("digest", None) if isinstance(saved, dict) else None

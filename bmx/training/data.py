@@ -13,6 +13,15 @@ from ..errors import Error
 Augment = Callable[[np.ndarray, np.random.RandomState], np.ndarray]
 
 
+def check_mode(what: str) -> None:
+    """Raise bmx.Error in MXNet's NumPy mode, in which batches and trainers of this package do not work."""
+    if mx.util.is_np_array() or mx.util.is_np_shape():
+        raise Error(
+            f"{what} works with MXNet's classic arrays, not in its NumPy mode: call mx.npx.reset_np() before the "
+            "network is made, or train with a Trainer of your own"
+        )
+
+
 def remark(others: Sequence[str]) -> str:
     """Return what the source of a data set says about files that have not the SHA-1 of the published ones."""
     return f"; not as published, by their SHA-1: {', '.join(others)}" if others else ""

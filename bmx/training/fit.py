@@ -20,7 +20,7 @@ from mxnet import autograd, gluon
 from ..errors import Error
 from ..optimizer import BinaryOptimizer
 from .checkpoint import Checkpoint, best_epoch
-from .data import Batches, small_side
+from .data import Batches, check_mode, small_side
 from .signs import equal_bits
 from .workers import Workers
 
@@ -120,6 +120,7 @@ def fit(
     SystemExit
         On SIGTERM, in the same way; the status is 143.
     """
+    check_mode("bmx.training.fit")
     if resume and prefix is None:
         raise Error("resume needs the prefix of the run to go on with")
     workers = workers or Workers()
@@ -234,6 +235,7 @@ def _warn(net: gluon.HybridBlock, images: mx.nd.NDArray, log: Callable[[str], An
 
 def accuracy(net: gluon.HybridBlock, batches: Batches, ctx: Optional[mx.Context] = None) -> float:
     """Return the fraction of images, 0 to 1, whose highest score is that of their label."""
+    check_mode("bmx.training.accuracy")
     hits = total = 0
     for images, labels in batches.epoch(0):
         scores = net(images if ctx is None else images.as_in_context(ctx))

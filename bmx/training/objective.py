@@ -11,6 +11,7 @@ import numpy as np
 from ..checkpoints.loading import load_checkpoint
 from ..checkpoints.names import parse
 from ..errors import Error
+from .data import check_mode
 
 
 class Objective:
@@ -119,6 +120,7 @@ def teacher(params_file: str, ctx: Optional[mx.Context] = None) -> mx.gluon.Symb
     bmx.Error
         If the name is not of this form, or the files are missing or damaged.
     """
+    check_mode("a teacher")
     found = parse(params_file)
     if found is None:
         raise Error(f"teacher {params_file}: expected the name of a checkpoint, PREFIX-NNNN.params")

@@ -10,6 +10,7 @@ import mxnet as mx
 from ..checkpoints.equal_bits import find_signs, in_graph, in_values, is_shifted
 from ..checkpoints.symbol_file import Entry, Graph, parse_graph, to_symbol
 from ..gluon.nn import path
+from .data import check_mode
 
 _IMAGES = 8  # of a batch: with all their pixels these are enough
 
@@ -20,6 +21,7 @@ def equal_bits(net: mx.gluon.HybridBlock, images: mx.nd.NDArray) -> List[str]:
     BatchNorms use the moments of the batch, as they will in training. Signs behind learned shifts (ReActNet's RSign)
     are left alone unless the graph tells: shifts begin at 0, and learn to be useful. Nothing of the network changes.
     """
+    check_mode("bmx.training.signs.equal_bits")
     with path("operators", fused=False):
         symbol = net(mx.sym.var("data"))
     graph = parse_graph(json.loads(symbol.tojson()), "the network")

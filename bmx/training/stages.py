@@ -17,6 +17,7 @@ import mxnet as mx
 
 from ..errors import Error
 from .checkpoint import Checkpoint, load_arrays
+from .data import check_mode
 
 # Options of 1-bit weights, which the first stage does not have.
 _OF_BINARY_WEIGHTS = (
@@ -56,6 +57,7 @@ def begin_with(net: mx.gluon.Block, params_file: str) -> None:
     bmx.Error
         If the file is missing or damaged, or has not the parameters of this network.
     """
+    check_mode("bmx.training.stages.begin_with")
     stored = {name.partition(":")[2]: array for name, array in load_arrays(params_file).items()}
     parameters = net.collect_params()
     for name, parameter in parameters.items():

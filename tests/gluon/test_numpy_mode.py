@@ -7,6 +7,10 @@ from mxnet import gluon
 
 import bmx
 from bmx.gluon import nn
+from bmx.training import Batches, Checkpoint, accuracy, fit
+from bmx.training.objective import teacher
+from bmx.training.signs import equal_bits
+from bmx.training.stages import begin_with
 
 SHAPE = (2, 3, 8, 8)
 
@@ -207,3 +211,27 @@ def test_an_operator_that_gets_an_array_of_numpy_says_what_to_do(numpy_mode):
         with pytest.raises(bmx.Error, match=r"takes arrays of mx.nd, not of mx.np: x.as_nd_ndarray\(\)"):
             call()
     assert mx.nd.QActivation(x.as_nd_ndarray()).shape == (2, 64)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda net, batches, prefix: fit(net, batches, batches, mx.optimizer.SGD(), 1, log=str),
+        lambda net, batches, prefix: accuracy(net, batches),
+        lambda net, batches, prefix: equal_bits(net, mx.np.zeros((1, 3, 8, 8))),
+        lambda net, batches, prefix: Checkpoint(prefix).save(net, None, {}),
+        lambda net, batches, prefix: Checkpoint(prefix).save_best(net, 1),
+        lambda net, batches, prefix: Checkpoint(prefix).restore(net, None, {}),
+        lambda net, batches, prefix: teacher(f"{prefix}-0001.params"),
+        lambda net, batches, prefix: begin_with(net, f"{prefix}-0001.params"),
+    ],
+)
+def test_training_says_that_it_works_with_classic_arrays(tmp_path, call):
+    images, labels = np.zeros((4, 3, 8, 8), np.float32), np.zeros(4, np.float32)
+    with mx.util.np_shape(True), mx.util.np_array(True):
+        net = nn.HybridSequential()
+        net.add(nn.activated_conv(8, 3, in_channels=3), nn.Dense(2, in_units=8 * 36))
+        net.initialize()
+        with pytest.raises(bmx.Error, match=r"works with MXNet's classic arrays, .*: call mx.npx.reset_np\(\) before"):
+            call(net, Batches(images, labels, 2), str(tmp_path / "net"))
+    assert not list(tmp_path.iterdir())

@@ -235,11 +235,25 @@ class Network:
         return tuple(first[1:])
 
     def _add_output(self, entry: Entry, name: str) -> None:
-        value = self._operands.get((id(entry.node), entry.index))
+        key = (id(entry.node), entry.index)
+        value = self._operands.get(key)
+        if value is None:  # it does not depend on the samples
+            value = self._builder.constant(f"{name}_constant", self._constant_of_a_sample(entry, name))
         if not isinstance(value, ir.Value):
-            raise Error(f"{self._name}: the output {name!r} does not depend on the network's input")
+            raise Error(f"{self._name}: the output {name!r} is a comparison, which is supported only as a condition")
         shape = self._sample_shape(entry)
         self._builder.graph.outputs[name] = self._builder.reshape(f"{value.name}_{len(shape)}d", value, shape)
+
+    def _constant_of_a_sample(self, entry: Entry, name: str) -> np.ndarray:
+        """The numbers of an output that are the same for every sample."""
+        array = self._constants[id(entry.node), entry.index]
+        first, second = (shapes.get((id(entry.node), entry.index), ()) for shapes in (self._shapes, self._second))
+        if (first[:1], second[:1]) != tuple((batch,) for batch in BATCHES):
+            raise Error(
+                f"{self._name}: the output {name!r} is a constant of the shape {array.shape}, without a value for each "
+                "sample; compile the other outputs, such as symbol[0], and compute it once with MXNet"
+            )
+        return array[0].astype(np.float32)
 
     # --- what is in the graph ------------------------------------------------------------------------------------
 
@@ -311,8 +325,9 @@ class Network:
         return result
 
     def _fold(self) -> Dict[Key, np.ndarray]:
-        """Values of what does not depend on an input, and is read by what does."""
-        wanted: Dict[Key, Entry] = {}
+        """Values of what does not depend on an input, and is read by what does, or is an output."""
+        outputs = [entry for entry in self._graph.heads if id(entry.node) not in self._active]
+        wanted: Dict[Key, Entry] = {(id(entry.node), entry.index): entry for entry in outputs}
         for node in self._graph.nodes:
             if id(node) not in self._active or node.is_variable:
                 continue

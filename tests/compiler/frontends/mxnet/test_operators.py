@@ -383,6 +383,37 @@ def test_constants_made_of_nothing_are_folded(name):
     compare(network_of(CONSTANTS[name], data=image))
 
 
+OUTPUTS = {
+    "zeros": mx.sym.zeros_like(conv(x)),
+    "of another shape": mx.sym.ones_like(mx.sym.sum(x, axis=(2, 3))) * 2 + 3,
+    "a number": mx.sym.ones_like(mx.sym.sum(x, axis=(1, 2, 3))) * -2,
+    "of a parameter": mx.sym.broadcast_like(
+        mx.sym.reshape(mx.sym.var("p", shape=(6,)) * 2, shape=(1, 6)), mx.sym.sum(x, axis=(2, 3))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_an_output_that_is_the_same_for_every_sample(name):
+    compare(network_of(mx.sym.Group([conv(x), OUTPUTS[name]]), data=image))
+    compare(network_of(OUTPUTS[name], data=image))
+
+
+@pytest.mark.parametrize(
+    "output, shape",
+    [
+        (mx.sym.zeros((1, 3)), r"\(1, 3\)"),
+        (mx.sym.arange(5), r"\(5,\)"),
+        (mx.sym.var("p", shape=(2,)), r"\(2,\)"),
+        (mx.sym.var("p", shape=(2, 3)) * 2, r"\(2, 3\)"),
+        (mx.sym.contrib.arange_like(x, axis=1), r"\(6,\)"),
+    ],
+)
+def test_an_output_without_a_value_for_each_sample_is_named(output, shape):
+    with pytest.raises(Error, match=f"the output '.*' is a constant of the shape {shape}, without a value for each"):
+        network_of(mx.sym.Group([conv(x), output]), data=image).read()
+
+
 def test_a_recurrent_network_begins_with_zeros_of_any_batch():
     cell = mx.rnn.LSTMCell(num_hidden=5, prefix="lstm_")
     outputs, _ = cell.unroll(3, mx.sym.var("data"), layout="NTC", merge_outputs=False)
@@ -483,7 +514,8 @@ def test_what_nothing_needs_is_not_computed():
         (mx.sym.BatchNorm(x, output_mean_var=True, name="bn")[1], "'bn'"),
         (mx.sym.broadcast_add(x, mx.sym.random.uniform(shape=(1, 6, 9, 7), name="u")), "'u'.*random"),
         (mx.sym.broadcast_add(x > 0, x, name="a"), "'a'.*_greater_scalar"),
-        (mx.sym.Group([x * 2, mx.sym.zeros((2, 3), name="z")]), "'z_output' does not depend"),
+        (mx.sym.Group([x * 2, mx.sym.zeros((2, 3), name="z")]), "'z_output' is a constant of the shape"),
+        (mx.sym.Group([x * 2, x > 0]), "the output '_greaterscalar.*_output' is a comparison, .* only as a condition"),
         (conv(x, layout="NHWC", name="c"), "layout|fit"),
     ],
 )
