@@ -82,7 +82,10 @@ def fold(
         if [value.shape[:1] for value in values] == [(batch,) for batch in BATCHES]:
             values = [sample[None] for value in values for sample in value]
         if not all(np.array_equal(values[0], value, equal_nan=True) for value in values):
-            raise Error(f"{name}: node {entry.node.name!r} ({entry.node.op}): it depends on the number of samples")
+            raise Error(
+                f"{name}: node {entry.node.name!r} ({entry.node.op}): it depends on the number of samples; "
+                "compile outputs that are made without it, and compute the rest with MXNet"
+            )
         constants[id(entry.node), entry.index] = values[0]
     return constants
 

@@ -6,7 +6,7 @@ from typing import Optional, Tuple
 
 __all__ = ["MOST_PIXELS", "check_size", "image_size"]
 
-MOST_PIXELS = 2**28  # OpenCV takes four times as many, which are gigabytes
+MOST_PIXELS = 2**27  # OpenCV takes eight times as many, and every thread decodes one
 
 
 def check_size(data: bytes, side: int) -> None:

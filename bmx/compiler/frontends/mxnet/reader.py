@@ -183,7 +183,7 @@ class Network:
         known = classic(node)
         reader = OPERATORS.get(known.op)
         if reader is None:
-            raise Error("this operator is not supported by the compiler")
+            raise Error(f"this operator is not supported by the compiler; {_rest(node)}")
         used = [index for index in range(self._used_outputs(node)) if (id(node), index) in self._shapes]
         results = {index: self._sample_shape(Entry(node, index)) for index in used}
         entries = [entry for entry in node.inputs if entry.node.name not in self._needed.placeholders]
@@ -229,7 +229,8 @@ class Network:
         key = (id(entry.node), entry.index)
         first, second = self._shapes[key], self._second[key]
         if not first or (first[0], second[0]) != BATCHES or first[1:] != second[1:]:
-            raise Error(f"{entry.node.name!r} has the shape {first} for a batch of 2: it mixes the samples of a batch")
+            what = f"{entry.node.name!r} has the shape {first} for a batch of 2: it mixes the samples of a batch"
+            raise Error(f"{what}; {_rest(entry.node)}")
         if not all(first):
             raise Error(f"{entry.node.name!r} has the shape {first}, which is empty or unknown")
         return tuple(first[1:])
@@ -335,6 +336,13 @@ class Network:
                 if id(entry.node) not in self._active and entry.node.name not in self._needed.placeholders:
                     wanted[id(entry.node), entry.index] = entry
         return fold(list(wanted.values()), self._parameters, (self._shapes, self._second), self._name)
+
+
+def _rest(node: Node) -> str:
+    """What to do about a node that cannot be compiled."""
+    before = next((entry.node for entry in node.inputs if not entry.node.is_variable), None)
+    example = f", such as symbol.get_internals()['{before.name}_output']," if before is not None else ""
+    return f"compile what comes before it{example} and compute the rest with MXNet"
 
 
 def _prepare(array: np.ndarray, operations: List[_Prepared]) -> np.ndarray:
