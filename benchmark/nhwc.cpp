@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "kernels/buffer.h"
+#include "kernels/engine/function.h"
 #include "kernels/engine/kernels.h"
 #include "roof.h"
 

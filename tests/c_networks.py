@@ -2,7 +2,7 @@
 
 import numpy as np
 import program_oracle
-from program_graphs import Builder
+from program_graphs import WITH_OPERAND, Builder
 
 from bmx.compiler import ir
 from bmx.compiler.lower import lower
@@ -102,6 +102,8 @@ def special_numbers():
     ):
         outputs.append(b.map(x, [operation])["f32"])
     outputs.append(b.map(x, [ir.Function("signum")])["f32"])
+    other = b.slice(x, (0, 1, 0), (12, 1, 1))
+    outputs += [b.map(x, [b.operation(kind, 12, other)])["f32"] for kind in WITH_OPERAND]
     numbers = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1, -1, 0.25, 0.75, 1.25, -0.5, 0.5, 2.5, 1e30, -1e-40, 7])
     samples = np.random.default_rng(6).choice(numbers.astype(np.float32), (6, *x.shape))
     samples[0], samples[1] = np.nan, -0.0

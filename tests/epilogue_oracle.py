@@ -43,6 +43,8 @@ OPERATIONS = {
     bmx.Norm: lambda y, mean, scale, bias: fma(y - mean.astype(np.float32), scale, bias),
     bmx.Add: lambda y, t: y + t,
     bmx.Multiply: lambda y, t: y * t,
+    bmx.Maximum: lambda y, t: np.where(np.isnan(y) | (y > t), y, t),  # of a NaN in t, too, NaN
+    bmx.Minimum: lambda y, t: np.where(np.isnan(y) | (y < t), y, t),
     bmx.PRelu: lambda y, slope: np.where(y > 0, y, y * slope.astype(np.float32)),
     bmx.Clip: lambda y, low, high: np.where(y < low, low, np.where(y > high, high, y)),
 }

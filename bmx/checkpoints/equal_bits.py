@@ -32,6 +32,8 @@ _Q_LAYERS = ("QConvolution", "QConvolution_v1", "QFullyConnected", *_PACKED)
 _PRODUCTS = (*_Q_LAYERS, "Convolution", "Convolution_v1", "FullyConnected")
 _SIGNS = ("_contrib_sign_ste", "sign")
 _SUMS = ("elemwise_add", "_plus", "_Plus", "broadcast_add", "broadcast_plus", "add_n", "ElementWiseSum")
+_LARGER = ("_maximum", "_Maximum", "broadcast_maximum")
+_OF_ALL = (*_SUMS, "elemwise_mul", "_mul", "broadcast_mul", "_minimum", "_Minimum", "broadcast_minimum")
 # What hands on the numbers of its first input, perhaps fewer of them or larger ones, and no others.
 _MOVES = (
     *("Dropout", "Flatten", "flatten", "Reshape", "reshape", "transpose", "expand_dims", "squeeze", "slice", "Cast"),
@@ -194,8 +196,10 @@ def _never_negative(graph: Graph) -> Dict[int, str]:
     found: Dict[int, str] = {}
     for node in graph.nodes:
         reason = _source(node)
+        if node.op in _LARGER:  # one that is never negative is enough
+            reason = next((found[id(entry.node)] for entry in node.inputs if id(entry.node) in found), None)
         if reason is None and _keeps(node):
-            inputs = node.inputs if node.op in (*_SUMS, "elemwise_mul", "_mul", "broadcast_mul") else node.inputs[:1]
+            inputs = node.inputs if node.op in _OF_ALL else node.inputs[:1]
             inputs = node.inputs[1:] if node.op == "where" else inputs
             inputs = node.inputs if node.op in ("Concat", "concat", "stack") else inputs
             inputs = [entry for entry in inputs if not _is_zero(entry.node)]
@@ -243,7 +247,7 @@ def _keeps(node: Node) -> bool:
         return _number(node, "scalar", -1) >= 0
     if _is_border(node):
         return node.attributes.get("mode", "constant") != "constant" or _number(node, "constant_value", 0) >= 0
-    kept = (*_MOVES, *_SUMS, "elemwise_mul", "_mul", "broadcast_mul", "where", "mean", "sum", "Pooling", "Pooling_v1")
+    kept = (*_MOVES, *_OF_ALL, "where", "mean", "sum", "Pooling", "Pooling_v1")
     return node.op in kept or _passes(node)
 
 

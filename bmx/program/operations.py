@@ -169,6 +169,20 @@ class Norm(Operation):
     bias: np.ndarray
 
 
+@dataclass(eq=False)
+class Maximum(Operation):
+    """``y`` or `operand`, whichever is larger; NaN if one is NaN."""
+
+    operand: Any
+
+
+@dataclass(eq=False)
+class Minimum(Operation):
+    """``y`` or `operand`, whichever is smaller; NaN if one is NaN."""
+
+    operand: Any
+
+
 @dataclass(frozen=True)
 class OperationRow:
     """What there is to know of a kind of operation.
@@ -193,6 +207,8 @@ class OperationRow:
         Whether an operation without operand rises or falls everywhere, in every channel.
     commutative : bool
         Whether y and the operand can be exchanged.
+    chooses : bool
+        Whether what it gives is y itself or the operand itself.
     problem : callable
         What is wrong with the numbers of an operation as the file has them, in words, or nothing.
     """
@@ -205,6 +221,7 @@ class OperationRow:
     c: str = ""
     monotone: Callable[[Any], bool] = lambda operation: True
     commutative: bool = False
+    chooses: bool = False
     problem: Callable[[Any], Optional[str]] = lambda operation: None
 
 
@@ -250,6 +267,18 @@ OPERATIONS = (
     OperationRow(5, Clip, "f32 low, f32 high", _clip, _clip_word, problem=_limits),
     OperationRow(6, Function, "function name", _function, lambda op: op.name, monotone=_is_monotone_function),
     OperationRow(7, Norm, "numbers mean, numbers scale, numbers bias", _norm, "norm"),
+    OperationRow(
+        *(8, Maximum, "tensor operand", lambda op, y, t: np.where((y > t) | np.isnan(y), y, t), "maximum"),
+        c="y > t || y != y ? y : t",
+        commutative=True,  # but for the sign of a 0 beside another
+        chooses=True,
+    ),
+    OperationRow(
+        *(9, Minimum, "tensor operand", lambda op, y, t: np.where((y < t) | np.isnan(y), y, t), "minimum"),
+        c="y < t || y != y ? y : t",
+        commutative=True,
+        chooses=True,
+    ),
 )
 """The operations by their codes."""
 

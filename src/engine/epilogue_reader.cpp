@@ -5,6 +5,7 @@
 #include "engine/checked.h"
 #include "engine/file.h"
 #include "engine/step_fields.h"
+#include "kernels/engine/function.h"
 
 namespace bmx::engine {
 namespace {

@@ -239,7 +239,7 @@ def test_what_stays_float_says_why(case, reason):
     assert note_of(b) == reason
 
 
-@pytest.mark.parametrize("path", ["sign", "norm", "maximum", "flatten", "prelu"])
+@pytest.mark.parametrize("path", ["sign", "norm", "maximum", "flatten", "prelu", "larger", "larger operand"])
 @pytest.mark.parametrize("shifted", [False, True])
 def test_sums_whose_sign_roundings_decide_stay_float(path, shifted):
     random = np.random.RandomState(0)
@@ -251,6 +251,11 @@ def test_sums_whose_sign_roundings_decide_stay_float(path, shifted):
     y = b.affine("shift", y, bias=bias) if path == "sign" else y
     if path == "maximum":
         y = b.pool("max", y, "max", ((2, 2), (2, 2), (0, 0)), (16, 3, 3))
+    if path.startswith("larger"):
+        other = b.affine(
+            "other", b.function("tanh", b.conv("c", y, np.ones((16, 16, 1, 1), np.float32), y.shape), "tanh")
+        )
+        y = b.map("larger", *((y, ir.Maximum(other)) if path == "larger" else (other, ir.Maximum(y))))
     if path == "flatten":
         y = b.reshape("flat", y, (16 * 42,))
     if path == "prelu":

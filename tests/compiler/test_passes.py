@@ -3,6 +3,7 @@
 import ir_oracle
 import numpy as np
 import pytest
+from program_graphs import WITH_OPERAND
 
 from bmx.compiler import ir
 from bmx.compiler.builder import Builder
@@ -423,14 +424,15 @@ def test_what_others_read_is_not_changed():
     assert check(s.giving(x=x, y=s.function("y", x, "tanh")), fuse.fuse_maps) == ["Input", "Conv", "Map"]
 
 
+@pytest.mark.parametrize("kind", WITH_OPERAND)
 @pytest.mark.parametrize("order", [1, -1])
-def test_a_sum_is_part_of_a_layer_whichever_summand_it_is(order):
+def test_a_sum_is_part_of_a_layer_whichever_summand_it_is(order, kind):
     s = Sketch()
     shortcut = s.function("shortcut", s.x, "tanh")
     body = s.map("norm", s.float_conv(shortcut), norm(6))
     a, b = (body, shortcut)[::order]
-    assert check(s.giving(y=s.map("sum", a, ir.Add(b))), fuse.fuse_maps) == ["Input", "Conv"]
-    assert isinstance(s.graph.nodes[-1].epilogue[-1], ir.Add)
+    assert check(s.giving(y=s.map("sum", a, kind(b))), fuse.fuse_maps) == ["Input", "Conv"]
+    assert isinstance(s.graph.nodes[-1].epilogue[-1], kind)
 
 
 def test_a_layer_waits_for_what_is_added_to_it():

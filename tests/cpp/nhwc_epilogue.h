@@ -1,54 +1,48 @@
 // Any epilogue, and its definition number by number (docs/format.md), for the tests of the engine's kernels.
 #pragma once
 
+#include <algorithm>
+#include <iterator>
+
+#include "kernels/engine/function.h"
 #include "nhwc_tensor.h"
 
 namespace nhwc_test {
 
-inline double slow_function(Function function, double x) {
-  switch (function) {
-    case Function::kRound:
-      return std::round(x);
-    case Function::kTanh:
-      return std::tanh(x);
-    case Function::kSigmoid:
-      return 1 / (1 + std::exp(-x));
-    case Function::kSoftplus:
-      return x > 100 ? x : std::log1p(std::exp(x));
-    case Function::kSoftsign:
-      return x / (1 + std::fabs(x));
-    case Function::kExp:
-      return std::exp(x);
-    case Function::kLog:
-      return std::log(x);
-    case Function::kSqrt:
-      return std::sqrt(x);
-    case Function::kSquare:
-      return x * x;
-    case Function::kAbs:
-      return std::fabs(x);
-    case Function::kSign1:
-      return x < 0 ? -1 : 1;
-    case Function::kGelu:
-      return x * (0.5 + 0.5 * std::erf(x / std::sqrt(2.0)));
-    case Function::kElu:
-      return x > 0 ? x : std::expm1(x);
-    case Function::kSelu:
-      return 1.0507009873554805 * (x > 0 ? x : 1.6732632423543772 * (std::expm1(x)));
-    case Function::kReciprocal:
-      return 1 / x;
-    case Function::kNegate:
-      return -x;
-    case Function::kSignum:
-      return x > 0 ? 1 : x < 0 ? -1 : x;
-  }
-  return 0;
-}
+// Functions and their definitions. Those that bmx has besides are tested in Python, with every instruction set.
+struct FunctionDefinition {
+  Function function;
+  bool rounds_differently;  // by a few units in the last place
+  double (*of)(double x);
+};
 
-inline bool rounds_differently(Function f) {
-  return f == Function::kTanh || f == Function::kSigmoid || f == Function::kSoftplus || f == Function::kExp ||
-         f == Function::kLog || f == Function::kGelu || f == Function::kElu || f == Function::kSelu ||
-         f == Function::kSoftsign;
+constexpr FunctionDefinition kFunctionDefinitions[] = {
+    {Function::kRound, false, [](double x) { return std::round(x); }},
+    {Function::kTanh, true, [](double x) { return std::tanh(x); }},
+    {Function::kSigmoid, true, [](double x) { return 1 / (1 + std::exp(-x)); }},
+    {Function::kSoftplus, true, [](double x) { return x > 100 ? x : std::log1p(std::exp(x)); }},
+    {Function::kSoftsign, true, [](double x) { return x / (1 + std::fabs(x)); }},
+    {Function::kExp, true, [](double x) { return std::exp(x); }},
+    {Function::kLog, true, [](double x) { return std::log(x); }},
+    {Function::kSqrt, false, [](double x) { return std::sqrt(x); }},
+    {Function::kSquare, false, [](double x) { return x * x; }},
+    {Function::kAbs, false, [](double x) { return std::fabs(x); }},
+    {Function::kSign1, false, [](double x) { return x < 0 ? -1.0 : 1.0; }},
+    {Function::kGelu, true, [](double x) { return x * (0.5 + 0.5 * std::erf(x / std::sqrt(2.0))); }},
+    {Function::kElu, true, [](double x) { return x > 0 ? x : std::expm1(x); }},
+    {Function::kSelu, true,
+     [](double x) { return 1.0507009873554805 * (x > 0 ? x : 1.6732632423543772 * std::expm1(x)); }},
+    {Function::kReciprocal, false, [](double x) { return 1 / x; }},
+    {Function::kNegate, false, [](double x) { return -x; }},
+    {Function::kSignum, false, [](double x) { return x > 0   ? 1
+                                                     : x < 0 ? -1
+                                                             : x; }},
+};
+
+inline const FunctionDefinition& definition_of(Function function) {
+  const auto* found = std::find_if(std::begin(kFunctionDefinitions), std::end(kFunctionDefinitions),
+                                   [&](const FunctionDefinition& d) { return d.function == function; });
+  return *found;
 }
 
 // An epilogue with all that it reads and writes; for each kernel, and for the definition, on memory of its own.
@@ -165,6 +159,12 @@ class AnyEpilogue {
         case Operation::kMultiply:
           value = value * operand();
           break;
+        case Operation::kMaximum:
+          value = std::isnan(value) || value > operand() ? value : operand();
+          break;
+        case Operation::kMinimum:
+          value = std::isnan(value) || value < operand() ? value : operand();
+          break;
         case Operation::kPRelu:
           value = value > 0 ? value : value * op.arrays[0][c];
           break;
@@ -172,7 +172,7 @@ class AnyEpilogue {
           value = value < op.low ? op.low : (value > op.high ? op.high : value);
           break;
         case Operation::kFunction:
-          value = static_cast<float>(slow_function(op.function, value));
+          value = static_cast<float>(definition_of(op.function).of(value));
           break;
       }
     }
@@ -232,9 +232,11 @@ class AnyEpilogue {
     op.low = static_cast<float>(random.between(-20, 0)) / 4;
     op.high = random.between(0, 2) == 0 ? kInfinity : static_cast<float>(random.between(0, 20)) / 4;
     if (op.operation == Operation::kFunction) {
+      const FunctionDefinition* definition;
       do {
-        op.function = static_cast<Function>(random.between(1, static_cast<int>(kLastFunction)));
-      } while (rounds_differently(op.function));
+        definition = &kFunctionDefinitions[random.between(0, std::size(kFunctionDefinitions) - 1)];
+      } while (definition->rounds_differently);
+      op.function = definition->function;
     }
     if (operands_of(operation).tensor) {
       const int64_t shape = random.between(0, 3);

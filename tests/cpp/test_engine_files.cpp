@@ -203,7 +203,7 @@ TEST(engine_refuses_steps_that_do_not_fit_their_tensors) {
   check([](Small& s) { s.b.step(MAP).u(s.in).u(0).u(STORE_F32).u(s.in); }, "overlaps tensor 't0'");
   check([](Small& s) { s.b.step(MAP).u(s.in).u(0).u(STORE_F32); }, "ends before its fields");
   check([](Small& s) { s.b.step(MAP).u(s.in).u(0).u(STORE_F32).u(s.out).u(0); }, "longer than its fields");
-  check([](Small& s) { s.b.step(MAP).u(s.in).u(1).u(8).u(STORE_F32).u(s.out); }, "an operation is 8");
+  check([](Small& s) { s.b.step(MAP).u(s.in).u(1).u(1000).u(STORE_F32).u(s.out); }, "an operation is 1000");
   check([](Small& s) { s.b.step(MAP).u(s.in).u(1).u(FUNCTION).u(1000).u(STORE_F32).u(s.out); }, "a function is 1000");
   check([](Small& s) { s.b.step(MAP).u(s.in).u(1).u(PRELU).u(1000).u(STORE_F32).u(s.out); }, "not within the");
   check([](Small& s) { s.b.step(MAP).u(s.in).u(1).u(PRELU).u(kAbsent).u(STORE_F32).u(s.out); }, "it has no slope");

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import program_oracle
 import pytest
-from program_graphs import Builder
+from program_graphs import WITH_OPERAND, Builder
 
 from bmx import library
 from bmx import program as bmx
@@ -114,7 +114,9 @@ def functions():
     x = b.input((37, 3, 2))
     values = []
     for name in bmx.FUNCTIONS:
-        values.append(b.map(x, [ir.Affine(np.full(37, 0.3, np.float32), b.numbers(37)), ir.Function(name)])["f32"])
+        for scale in (0.01, 0.3, 30):
+            line = ir.Affine(np.full(37, scale, np.float32), b.numbers(37))
+            values.append(b.map(x, [line, ir.Function(name)])["f32"])
     return b, values + [b.move(ir.Softmax, x.shape, x, source=x)]
 
 
@@ -137,6 +139,11 @@ def strange_numbers():
     x = b.input((40, 4, 4), ("f32", "bit", "u8"))
     y = b.map(x["f32"], [ir.PRelu(b.numbers(40)), ir.Clip(-2.0, 3.5)], ("f32", "bit", "u8"))
     values = [*x.values(), *y.values(), *b.map(x["f32"], [ir.Clip(0.0, np.inf)], ("f32", "bit", "u8")).values()]
+    other = b.input((40, 4, 4))
+    for kind in WITH_OPERAND:  # a reciprocal tells the zeros apart
+        operation = b.operation(kind, 40, other)
+        values.append(b.map(x["f32"], [operation])["f32"])
+        values.append(b.map(x["f32"], [operation, ir.Function("reciprocal")], ("f32", "bit"))["bit"])
     for name in ("round", "abs", "negate", "sign1", "signum", "square"):
         values.append(b.map(x["f32"], [ir.Function(name)])["f32"])
     values += [

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...program.operations import operands, row_of
 from ..arithmetic import apply, is_channelwise
 from ..ir import Bits, Concat, Conv, Floats, Function, Map, Node, Pad, Pool, Reshape, Slice
 from .edit import Uses
@@ -23,12 +24,17 @@ def decides_ties(node: Conv, uses: Uses) -> bool:
     return _decides(node, np.ones(len(node.weight), bool), uses)
 
 
-def _decides(node: Node, zero: np.ndarray, uses: Uses) -> bool:
-    """The same for a node and the channels in which its result is 0 where the sum is; so is what it stores."""
+def _decides(node: Node, zero: np.ndarray, uses: Uses, first: int = 0) -> bool:
+    """The same for a node and the channels in which its result is 0 where the sum is; so is what it stores.
+
+    The result is that before the operation number `first`.
+    """
     y = np.zeros(len(zero), np.float32)
-    for operation in node.epilogue:
+    for operation in node.epilogue[first:]:
         if not is_channelwise(operation):
-            return False
+            if not row_of(operation).chooses:
+                return False
+            continue  # y, wherever it is chosen
         if isinstance(operation, Function) and operation.name == "sign1":
             return bool(zero.any())
         y = apply(operation, y)
@@ -43,6 +49,12 @@ def _decides(node: Node, zero: np.ndarray, uses: Uses) -> bool:
 
 
 def _follows(reader: Node, store: Floats, zero: np.ndarray, uses: Uses) -> bool:
+    for place, operation in enumerate(reader.epilogue):
+        if store.value in operands([operation]) and row_of(operation).chooses:
+            channels = reader.gives()[0].shape[0]
+            chosen = zero if len(zero) == channels else np.full(channels, True)
+            if _decides(reader, chosen, uses, place + 1):
+                return True
     if store.value not in ([reader.source] if hasattr(reader, "source") else getattr(reader, "sources", [])):
         return False  # it is added or multiplied
     if isinstance(reader, (Reshape, Slice, Concat)):

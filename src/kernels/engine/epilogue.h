@@ -104,6 +104,12 @@ struct EpilogueTile {
     }
   }
 
+  // x, but NaN where a is: a between 1 and 1 is 1, or NaN, and x times 1 is x.
+  BMX_INLINE static Floats nan_of(Floats a, Floats x) {
+    const Floats one = Isa::splat(1);
+    return Isa::mul(x, Isa::smaller(one, Isa::larger(one, a)));
+  }
+
   BMX_INLINE static void apply(const EpilogueOp& op, Tile& y, const Pixels<Rows>& pixels, Channels c) {
     switch (op.operation) {
       case Operation::kAffine: {
@@ -130,6 +136,12 @@ struct EpilogueTile {
         break;
       case Operation::kMultiply:
         combine(op, y, pixels, c, [](Floats a, Floats b) { return Isa::mul(a, b); });
+        break;
+      case Operation::kMaximum:
+        combine(op, y, pixels, c, [](Floats a, Floats b) { return nan_of(a, Isa::larger(a, b)); });
+        break;
+      case Operation::kMinimum:
+        combine(op, y, pixels, c, [](Floats a, Floats b) { return nan_of(a, Isa::smaller(a, b)); });
         break;
       case Operation::kPRelu: {
 #pragma GCC unroll 8

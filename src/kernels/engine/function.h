@@ -12,6 +12,28 @@
 
 namespace bmx::nhwc {
 
+// By their numbers in a file; bmx/program/operations.py has the same table in Python.
+enum class Function : uint32_t {
+  kRound = 1,
+  kTanh,
+  kSigmoid,
+  kSoftplus,
+  kSoftsign,
+  kExp,
+  kLog,
+  kSqrt,
+  kSquare,
+  kAbs,
+  kSign1,
+  kGelu,
+  kElu,
+  kSelu,
+  kReciprocal,
+  kNegate,
+  kSignum,
+};
+constexpr Function kLastFunction = Function::kSignum;
+
 template <class Isa>
 struct Functions {
   [[gnu::noinline]] static void apply(Function function, float* y, int size) {

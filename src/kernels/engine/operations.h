@@ -6,28 +6,9 @@
 
 namespace bmx::nhwc {
 
-enum class Operation : uint32_t { kAffine = 1, kAdd, kMultiply, kPRelu, kClip, kFunction, kNorm };
+enum class Operation : uint32_t { kAffine = 1, kAdd, kMultiply, kPRelu, kClip, kFunction, kNorm, kMaximum, kMinimum };
 
-enum class Function : uint32_t {
-  kRound = 1,
-  kTanh,
-  kSigmoid,
-  kSoftplus,
-  kSoftsign,
-  kExp,
-  kLog,
-  kSqrt,
-  kSquare,
-  kAbs,
-  kSign1,
-  kGelu,
-  kElu,
-  kSelu,
-  kReciprocal,
-  kNegate,
-  kSignum,
-};
-constexpr Function kLastFunction = Function::kSignum;
+enum class Function : uint32_t;  // function.h
 
 // What follows the number of an operation in a file.
 struct Operands {
@@ -46,6 +27,8 @@ constexpr Operands kOperands[] = {
     /* kClip */ {{}, false, true},
     /* kFunction */ {{}, false, false, true},
     /* kNorm */ {{"mean", "scale", "bias"}},
+    /* kMaximum */ {{}, true},
+    /* kMinimum */ {{}, true},
 };
 constexpr int kOperations = sizeof(kOperands) / sizeof(kOperands[0]);
 

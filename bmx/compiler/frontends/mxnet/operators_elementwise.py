@@ -8,7 +8,7 @@ import numpy as np
 
 from ....errors import Error
 from ...builder import image_shape
-from ...ir import Add, Clip, Function, Map, Multiply, Operation, PRelu, Value
+from ...ir import Add, Clip, Function, Map, Maximum, Minimum, Multiply, Operation, PRelu, Value
 from .call import Call, Comparison, Operand, Result, operator
 
 _INFINITY = float("inf")
@@ -223,13 +223,20 @@ def divide(call: Call) -> Value:
 
 @operator("broadcast_maximum", "_maximum", "_Maximum", "broadcast_minimum", "_minimum", "_Minimum")
 def extreme(call: Call) -> Value:
-    """The larger or smaller of a value and a constant that is one number."""
-    numbers = [operand for operand in call.inputs if isinstance(operand, np.ndarray)]
-    if not numbers or not numbers[0].size or (numbers[0] != numbers[0].flat[0]).any():
-        raise Error("only the maximum and minimum of a value and one constant number are supported")
-    bound = float(numbers[0].flat[0])
-    low, high = (bound, _INFINITY) if "max" in call.node.op.lower() else (-_INFINITY, bound)
-    return _by_number(call, lambda x, numbers: call.builder.map(call.name, x, Clip(low, high)))
+    """The larger or smaller of two values, or of a value and a constant."""
+    maximum = "max" in call.node.op.lower()
+    kind = Maximum if maximum else Minimum
+    if not _constants(call):
+        a, b = _pair(call)
+        return a if a is b else call.builder.map(call.name, a, kind(b))
+
+    def beside(x: Value, numbers: np.ndarray) -> Value:
+        if (numbers == numbers[0]).all():
+            low, high = (numbers[0], _INFINITY) if maximum else (-_INFINITY, numbers[0])
+            return call.builder.map(call.name, x, Clip(float(low), float(high)))
+        return call.builder.map(call.name, x, kind(_numbers_like(call, x, numbers)))
+
+    return _by_number(call, beside)
 
 
 @operator("add_n", "ElementWiseSum")
@@ -321,9 +328,14 @@ def _choice(call: Call, number: int, like: Value) -> Value:
     """What `where` chooses from; one number everywhere is made of any value, which is cheaper than a constant."""
     operand = call.inputs[number]
     if isinstance(operand, np.ndarray) and operand.size and (operand == operand.flat[0]).all():
-        zero = call.builder.map(f"{call.name}_zero", like, Clip(0.0, 0.0))
-        return call.builder.affine(f"{call.name}_number", zero, bias=operand.flat[0])
+        return _numbers_like(call, like, operand.flat[0])
     return call.value(number)
+
+
+def _numbers_like(call: Call, like: Value, numbers: np.ndarray) -> Value:
+    """One number, or one a channel, in the shape of a value; NaN where that is NaN."""
+    zero = call.builder.map(f"{call.name}_zero", like, Clip(0.0, 0.0))
+    return call.builder.affine(f"{call.name}_number", zero, bias=numbers)
 
 
 def _sign_source(call: Call, sign: Value) -> Value:
