@@ -165,6 +165,10 @@ class _OpenVINORunner(Runner):
         except ImportError:
             raise Error(f"{path}: needs OpenVINO: pip install openvino") from None
         settings = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads}
+        limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
+        if not any(word in limit for word in ("BF16", "FP16", "AMX", "ALL", "DEFAULT")):
+            # It would choose bfloat16 by the CPU, and compute it without the instructions that the limit leaves out.
+            settings["INFERENCE_PRECISION_HINT"] = "f32"
         try:
             core = openvino.Core()
             model = core.read_model(path)
