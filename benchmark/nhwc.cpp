@@ -176,6 +176,7 @@ void add_others(const Kernels& k, std::vector<Case>& cases) {
     add(name, [=] { k.pool(pool, 0, int64_t{size} * size); });
   };
   add_pool("max pool 3/2 64x56x56", large, 0, 3, 2, 55);
+  add_pool("max pool 3/2 64x28x28", image(Type::kF32, 57, 57, 64, 0), 0, 3, 2, 28);
   add_pool("average pool 2/2 64x28x28", middle, 1, 2, 2, 28);
   add_pool("global average pool 512x7x7", small, 1, 7, 1, 1);
   const View bits = image(Type::kBit, 56, 56, 128, 1), half = image(Type::kBit, 28, 28, 128, 1);
@@ -218,6 +219,8 @@ int main(int argc, char** argv) {
       const Result result = arithmetic == Arithmetic::kF32 ? Result::kNormBits : Result::kU8;
       add(arithmetic, {3, 64, 112, 7, 2}, Result::kF32);
       add(arithmetic, {3, 64, 112, 7, 2}, result);
+      if (arithmetic == Arithmetic::kU8) add(arithmetic, {3, 64, 112, 7, 2}, Result::kNormBits);
+      if (arithmetic == Arithmetic::kU8) add(arithmetic, {3, 64, 56, 7, 2}, Result::kF32);
       add(arithmetic, {64, 128, 28, 1, 1}, result);
       add(arithmetic, {128, 256, 14, 1, 1}, result);
       add(arithmetic, {256, 512, 7, 1, 1}, result);

@@ -73,6 +73,7 @@ Session::Session(std::shared_ptr<const Model> model, int threads)
     : model_(std::move(model)),
       threads_(threads),
       poison_(read_poison()),
+      turns_(turns(model_->program())),
       inputs_(model_->program().inputs.size()),
       outputs_(model_->program().outputs.size()),
       images_{inputs_.data(), outputs_.data()} {
@@ -126,7 +127,7 @@ void Session::make_arena() {
 void Session::run_alone(int64_t image, int arena) {
   Arena& own = *arenas_[arena];
   own.prepare();
-  for (size_t i = 0; i < whole_.size(); ++i) own.step(i).run(whole_[i], images_, image);
+  for (const Turn& turn : turns_) own.step(turn.step).run(turn.share, images_, image);
 }
 
 void Session::run_together(int64_t batch) {

@@ -9,6 +9,7 @@
 #include "engine/bound_step.h"
 #include "engine/crew.h"
 #include "engine/model.h"
+#include "engine/turns.h"
 
 namespace bmx::engine {
 
@@ -66,6 +67,7 @@ class Session {
   const int poison_;
   std::vector<std::unique_ptr<Arena>> arenas_;  // the first, and from the first batch on one for each thread
   std::atomic<int64_t> made_{0};                // arenas
+  const std::vector<Turn> turns_;               // of a thread that has an image alone
   std::vector<Share> whole_;                    // of each step
   std::vector<std::vector<Share>> shares_;      // of each step
   std::vector<double> seconds_;

@@ -123,38 +123,68 @@ struct InsideWindow {
   }
 };
 
+// Taps are taken in the same order wherever a window lies: sums, and of two zeros the maximum, depend on it.
 template <class Isa>
 struct PoolWindow {
-  static constexpr int kRows = 1, kVectors = 4;
+  static constexpr int kRows = Isa::kLanes == 16 ? 4 : 2, kVectors = 4;
   using Floats = typename Isa::Floats;
   const Pool& pool;
 
   template <int Rows, int Vectors, bool Full>
   BMX_INLINE void fill(Floats (&out)[Rows][Vectors], const Pixels<Rows>& pixels, Channels c) const {
-    const InsideWindow window(pool.in, pool.window, pixels.y(), pixels.x());
+    const Window& w = pool.window;
+    const int32_t x = pixels.x(), start = x * w.stride_x - w.pad_x;
+    const int32_t end = start + (Rows - 1) * w.stride_x + (w.kernel_w - 1) * w.dilate_x;  // its last column
+    if (__builtin_expect(start < 0 || end >= pool.in.width || x + Rows > pool.width, 0)) {
+      float numbers[Rows * Vectors * Isa::kLanes];
+      one_by_one<Rows, Vectors>(numbers, pixels.y(), x, c.first);
+      EpilogueTile<Isa, Rows, Vectors, Full>::each(
+          [&](int r, int v) { out[r][v] = Isa::load(numbers + (r * Vectors + v) * Isa::kLanes); });
+      return;
+    }
+    reduce<Rows, Vectors>(out, InsideWindow(pool.in, w, pixels.y(), x), w.stride_x * pool.in.pixel_stride, c.first);
+  }
+
+ private:
+  template <int Rows, int Vectors>
+  [[gnu::noinline]] void one_by_one(float* numbers, int32_t y, int32_t x, int32_t channel) const {
+    for (int r = 0; r < Rows; ++r, numbers += Vectors * Isa::kLanes) {
+      Floats out[1][Vectors];
+      reduce<1, Vectors>(out, InsideWindow(pool.in, pool.window, y, x), 0, channel);
+#pragma GCC unroll 8
+      for (int v = 0; v < Vectors; ++v) Isa::store(numbers + v * Isa::kLanes, out[0][v]);
+      x = x + 1 == pool.width ? 0 : x + 1;
+      y += x == 0;
+    }
+  }
+
+  // Windows `step` bytes apart, with the same taps inside the image.
+  template <int Rows, int Vectors>
+  BMX_INLINE void reduce(Floats (&out)[Rows][Vectors], const InsideWindow& window, int64_t step,
+                         int32_t channel) const {
     // Starts with `first` and takes y = f(y, number) of each number.
-    const auto reduce = [&](float first, auto f) {
-      Floats y[Vectors];
-#pragma GCC unroll 8
-      for (int v = 0; v < Vectors; ++v) y[v] = Isa::splat(first);
+    const auto all = [&](float first, auto f) {
+      Floats y[Rows][Vectors];
+      EpilogueTile<Isa, Rows, Vectors, true>::each([&](int r, int v) { y[r][v] = Isa::splat(first); });
       window.each([&](const uint8_t* pixel) {
-        const float* p = reinterpret_cast<const float*>(pixel) + c.first;
 #pragma GCC unroll 8
-        for (int v = 0; v < Vectors; ++v) y[v] = f(y[v], Isa::load(p + v * Isa::kLanes));
+        for (int r = 0; r < Rows; ++r) {
+          const float* p = reinterpret_cast<const float*>(pixel + r * step) + channel;
+#pragma GCC unroll 8
+          for (int v = 0; v < Vectors; ++v) y[r][v] = f(y[r][v], Isa::load(p + v * Isa::kLanes));
+        }
       });
-#pragma GCC unroll 8
-      for (int v = 0; v < Vectors; ++v) out[0][v] = y[v];
+      EpilogueTile<Isa, Rows, Vectors, true>::each([&](int r, int v) { out[r][v] = y[r][v]; });
     };
     if (pool.mode == 0) {  // NaN is no maximum
-      return reduce(-__builtin_huge_valf(), [](Floats y, Floats x) { return Isa::larger(x, y); });
+      return all(-__builtin_huge_valf(), [](Floats y, Floats x) { return Isa::larger(x, y); });
     }
-    reduce(0, [](Floats y, Floats x) { return Isa::add(y, x); });
+    all(0, [](Floats y, Floats x) { return Isa::add(y, x); });
     const int64_t inside = int64_t{window.ys.count} * window.xs.count;
     if (inside == 0) return;
     const int64_t size = pool.mode == 1 ? inside : int64_t{window.ys.with_padding} * window.xs.with_padding;
     const Floats divisor = Isa::splat(static_cast<float>(size));
-#pragma GCC unroll 8
-    for (int v = 0; v < Vectors; ++v) out[0][v] = Isa::div(out[0][v], divisor);
+    EpilogueTile<Isa, Rows, Vectors, true>::each([&](int r, int v) { out[r][v] = Isa::div(out[r][v], divisor); });
   }
 };
 
