@@ -76,7 +76,7 @@ def test_the_engine_has_the_operations(header):
 def test_the_engine_has_the_functions(root):
     header = (root / "src" / "kernels" / "engine" / "function.h").read_text()
     names = enumerators(header, "Function")
-    assert [name.lower() for name in names] == list(FUNCTIONS)
+    assert [name.lower() for name in names] == [name.replace("_", "") for name in FUNCTIONS]
     assert f"kLastFunction = Function::k{names[-1]};" in header
 
 
