@@ -5,7 +5,8 @@ All run in turns, each in a process of its own:
 
   float                  of MXNet's own Convolution and BatchNorm, hybridized with static memory
   binary                 with bmx, hybridized likewise
-  binary, bfloat16       the same with BMX_GRAD_DTYPE=bfloat16
+  binary, float32x2      the same with BMX_GRAD_DTYPE=float32x2, and
+  binary, bfloat16       with bfloat16: less precise gradients where the processor has AMX
   PyTorch                the float twin, the same layers, memory in channels_last
   PyTorch, bfloat16      the same with torch.autocast("cpu", torch.bfloat16)
 
@@ -164,7 +165,8 @@ def subjects(arguments, twin):
     yield "binary", binary
     if arguments.unfused:
         yield "binary, unfused", {**binary, "fused": False}
-    yield "binary, bfloat16", {**binary, "grad_dtype": "bfloat16"}
+    for grad_dtype in ("float32x2", "bfloat16"):
+        yield f"binary, {grad_dtype}", {**binary, "grad_dtype": grad_dtype}
     if importlib.util.find_spec("torch"):
         write_twin(arguments.model, twin)
         torch = {**common, "framework": "torch", "threads": arguments.threads, "twin": twin}
