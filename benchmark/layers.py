@@ -70,8 +70,9 @@ def bars(report, roof):
 def main():
     arguments = parse_arguments()
     sys.path.insert(0, str(HERE.parent))  # where bmx is not installed
-    from bmx.commands import bench, bench_layers, charts
+    from bmx.commands import bench_files, bench_layers, charts
     from bmx.measure.single_layers import measure_layers
+    from bmx.tables import aligned
     from bmx.writing import write_atomically
 
     with tempfile.TemporaryDirectory() as folder:
@@ -79,7 +80,7 @@ def main():
         before = roofs(program)
         report = measure_layers(rounds=arguments.rounds)
         roof = {name: max(rate, before[name]) for name, rate in roofs(program).items()}
-    print(bench.machine())
+    print(bench_files.machine())
     rates = [f"{name} {rate / 1e9:.0f}" for name, rate in roof.items()]
     print(f"roofs of arithmetic, GMAC/s: {', '.join(rates) or 'not known for this processor'}\n")
     print(bench_layers.table(report))
@@ -90,11 +91,11 @@ def main():
         reached = other / seconds
         verdict = "yes" if reached >= share else "NO"
         rows.append([str(shape), kind, state, times[0], reference, times[1], f"{reached:.2f}", f"{share}", verdict])
-    print("\n".join(bench.columns(rows, left=3)))
+    print("\n".join(aligned(rows, left=3)))
     if arguments.plot:
         write_atomically(arguments.plot, charts.plot_layers([report]))
     if arguments.json:
-        write_atomically(arguments.json, bench.report([{**report.as_json(), "roofs": roof}]))
+        write_atomically(arguments.json, bench_files.report([{**report.as_json(), "roofs": roof}]))
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ def bars(network, batch):
 
 def show(title, results, wanted):
     """Print a row for each contender, and how it stands to the bars and to the best of the others."""
-    from bmx.commands.bench import best_peers
+    from bmx.commands.bench_tables import best_peers
 
     threads = sorted({result.threads for result in results})
     median = {(result.name, result.threads): result.median for result in results}
@@ -138,7 +138,7 @@ def show(title, results, wanted):
 
 
 def run(arguments):
-    from bmx.commands.bench import machine
+    from bmx.commands.bench_files import machine
     from bmx.measure import Contender, measure
     from bmx.models import image_shape
 

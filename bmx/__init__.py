@@ -19,7 +19,7 @@ __version__ = "0.1.0"
 _FUNCTIONS = {
     "binary_weights": "checkpoints.binary_weights",
     "compile": "plugin.engine_operator",
-    "compile_checkpoint": "compiler.pipeline",
+    "compile_checkpoint": "compiler.frontends.mxnet",
     "compose": "composed",
     "convert_checkpoint": "convert",
     "load_checkpoint": "checkpoints.loading",
@@ -27,10 +27,10 @@ _FUNCTIONS = {
     "unpack_checkpoint": "convert",
 }
 _NEED_MXNET = (
-    *("checkpoints", "compiler", "composed", "convert", "gluon", "gradients", "models", "network_summary"),
+    *("checkpoints", "composed", "convert", "gluon", "gradients", "models", "network_summary"),
     *("optimizer", "plugin", "quantization", "training"),
 )
-_NEED_NO_MXNET = ("export_c", "library", "program", "runtime")
+_NEED_NO_MXNET = ("compiler", "export_c", "library", "program", "runtime")
 
 __all__ = ["Error", "gluon", "models", "optimizer", "runtime", *_FUNCTIONS]
 
@@ -41,7 +41,7 @@ def __getattr__(name: str) -> Any:
     room = module.partition(".")[0]
     if room not in _NEED_MXNET + _NEED_NO_MXNET:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if room in _NEED_MXNET:
+    if name in _FUNCTIONS or room in _NEED_MXNET:
         registration.require_mxnet(f"{__name__}.{name}")
     loaded = importlib.import_module(f".{module}", __name__)
     value = getattr(loaded, name) if name in _FUNCTIONS else loaded

@@ -8,13 +8,12 @@ not move has to be equal, and excuses nothing.
 
 from __future__ import annotations
 
-from typing import Callable, List, Sequence, Tuple
+from dataclasses import dataclass
+from typing import Callable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from .checkpoints.symbol_file import Entry
-
-__all__ = ["compare", "is_softmax"]
+__all__ = ["Verification", "agreement", "compare", "largest_difference"]
 
 _TOLERANCE = 2e-5  # of the largest output: roundings of floats
 _LOG_TOLERANCE = 4e-6  # of logarithms: the roundings of a softmax
@@ -22,16 +21,58 @@ _NEIGHBOURS = 4
 _STABLE = 5  # times the tolerance: what moves by less follows no bit
 _FACTOR = 3  # how much further than the original a network may follow roundings
 
-_SOFTMAXES = ("SoftmaxOutput", "Softmax", "softmax", "SoftmaxActivation", "_npx_softmax")
-_SAME_NUMBERS = ("Reshape", "reshape", "Flatten", "flatten", "_copy", "identity", "squeeze", "expand_dims")
 
+@dataclass
+class Verification:
+    """What the original and the converted or compiled network gave for the same samples.
 
-def is_softmax(entry: Entry) -> bool:
-    """Whether an output of a network is that of a softmax, perhaps reshaped."""
-    node = entry.node
-    while node.op in _SAME_NUMBERS and node.inputs:
-        node = node.inputs[0].node
-    return node.op in _SOFTMAXES
+    Attributes
+    ----------
+    samples : str
+        What they were run on, or why they could not be run.
+    largest_difference : float or None
+        Over all outputs and samples; None if they were not run.
+    agreement : float or None
+        Share (0 to 1) of samples for which the largest value of the first output is at the same place; None if the
+        networks were not run or the first output has no classes.
+    largest_output : float or None
+        The largest finite absolute value that the original network gave; None if it is not known.
+    accuracy_before, accuracy_after : float or None
+        Share of samples that the networks classify as the given labels say; None without labels.
+    exact : bool
+        Whether both networks were to give the same, up to rounding.
+    remark : str
+        Why they differ by more.
+    assumed_shape : bool
+        Whether the samples have a shape that fits, though others may fit as well.
+    """
+
+    samples: str
+    largest_difference: Optional[float] = None
+    agreement: Optional[float] = None
+    largest_output: Optional[float] = None
+    accuracy_before: Optional[float] = None
+    accuracy_after: Optional[float] = None
+    exact: bool = True
+    remark: str = ""
+    assumed_shape: bool = False
+
+    def __str__(self) -> str:
+        if self.largest_difference is None:
+            return f"not verified: {self.samples}"
+        return f"{'verified' if self.exact else 'compared'} on {self.samples}: {self.numbers()}"
+
+    def numbers(self) -> str:
+        """What was found, in words."""
+        text = f"largest difference {self.largest_difference:.3g}"
+        if self.largest_output is not None:
+            text += f" of numbers up to {self.largest_output:.3g}"
+        if self.agreement is not None:
+            text += f", predictions agree on {100 * self.agreement:.4g} %"
+        if self.accuracy_before is not None and self.accuracy_after is not None:
+            change = 100 * (self.accuracy_after - self.accuracy_before)
+            text += f", accuracy {100 * self.accuracy_after:.2f} % ({change:+.2f} points)"
+        return f"{text} ({self.remark})" if self.remark else text
 
 
 def compare(
@@ -96,3 +137,21 @@ def _differences(a: np.ndarray, b: np.ndarray, samples: int) -> List[float]:
     if len(difference) != samples:
         return [float(difference.max(initial=0.0))] * samples
     return [float(part.max(initial=0.0)) for part in difference.reshape(samples, -1)]
+
+
+def largest_difference(before: Sequence[np.ndarray], after: Sequence[np.ndarray]) -> float:
+    """max|a - b| over all outputs, equal infinities and NaN beside NaN being no difference."""
+    worst = 0.0
+    for a, b in zip(before, after):
+        a, b = a.astype(np.float64), b.astype(np.float64)
+        equal = (a == b) | (np.isnan(a) & np.isnan(b))
+        difference = np.abs(np.where(equal, 0.0, a) - np.where(equal, 0.0, b))
+        worst = max(worst, float(np.max(np.where(np.isnan(difference), np.inf, difference), initial=0.0)))
+    return worst
+
+
+def agreement(before: np.ndarray, after: np.ndarray) -> Optional[float]:
+    """Share of predictions, largest values along axis 1, that are equal; None where there are no classes."""
+    if before.ndim < 2 or before.shape[1] < 2 or before.size == 0:
+        return None
+    return float(np.mean(before.argmax(axis=1) == after.argmax(axis=1)))

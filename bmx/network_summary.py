@@ -7,12 +7,9 @@ parameter is needed and nothing is computed. Gluon networks are traced, with a n
 from __future__ import annotations
 
 import ast
-import contextlib
 import dataclasses
-import io
 import json
 import math
-import warnings
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
@@ -20,12 +17,12 @@ import mxnet as mx
 
 from .checkpoints.equal_bits import in_graph
 from .checkpoints.inference import for_inference
-from .checkpoints.q_layers import find_layers
-from .checkpoints.shape_inference import ShapeInference
-from .checkpoints.symbol_file import mxnet_message, parse_graph, to_symbol
+from .checkpoints.network import Network
+from .checkpoints.q_layers import find_layers, is_packed
+from .checkpoints.shape_inference import NotInferred
+from .checkpoints.symbol_file import parse_graph, to_symbol
 from .errors import Error
 from .gluon.tracing import trace
-from .plugin.packed_words import is_packed
 
 __all__ = ["Layer", "Summary", "summary"]
 
@@ -209,10 +206,9 @@ def summary(
     """
     symbol = _trace(network, input_shape)
     shapes = _check_shapes(symbol, input_shape)
-    needed = for_inference(parse_graph(json.loads(symbol.tojson()), "network"), None, shapes)
-    graph = _Graph(to_symbol(needed.graph, "summary of a Symbol"), shapes, needed.placeholders)
+    counter = _Counter(Network(symbol, None, {}, "summary of a Symbol", shapes), shapes)
     warnings = list(in_graph(parse_graph(json.loads(symbol.tojson()), "summary")).values())
-    return Summary([layer for layer in map(graph.layer, graph.numbers()) if layer is not None], warnings)
+    return Summary([layer for layer in map(counter.layer, counter.numbers()) if layer is not None], warnings)
 
 
 def _trace(network: Any, shape: Any) -> mx.sym.Symbol:
@@ -250,25 +246,23 @@ def _check_shapes(symbol: mx.sym.Symbol, shape: Any) -> Dict[str, Tuple[int, ...
     return {name: (1, *sizes) for name, sizes in shapes.items()}
 
 
-class _Graph:
-    """A symbol's nodes with the shapes of all that they give."""
+class _Counter:
+    """Counts the bits of a network, node by node."""
 
-    def __init__(self, symbol: mx.sym.Symbol, shapes: Dict[str, Tuple[int, ...]], labels: Sequence[str]):
-        self.nodes = json.loads(symbol.tojson())["nodes"]
-        internals = symbol.get_internals()
+    def __init__(self, network: Network, shapes: Dict[str, Tuple[int, ...]]):
+        self.nodes = json.loads(network.symbol.tojson())["nodes"]
         try:
-            # MXNet prints before it raises, and warns of what it could not infer
-            with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                arguments, outputs, auxiliary = internals.infer_shape(**shapes)
-        except mx.base.MXNetError as error:
-            raise Error(f"input_shape does not fit the network: {mxnet_message(error)}") from None
-        if outputs is None:
-            raise Error(f"MXNet cannot infer all shapes from those of {', '.join(shapes)}; give those of all inputs")
-        ShapeInference(parse_graph(json.loads(symbol.tojson()), "summary"), {})(shapes)  # what MXNet does not check
-        self._shapes = dict(zip(internals.list_outputs(), outputs))
-        self._shapes.update(zip(internals.list_arguments(), arguments))
-        self._shapes.update(zip(internals.list_auxiliary_states(), auxiliary))
+            found = network.shapes(shapes)
+        except NotInferred:
+            raise Error(
+                f"MXNet cannot infer all shapes from those of {', '.join(shapes)}; give those of all inputs"
+            ) from None
+        except Error as error:
+            raise Error(f"input_shape does not fit the network: {error}") from None
+        self._shapes: Dict[str, Tuple[int, ...]] = {}  # of the first output that is read, by the node's name
+        names = {id(node): node.name for node in network.graph.nodes}
+        for (node, _), shape in sorted(found.items(), key=lambda item: item[0][1]):
+            self._shapes.setdefault(names[node], shape)
         for name, shape in shapes.items():
             if self._shapes.get(name) != shape:
                 why = f"{name!r} has the shape {self._shapes.get(name)} in it, not {shape}"
@@ -277,7 +271,7 @@ class _Graph:
         # Nodes that depend on an input; the others are parameters and what is computed of them alone.
         self._active: Set[int] = set()
         for number, node in enumerate(self.nodes):
-            given = node["name"] in shapes or node["name"] in labels
+            given = node["name"] in shapes or node["name"] in network.placeholders
             if given or any(source in self._active for source, *_ in node["inputs"]):
                 self._active.add(number)
 
@@ -312,11 +306,7 @@ class _Graph:
         return Layer(name, _NAMES.get(kind, kind), self._shape(number)[1:], input_bits, weight_bits, weights, macs)
 
     def _shape(self, number: int) -> Tuple[int, ...]:
-        name = self.nodes[number]["name"]
-        for key in (name, f"{name}_output", f"{name}_output0"):
-            if key in self._shapes:
-                return tuple(self._shapes[key])
-        return next((tuple(shape) for key, shape in self._shapes.items() if key.startswith(f"{name}_")), ())
+        return self._shapes.get(self.nodes[number]["name"], ())
 
     def _variables(self, number: int) -> List[int]:
         """The parameters behind an input: itself, or those that it is computed of."""

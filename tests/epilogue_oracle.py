@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from bmx import program as bmx
+from bmx import program as programs
 
 
 def apply(operation, y, numbers=lambda array: array, operand=None):
@@ -18,9 +18,9 @@ def apply(operation, y, numbers=lambda array: array, operand=None):
     fields = {key: numbers(field) for key, field in vars(operation).items() if isinstance(field, np.ndarray)}
     if operand is not None:
         fields["t"] = np.asarray(operand, np.float32)
-    if isinstance(operation, bmx.Clip):
+    if isinstance(operation, programs.Clip):
         fields = {key: np.float32(field) for key, field in vars(operation).items()}
-    if isinstance(operation, bmx.Function):
+    if isinstance(operation, programs.Function):
         return FUNCTIONS[operation.name](y).astype(np.float32)
     return OPERATIONS[type(operation)](y, **fields).astype(np.float32)
 
@@ -39,14 +39,14 @@ def fma(a, b, c):
 
 
 OPERATIONS = {
-    bmx.Affine: lambda y, scale, bias: fma(y, scale, bias),
-    bmx.Norm: lambda y, mean, scale, bias: fma(y - mean.astype(np.float32), scale, bias),
-    bmx.Add: lambda y, t: y + t,
-    bmx.Multiply: lambda y, t: y * t,
-    bmx.Maximum: lambda y, t: np.where(np.isnan(y) | (y > t), y, t),  # of a NaN in t, too, NaN
-    bmx.Minimum: lambda y, t: np.where(np.isnan(y) | (y < t), y, t),
-    bmx.PRelu: lambda y, slope: np.where(y > 0, y, y * slope.astype(np.float32)),
-    bmx.Clip: lambda y, low, high: np.where(y < low, low, np.where(y > high, high, y)),
+    programs.Affine: lambda y, scale, bias: fma(y, scale, bias),
+    programs.Norm: lambda y, mean, scale, bias: fma(y - mean.astype(np.float32), scale, bias),
+    programs.Add: lambda y, t: y + t,
+    programs.Multiply: lambda y, t: y * t,
+    programs.Maximum: lambda y, t: np.where(np.isnan(y) | (y > t), y, t),  # of a NaN in t, too, NaN
+    programs.Minimum: lambda y, t: np.where(np.isnan(y) | (y < t), y, t),
+    programs.PRelu: lambda y, slope: np.where(y > 0, y, y * slope.astype(np.float32)),
+    programs.Clip: lambda y, low, high: np.where(y < low, low, np.where(y > high, high, y)),
 }
 
 

@@ -11,7 +11,7 @@ import zlib
 import numpy as np
 from program_graphs import Builder
 
-from bmx import program as bmx
+from bmx import program as programs
 from bmx.compiler import ir
 from bmx.compiler.lower import lower
 
@@ -37,7 +37,7 @@ def sealed(content):
 
 def networks():
     """Small files that have every kind of step, arithmetic, operation and store, borders, groups and slices."""
-    return [bmx.encode(lower(graph)) for graph in (everything(20), _groups(), _bytes(), _slices(), _operations())]
+    return [programs.encode(lower(graph)) for graph in (everything(20), _groups(), _bytes(), _slices(), _operations())]
 
 
 def everything(filters):

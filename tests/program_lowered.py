@@ -4,13 +4,13 @@ import ir_oracle
 import numpy as np
 import program_oracle
 
-from bmx import program as bmx
+from bmx import program as programs
 from bmx.compiler.lower import lower
 
 
 def agree(graph, images):
     """The program of a graph, through its file, gives what the graph says; returns the program."""
-    program = bmx.decode(bmx.encode(lower(graph)))
+    program = programs.decode(programs.encode(lower(graph)))
     expected = ir_oracle.run(graph, images)
     found = program_oracle.run(program, [images[port.name][0] for port in program.inputs])
     for (name, value), output in zip(graph.outputs.items(), found):
@@ -32,5 +32,5 @@ def steps(program, kind):
 
 def moves(program):
     """Steps that only copy."""
-    copying = [s for s in steps(program, bmx.Map) if not s.epilogue and isinstance(s.stores[0], bmx.Bytes)]
-    return len(steps(program, bmx.Copy)) + len(copying)
+    copying = [s for s in steps(program, programs.Map) if not s.epilogue and isinstance(s.stores[0], programs.Bytes)]
+    return len(steps(program, programs.Copy)) + len(copying)

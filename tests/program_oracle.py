@@ -15,7 +15,7 @@ import math
 import epilogue_oracle
 import numpy as np
 
-from bmx import program as bmx
+from bmx import program as programs
 
 TYPES = {"f32": np.float32, "bit": np.uint8, "u8": np.uint8}
 
@@ -95,7 +95,7 @@ class Machine:
 
     def load(self, step):
         port = self.program.inputs[step.input]
-        height, width, channels = bmx.image_shape(port.shape)
+        height, width, channels = programs.image_shape(port.shape)
         y = np.asarray(self.inputs[step.input], np.float32).reshape(channels, height, width)
         self.finish(step, y.transpose(1, 2, 0))
 
@@ -130,7 +130,7 @@ class Machine:
                     y[out_y, out_x, mine] = ((window[None] - source.zero_point) * taps).sum(axis=(1, 2, 3))
                 else:
                     y[out_y, out_x, mine] = (window[None] * taps).sum(axis=(1, 2, 3))
-        if isinstance(step.stores[0], bmx.CountBits):
+        if isinstance(step.stores[0], programs.CountBits):
             store = step.stores[0]
             self.put(store.value, (y <= store.threshold) ^ store.flip)
             return
@@ -222,11 +222,11 @@ class Machine:
         for operation in step.epilogue:
             y = self.operation(operation, y).astype(np.float32)
         for store in step.stores:
-            if isinstance(store, bmx.Floats):
+            if isinstance(store, programs.Floats):
                 self.put(store.value, y)
-            elif isinstance(store, bmx.Bits):
+            elif isinstance(store, programs.Bits):
                 self.put(store.value, ~(np.where(store.flip, -y, y) < store.threshold))
-            elif isinstance(store, bmx.Bytes):
+            elif isinstance(store, programs.Bytes):
                 byte = np.rint(y * np.float32(store.inverse_scale)) + np.float32(store.value.zero_point)
                 byte = np.where(np.isnan(byte), 0, np.clip(byte, 0, 255))
                 self.put(store.value, byte.astype(np.uint8))

@@ -6,8 +6,8 @@ import ir_oracle
 import mxnet as mx
 import numpy as np
 
-from bmx.checkpoints.symbol_file import Entry, Node, parse_graph, to_symbol
-from bmx.compiler.frontends.mxnet import Network
+from bmx.checkpoints.symbol_file import Entry, SymbolNode, parse_graph, to_symbol
+from bmx.compiler.frontends.mxnet import MXNetFrontEnd
 from bmx.compiler.lower import lower
 from bmx.compiler.passes import optimize
 from bmx.compiler.verification import run_program
@@ -44,7 +44,7 @@ def settle(symbol, args, aux, shapes, seed=0):
     """
     rng = random_numbers(seed + 100)
     graph = parse_graph(json.loads(symbol.tojson()), "network")
-    mode = Node("null", "batch_norm_mode")
+    mode = SymbolNode("null", "batch_norm_mode")
     for node in graph.nodes:
         if node.op in ("BatchNorm", "bmx_BatchNorm"):
             node.op, node.attributes["momentum"] = "bmx_BatchNorm", "0"
@@ -74,7 +74,7 @@ def settle(symbol, args, aux, shapes, seed=0):
 def network_of(symbol, seed=0, settled=False, **shapes):
     """A symbol with random parameters, opened by the reader."""
     args, aux = arrays_for(symbol, shapes, seed)
-    return Network(symbol, args, settle(symbol, args, aux, shapes, seed) if settled else aux, shapes)
+    return MXNetFrontEnd(symbol, args, settle(symbol, args, aux, shapes, seed) if settled else aux, shapes)
 
 
 def traced(net, shape, composed=False, seed=0):

@@ -6,9 +6,8 @@ import pytest
 
 from bmx import Error
 from bmx.comparison import compare
-from bmx.compiler import verification
-from bmx.compiler.frontends.mxnet import Network
-from bmx.compiler.pipeline import compile_network, compile_symbol
+from bmx.compiler import compile_network, compile_symbol, verification
+from bmx.compiler.frontends.mxnet import MXNetFrontEnd
 from bmx.convert.conversion import convert_checkpoint
 
 SHAPE, CLASSES = (3, 10, 10), 1000
@@ -67,7 +66,7 @@ def bias(args, aux):
 
 @pytest.mark.parametrize("wrong", [gamma, threshold, filters, bias])
 def test_a_wrong_layer_fails_behind_a_flat_softmax(arrays, wrong, monkeypatch):
-    right = Network(symbol(), *arrays, SHAPE)
+    right = MXNetFrontEnd(symbol(), *arrays, SHAPE)
     report = compile_network(right).report
     assert str(report.verification).startswith("verified") and report.verification.largest_output < 2e-3
     args, aux = ({name: array.copy() for name, array in part.items()} for part in arrays)

@@ -25,8 +25,8 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from bmx.arrays import load_samples  # noqa: E402
 from bmx.checkpoints import names as checkpoint_names  # noqa: E402
-from bmx.commands.bench import columns  # noqa: E402
 from bmx.errors import Error  # noqa: E402
+from bmx.tables import aligned  # noqa: E402
 
 CALIBRATION = 512  # training images that decide the ranges of int8
 BATCH = 50
@@ -72,10 +72,11 @@ def samples(args):
 
 def mxnet_outputs(path, images):
     """What the checkpoint gives in MXNet, a row for each image."""
-    from bmx.convert.verify import Network
+    from bmx.checkpoints.network import Network
 
-    network = Network(*checkpoint_names.files(*checkpoint_names.split_path(path)))
-    outputs = [network.run(images[first : first + BATCH]) for first in range(0, len(images), BATCH)]
+    network = Network.load(*checkpoint_names.files(*checkpoint_names.split_path(path)))
+    batches = [images[first : first + BATCH] for first in range(0, len(images), BATCH)]
+    outputs = [list(network.run({network.inputs[0]: batch}).values()) for batch in batches]
     if len(outputs[0]) != 1:
         raise Error(f"{path}: has {len(outputs[0])} outputs; a classifier, which has one, can be checked")
     return np.concatenate([batch[0].reshape(len(batch[0]), -1) for batch in outputs])
@@ -107,7 +108,7 @@ def test_net(program, images, outputs):
 
 def check(args):
     """Print a row for each network and compiler; return whether those without int8 layers agree with MXNet."""
-    from bmx.compiler.pipeline import compile_checkpoint
+    from bmx.compiler import compile_checkpoint
     from bmx.export_c import export
 
     if not re.search(r"-\d{4,}\.params$", args.checkpoint):
@@ -132,7 +133,7 @@ def check(args):
                 passed &= int8 != "off" or status == 0
                 rows.append([outer, command, f"{report.weights:,}", f"{agree}/{count}", f"{difference:.3g}"])
                 rows[-1] += [f"{largest:.3g}", f"{found} ({found / count:.1%})"]
-    print("\n".join(columns(rows, left=2)))
+    print("\n".join(aligned(rows, left=2)))
     return passed
 
 

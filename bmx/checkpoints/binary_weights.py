@@ -13,7 +13,7 @@ from .constants import evaluate
 from .inference import as_float32
 from .loading import load_checkpoint
 from .q_layers import find_layers, layers_in_subgraphs
-from .symbol_file import Entry, Node, parse_graph
+from .symbol_file import Entry, SymbolNode, parse_graph
 
 __all__ = ["binary_weights"]
 
@@ -123,7 +123,7 @@ def _has_sign(entry: Entry) -> bool:
     )
 
 
-def _behind(entry: Entry) -> Iterator[Node]:
+def _behind(entry: Entry) -> Iterator[SymbolNode]:
     pending, seen = [entry.node], set()
     while pending:
         node = pending.pop()
@@ -133,7 +133,7 @@ def _behind(entry: Entry) -> Iterator[Node]:
             pending += [source.node for source in node.inputs]
 
 
-def _layer_name(node: Node) -> str:
+def _layer_name(node: SymbolNode) -> str:
     """The name of its node, or that of the layer whose weight several nodes make binary."""
     weights = [source.name for source in _behind(node.inputs[1]) if source.is_variable]
     if node.op in _FLOAT_LAYERS and len(weights) == 1 and weights[0].endswith("_weight"):

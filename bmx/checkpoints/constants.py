@@ -15,9 +15,9 @@ import mxnet as mx
 import numpy as np
 
 from ..errors import Error
-from .symbol_file import Entry, Graph, Node, mxnet_message, to_symbol
+from .symbol_file import Entry, SymbolGraph, SymbolNode, mxnet_message, to_symbol
 
-__all__ = ["BATCHES", "Key", "depends", "evaluate", "fold"]
+__all__ = ["BATCHES", "CannotRun", "Key", "depends", "evaluate", "fold"]
 
 Key = Tuple[int, int]  # id of a node, number of its output
 Shapes = Mapping[Key, Tuple[int, ...]]
@@ -31,7 +31,15 @@ _SHAPE_ONLY = {  # operator -> the input of which it reads nothing but the shape
 }
 
 
-def depends(node: Node, active: Set[int]) -> bool:
+class CannotRun(Error):
+    """MXNet cannot compute what it was asked for; `reason` is its own message."""
+
+    def __init__(self, message: str, reason: str):
+        super().__init__(message)
+        self.reason = reason
+
+
+def depends(node: SymbolNode, active: Set[int]) -> bool:
     """Whether the numbers that a node gives depend on those of `active` nodes, by id."""
     ignored = _SHAPE_ONLY.get(node.op)
     return any(id(entry.node) in active for place, entry in enumerate(node.inputs) if place != ignored)
@@ -95,7 +103,7 @@ def _with_stand_ins(entries: Sequence[Entry], shapes: Shapes) -> Tuple[List[Entr
 
     Sizes that an operator without inputs leaves open are those that the network needs. What needs no change stays.
     """
-    changed: Dict[int, Node] = {}
+    changed: Dict[int, SymbolNode] = {}
     zeros: Dict[str, np.ndarray] = {}
     for node in _sorted([entry.node for entry in entries], shapes):
         inputs = [Entry(changed.get(id(entry.node), entry.node), entry.index) for entry in node.inputs]
@@ -105,15 +113,15 @@ def _with_stand_ins(entries: Sequence[Entry], shapes: Shapes) -> Tuple[List[Entr
             source = node.inputs[place]
             stand_in = f"bmx_zeros_{len(zeros)}"
             zeros[stand_in] = np.zeros(shapes[id(source.node), source.index], np.float32)
-            inputs[place] = Entry(Node("null", stand_in))
+            inputs[place] = Entry(SymbolNode("null", stand_in))
         elif not inputs and re.search(r"\b0\b", attributes.get("shape", "")) and shape and all(shape):
             attributes = {**attributes, "shape": str(tuple(shape))}
         if attributes is not node.attributes or inputs != [Entry(*entry[:2]) for entry in node.inputs]:
-            changed[id(node)] = Node(node.op, node.name, attributes, inputs, outputs=node.outputs)
+            changed[id(node)] = SymbolNode(node.op, node.name, attributes, inputs, outputs=node.outputs)
     return [Entry(changed.get(id(entry.node), entry.node), entry.index, entry.version) for entry in entries], zeros
 
 
-def _place_of_sample(node: Node, shapes: Shapes) -> Optional[int]:
+def _place_of_sample(node: SymbolNode, shapes: Shapes) -> Optional[int]:
     """Which input of a node is a value of samples that it reads only the shape of; None: none, or it is a constant."""
     place = _SHAPE_ONLY.get(node.op)
     if place is None or place >= len(node.inputs):
@@ -130,7 +138,7 @@ def evaluate(entries: Sequence[Entry], parameters: Mapping[str, np.ndarray], nam
     for node in nodes:
         if any(word in node.op for word in _RANDOM):
             raise Error(f"{name}: node {node.name!r} ({node.op}): random numbers are not supported")
-    symbol = to_symbol(Graph(nodes, list(entries), "attrs", _VERSION), name)
+    symbol = to_symbol(SymbolGraph(nodes, list(entries), "attrs", _VERSION), name)
     arrays = []
     for key in symbol.list_inputs():
         if key not in parameters:
@@ -143,12 +151,13 @@ def evaluate(entries: Sequence[Entry], parameters: Mapping[str, np.ndarray], nam
         outputs = outputs if isinstance(outputs, list) else [outputs]
         return [output.asnumpy() for output in outputs[: len(entries)]]
     except mx.base.MXNetError as error:
-        raise Error(f"{name}: MXNet cannot compute the constants: {mxnet_message(error)}") from None
+        reason = mxnet_message(error)
+        raise CannotRun(f"{name}: MXNet cannot compute the constants: {reason}", reason) from None
 
 
-def _sorted(nodes: Sequence[Node], shapes: Shapes = MappingProxyType({})) -> List[Node]:
+def _sorted(nodes: Sequence[SymbolNode], shapes: Shapes = MappingProxyType({})) -> List[SymbolNode]:
     """Nodes and all that they read, inputs first; not the values in `shapes` of which they read only the shape."""
-    done: Dict[int, Node] = {}
+    done: Dict[int, SymbolNode] = {}
     stack = list(nodes)
     while stack:
         node = stack[-1]

@@ -18,7 +18,7 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Seq
 
 import numpy as np
 
-from .symbol_file import Entry, Graph, Node
+from .symbol_file import Entry, SymbolGraph, SymbolNode
 
 __all__ = ["Sign", "find_signs", "in_graph", "in_values", "is_shifted", "is_untrained"]
 
@@ -60,9 +60,9 @@ class Sign(NamedTuple):
         return ", ".join(self.layers[:2]) + more
 
 
-def find_signs(graph: Graph) -> List[Sign]:
+def find_signs(graph: SymbolGraph) -> List[Sign]:
     """The signs of a graph, in order. A layer that takes the signs of signs has none of its own."""
-    users: Dict[int, List[Node]] = {}
+    users: Dict[int, List[SymbolNode]] = {}
     for node in graph.nodes:
         for entry in node.inputs[: 1 if node.op in _PRODUCTS else None]:
             users.setdefault(id(entry.node), []).append(node)
@@ -76,7 +76,7 @@ def find_signs(graph: Graph) -> List[Sign]:
     return found
 
 
-def in_graph(graph: Graph) -> Dict[Sign, str]:
+def in_graph(graph: SymbolGraph) -> Dict[Sign, str]:
     """The signs of what is never negative, each with a line for people: the layers, what is wrong, and what to do."""
     reasons = _never_negative(graph)
     return {
@@ -106,7 +106,7 @@ def in_values(signs: Sequence[Sign], values: Sequence[np.ndarray]) -> List[str]:
 # --- signs in a graph -----------------------------------------------------------------------------------------------
 
 
-def _signed(node: Node) -> Optional[Entry]:
+def _signed(node: SymbolNode) -> Optional[Entry]:
     """What a node takes the sign of; None if it does no such thing, or there are only signs already."""
     if node.op == "QActivation" and not _flag(node, "backward_only") and node.attributes.get("act_bit", "1") == "1":
         source = node.inputs[0]
@@ -119,16 +119,16 @@ def _signed(node: Node) -> Optional[Entry]:
     return None if _are_signs(source) else source
 
 
-def _takes_signs(node: Node) -> bool:
+def _takes_signs(node: SymbolNode) -> bool:
     """Whether a layer takes the sign of its input: v1's do, Gluon's multiply it as it is."""
     return (_is_packed(node) or node.attributes.get("act_bit", "1") == "1") and not _flag(node, "float_input")
 
 
-def _is_packed(node: Node) -> bool:
+def _is_packed(node: SymbolNode) -> bool:
     return node.op in _PACKED or _flag(node, "binarized_weights_only")
 
 
-def _is_composed_sign(node: Node) -> bool:
+def _is_composed_sign(node: SymbolNode) -> bool:
     """Whether a node is ``s + (s == 0)`` of a sign s: `bmx.quantization.det_sign` without bmx's operators."""
     if node.op not in _SUMS or len(node.inputs) != 2:
         return False
@@ -146,7 +146,7 @@ def _are_signs(entry: Entry) -> bool:
     ) or _is_composed_sign(node)
 
 
-def _products_after(node: Node, users: Mapping[int, List[Node]]) -> Iterator[Node]:
+def _products_after(node: SymbolNode, users: Mapping[int, List[SymbolNode]]) -> Iterator[SymbolNode]:
     """The layers that multiply what a node gives, as it is or moved."""
     queue, seen = [node], {id(node)}
     for node in queue:
@@ -160,38 +160,38 @@ def _products_after(node: Node, users: Mapping[int, List[Node]]) -> Iterator[Nod
                 queue.append(user)
 
 
-def _is_maximum(node: Node) -> bool:
+def _is_maximum(node: SymbolNode) -> bool:
     return node.op in ("Pooling", "Pooling_v1") and node.attributes.get("pool_type", "max") == "max"
 
 
-def _is_border(node: Node) -> bool:
+def _is_border(node: SymbolNode) -> bool:
     return node.op in ("Pad", "pad")
 
 
-def _passes(node: Node) -> bool:
+def _passes(node: SymbolNode) -> bool:
     """Whether a QActivation only has a gradient of its own."""
     return node.op == "QActivation" and (_flag(node, "backward_only") or node.attributes.get("act_bit") == "32")
 
 
-def _flag(node: Node, name: str) -> bool:
+def _flag(node: SymbolNode, name: str) -> bool:
     return node.attributes.get(name, "False") in ("True", "true", "1")
 
 
-def _number(node: Node, name: str, default: float) -> float:
+def _number(node: SymbolNode, name: str, default: float) -> float:
     try:
         return float(node.attributes.get(name, default))
     except ValueError:
         return float("nan")
 
 
-def _name(node: Node) -> str:
+def _name(node: SymbolNode) -> str:
     return node.name[: -len("_fwd")] if node.name.endswith("_fwd") else node.name
 
 
 # --- what is never negative -----------------------------------------------------------------------------------------
 
 
-def _never_negative(graph: Graph) -> Dict[int, str]:
+def _never_negative(graph: SymbolGraph) -> Dict[int, str]:
     """By the id of a node that gives no negative number: why, and what to do."""
     found: Dict[int, str] = {}
     for node in graph.nodes:
@@ -210,7 +210,7 @@ def _never_negative(graph: Graph) -> Dict[int, str]:
     return found
 
 
-def _is_zero(node: Node) -> bool:
+def _is_zero(node: SymbolNode) -> bool:
     """Whether a node is ``s - BlockGrad(s)``, which is added for its gradient (`bmx.quantization.gradient_only`)."""
     if node.op not in ("elemwise_sub", "_minus", "_Minus") or len(node.inputs) != 2:
         return False
@@ -218,7 +218,7 @@ def _is_zero(node: Node) -> bool:
     return other.op == "BlockGrad" and other.inputs[0].node is node.inputs[0].node
 
 
-def _source(node: Node) -> Optional[str]:
+def _source(node: SymbolNode) -> Optional[str]:
     """Why a node gives no negative number, whatever it reads."""
     kind = _NEVER_NEGATIVE.get(node.op)
     if node.op == "Activation":
@@ -241,7 +241,7 @@ def _source(node: Node) -> Optional[str]:
     return f"the {kind} before it ({name!r}) gives no negative number; remove it, or put a BatchNorm between them"
 
 
-def _keeps(node: Node) -> bool:
+def _keeps(node: SymbolNode) -> bool:
     """Whether a node gives no negative number if it reads none."""
     if node.op in ("_plus_scalar", "_PlusScalar", "_mul_scalar", "_MulScalar", "_div_scalar", "_DivScalar"):
         return _number(node, "scalar", -1) >= 0
@@ -290,7 +290,7 @@ def _likely(entry: Entry) -> str:
     return f"they are those of the input {name!r}" if node.is_variable else f"they come from {name!r} ({node.op})"
 
 
-def _origin(entry: Entry) -> Node:
+def _origin(entry: Entry) -> SymbolNode:
     """The first node before a sign that does more than to move numbers."""
     node = entry.node
     while node.op in _MOVES or _is_maximum(node) or _is_border(node) or _passes(node):

@@ -12,9 +12,9 @@ from typing import Collection, Dict, Iterable, List, Mapping, Optional, Set, Tup
 
 import numpy as np
 
-from .symbol_file import Entry, Graph, Node, input_names, parse_graph
+from .symbol_file import Entry, SymbolGraph, SymbolNode, input_names, parse_graph
 
-__all__ = ["Inference", "as_float32", "cast_parameters", "for_inference"]
+__all__ = ["Inference", "as_float32", "cast_parameters", "for_inference", "is_softmax"]
 
 # Layers that give a prediction, whatever their label is, which is their second input
 _OUTPUT_LAYERS = (
@@ -34,6 +34,8 @@ _LAYERS = (
     *("_npx_convolution", "_npx_deconvolution", "_npx_fully_connected", "_npx_batch_norm", "_npx_embedding"),
 )
 _OTHER_FLOATS, _INTEGERS = ("1", "2"), ("3", "4", "5", "6", "7")  # MXNet's numbers of types; "0" is float32
+_SOFTMAXES = ("SoftmaxOutput", "Softmax", "softmax", "SoftmaxActivation", "_npx_softmax")
+_SAME_NUMBERS = ("Reshape", "reshape", "Flatten", "flatten", "_copy", "identity", "squeeze", "expand_dims")
 
 
 @dataclass
@@ -42,7 +44,7 @@ class Inference:
 
     Attributes
     ----------
-    graph : Graph
+    graph : SymbolGraph
         Without outputs that are losses made of labels, if there are others; its parameters are float32.
     inputs : list of str
         The variables that a sample gives, in the order of the network.
@@ -58,7 +60,7 @@ class Inference:
         Parameters of layers without values.
     """
 
-    graph: Graph
+    graph: SymbolGraph
     inputs: List[str]
     labels: List[str]
     placeholders: List[str]
@@ -67,12 +69,12 @@ class Inference:
     missing: List[str]
 
 
-def for_inference(graph: Graph, stored: Optional[Collection[str]], named: Collection[str] = ()) -> Inference:
+def for_inference(graph: SymbolGraph, stored: Optional[Collection[str]], named: Collection[str] = ()) -> Inference:
     """Find the inputs and labels of a network, and leave out what only training needs.
 
     Parameters
     ----------
-    graph : Graph
+    graph : SymbolGraph
         It stays as it is.
     stored : collection of str or None
         The variables that have values; None if that is not known, but all inputs are named. If all have but the labels,
@@ -116,20 +118,28 @@ def for_inference(graph: Graph, stored: Optional[Collection[str]], named: Collec
     )
 
 
+def is_softmax(entry: Entry) -> bool:
+    """Whether an output of a network is that of a softmax, perhaps reshaped."""
+    node = entry.node
+    while node.op in _SAME_NUMBERS and node.inputs:
+        node = node.inputs[0].node
+    return node.op in _SOFTMAXES
+
+
 def as_float32(array: np.ndarray) -> np.ndarray:
     """A parameter of whatever type its file has, as MXNet's Module has it: cast to float32."""
     with np.errstate(over="ignore"):
         return array.astype(np.float32) if array.dtype.kind in "fiub" else array
 
 
-def cast_parameters(graph: Graph, arrays: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
+def cast_parameters(graph: SymbolGraph, arrays: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
     """Parameters as MXNet's Module has them: float32, but for variables that the graph declares as integers."""
     variables = graph.variables()
     integers = {name for name, node in variables.items() if node.attributes.get("__dtype__") in _INTEGERS}
     return {name: array if name in integers else as_float32(array) for name, array in arrays.items()}
 
 
-def _detach_labels(graph: Graph) -> Tuple[List[str], Set[str]]:
+def _detach_labels(graph: SymbolGraph) -> Tuple[List[str], Set[str]]:
     """Give each output layer a label of its own; returns their names, and the variables of the old ones."""
     taken, made, judging = {node.name for node in graph.nodes}, [], []
     for node in list(graph.nodes):
@@ -141,14 +151,14 @@ def _detach_labels(graph: Graph) -> Tuple[List[str], Set[str]]:
             name += "_"
         taken.add(name)
         made.append(name)
-        label = Node("null", name)
+        label = SymbolNode("null", name)
         graph.nodes.insert(graph.nodes.index(node), label)
         judging.append(node.inputs[place])
         node.inputs[place] = Entry(label)
     return made, _variables(judging)
 
 
-def _label_place(node: Node) -> Optional[int]:
+def _label_place(node: SymbolNode) -> Optional[int]:
     """Which input of an output layer is its label; None of other nodes."""
     if node.op in _OUTPUT_LAYERS:
         return 1 if len(node.inputs) > 1 else None
@@ -158,7 +168,7 @@ def _label_place(node: Node) -> Optional[int]:
     return next((place for place, name in enumerate(names) if place and name.endswith("label")), None)
 
 
-def _leave_out_losses(graph: Graph, inputs: Set[str], unsure: Set[str], sure: Set[str]) -> Tuple[Set[str], bool]:
+def _leave_out_losses(graph: SymbolGraph, inputs: Set[str], unsure: Set[str], sure: Set[str]) -> Tuple[Set[str], bool]:
     """The inputs of a network with losses; outputs that are made of labels are left out, if there are others.
 
     A label is a variable that reaches a loss and that no layer with parameters sees.
@@ -175,7 +185,7 @@ def _leave_out_losses(graph: Graph, inputs: Set[str], unsure: Set[str], sure: Se
     return inputs & needed, not kept
 
 
-def _roles(graph: Graph) -> Tuple[Set[str], Set[str]]:
+def _roles(graph: SymbolGraph) -> Tuple[Set[str], Set[str]]:
     """Variables that are, or become, the data of a layer with parameters; and those of its parameters."""
     layers = [node for node in graph.nodes if node.op in _LAYERS]
     data = _behind([entry for node in layers for entry in node.inputs[:1]], through_parameters=False)
@@ -183,7 +193,7 @@ def _roles(graph: Graph) -> Tuple[Set[str], Set[str]]:
     return {node.name for node in data.values() if node.is_variable}, parameters
 
 
-def _needed(graph: Graph) -> List[Node]:
+def _needed(graph: SymbolGraph) -> List[SymbolNode]:
     """The nodes that the outputs are made of, in order."""
     found = _behind(graph.heads)
     return [node for node in graph.nodes if id(node) in found]
@@ -194,9 +204,9 @@ def _variables(entries: Iterable[Entry]) -> Set[str]:
     return {node.name for node in _behind(entries).values() if node.is_variable}
 
 
-def _behind(entries: Iterable[Entry], through_parameters: bool = True) -> Dict[int, Node]:
+def _behind(entries: Iterable[Entry], through_parameters: bool = True) -> Dict[int, SymbolNode]:
     """The nodes that some values are made of; or those that their data are, without the parameters of layers."""
-    found: Dict[int, Node] = {}
+    found: Dict[int, SymbolNode] = {}
     pending = [entry.node for entry in entries]
     while pending:
         node = pending.pop()

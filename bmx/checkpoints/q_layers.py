@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ..errors import Error
-from .symbol_file import Graph, Node
+from .symbol_file import SymbolGraph, SymbolNode
 
 __all__ = [
+    "ALWAYS_PACKED",
     "Q_OPERATORS",
     "QLayer",
     "extension_attributes",
     "find_layers",
     "gives_signs",
-    "is_guard",
+    "is_variable_copy",
+    "is_packed",
     "layers_in_subgraphs",
     "normalize_attributes",
     "readers",
-    "skip_guards",
+    "skip_copies",
 ]
 
 Q_OPERATORS = ("QConvolution", "QConvolution_v1", "QFullyConnected")
+ALWAYS_PACKED = ("BinaryInferenceConvolution", "BinaryInferenceFullyConnected")
 
 # attributes that bmx adds to BMXNet v1's operators, and the defaults that mean v1's behaviour
 EXTENSION_DEFAULTS: Dict[str, Dict[str, object]] = {
@@ -39,7 +42,7 @@ class QLayer:
 
     Attributes
     ----------
-    node : Node
+    node : SymbolNode
     kernel : tuple of int
         Empty for a fully connected layer.
     units : int
@@ -52,7 +55,7 @@ class QLayer:
     scaling_mode : str
     """
 
-    node: Node
+    node: SymbolNode
     kernel: Tuple[int, ...]
     units: int
     groups: int
@@ -73,19 +76,19 @@ class QLayer:
         return self.node.op
 
     @property
-    def weight(self) -> Optional[Node]:
+    def weight(self) -> Optional[SymbolNode]:
         """The variable that holds the weight; None where another node computes it."""
-        source = skip_guards(self.node.inputs[1].node)
+        source = skip_copies(self.node.inputs[1].node)
         return source if source.is_variable else None
 
     @property
-    def bias(self) -> Optional[Node]:
+    def bias(self) -> Optional[SymbolNode]:
         """The variable that holds the bias; None where there is none or another node computes it."""
-        source = skip_guards(self.node.inputs[2].node) if len(self.node.inputs) > 2 else None
+        source = skip_copies(self.node.inputs[2].node) if len(self.node.inputs) > 2 else None
         return source if source is not None and source.is_variable else None
 
 
-def find_layers(graph: Graph, where: str) -> List[QLayer]:
+def find_layers(graph: SymbolGraph, where: str) -> List[QLayer]:
     """The Q layers of a graph in order, not those inside control-flow nodes.
 
     Raises
@@ -103,7 +106,7 @@ def find_layers(graph: Graph, where: str) -> List[QLayer]:
     return layers
 
 
-def _layer(node: Node) -> QLayer:
+def _layer(node: SymbolNode) -> QLayer:
     if not 2 <= len(node.inputs) <= 3:
         raise Error(f"it has {len(node.inputs)} inputs; it must have data, weight and perhaps bias")
     convolution = node.op != "QFullyConnected"
@@ -123,7 +126,7 @@ def _layer(node: Node) -> QLayer:
     )
 
 
-def _integer(node: Node, name: str, default: Optional[int]) -> int:
+def _integer(node: SymbolNode, name: str, default: Optional[int]) -> int:
     text = node.attributes.get(name)
     if text is None and default is not None:
         return default
@@ -132,28 +135,33 @@ def _integer(node: Node, name: str, default: Optional[int]) -> int:
     return int(text.strip(" L"))
 
 
-def _boolean(node: Node, name: str) -> bool:
+def _boolean(node: SymbolNode, name: str) -> bool:
     text = node.attributes.get(name, "False")
     if text not in ("True", "true", "1", "False", "false", "0"):
         raise Error(f"{name} is {text!r}; it must be True or False")
     return text in ("True", "true", "1")
 
 
-def _tuple(node: Node, name: str) -> Tuple[int, ...]:
+def _tuple(node: SymbolNode, name: str) -> Tuple[int, ...]:
     text = node.attributes.get(name, "")
     if not re.fullmatch(r"\s*[\[(]?\s*\d{1,9}L?(\s*,\s*\d{1,9}L?)*\s*,?\s*[\])]?\s*", text):
         raise Error(f"{name} is {text!r}; it must be a tuple of integers such as (3, 3)")
     return tuple(int(number) for number in re.findall(r"\d+", text))
 
 
-def normalize_attributes(node: Node) -> None:
+def is_packed(operator: str, attributes: Mapping[str, Any]) -> bool:
+    """Whether the weight of a quantized layer holds packed words: its operator or its attributes say so."""
+    return operator in ALWAYS_PACKED or str(attributes.get("binarized_weights_only", False)) in ("True", "true", "1")
+
+
+def normalize_attributes(node: SymbolNode) -> None:
     """Write Python 2's long integers in a node's attributes, ``(5L, 5L)``, as plain ones."""
     for name, text in node.attributes.items():
         if re.fullmatch(r"[\[(]?[\dL,\s]+[\])]?", text):
             node.attributes[name] = text.replace("L", "")
 
 
-def extension_attributes(node: Node, default: bool = False) -> List[str]:
+def extension_attributes(node: SymbolNode, default: bool = False) -> List[str]:
     """Names of the node's extension attributes whose value is not (or, with `default`, is) BMXNet v1's behaviour."""
     return [
         name
@@ -179,7 +187,7 @@ _MOVES = (
 )
 
 
-def gives_signs(node: Node) -> bool:
+def gives_signs(node: SymbolNode) -> bool:
     """Whether a node gives nothing but -1 and +1, in training too, as far as can be seen in the graph."""
     given = node.attributes
     if node.op == "QActivation":
@@ -193,15 +201,15 @@ def gives_signs(node: Node) -> bool:
     return moves and all(gives_signs(entry.node) for entry in node.inputs)
 
 
-def is_guard(graph: Graph, node: Node) -> bool:
+def is_variable_copy(graph: SymbolGraph, node: SymbolNode) -> bool:
     """Whether a node is one of the copies that bmx puts between a variable and Q operators, for right gradients."""
     if node.op != "_copy" or len(node.inputs) != 1 or not node.inputs[0].node.is_variable:
         return False
-    guarded = (*Q_OPERATORS, "QActivation", "bmx_BatchNorm", "bmx_ReCU", "bmx_RPReLU", "bmx_Scale", "bmx_Shift")
-    return all(user is not None and user.op in guarded for user in graph.consumers(node))
+    copying = (*Q_OPERATORS, "QActivation", "bmx_BatchNorm", "bmx_ReCU", "bmx_RPReLU", "bmx_Scale", "bmx_Shift")
+    return all(user is not None and user.op in copying for user in graph.consumers(node))
 
 
-def layers_in_subgraphs(graph: Graph, where: str) -> List[Tuple[QLayer, Node]]:
+def layers_in_subgraphs(graph: SymbolGraph, where: str) -> List[Tuple[QLayer, SymbolNode]]:
     """Q layers inside control-flow nodes, each with the outermost such node."""
     found = []
     for node in graph.nodes:
@@ -211,12 +219,12 @@ def layers_in_subgraphs(graph: Graph, where: str) -> List[Tuple[QLayer, Node]]:
     return found
 
 
-def readers(graph: Graph, node: Node) -> List[Tuple[Optional[Node], int]]:
+def readers(graph: SymbolGraph, node: SymbolNode) -> List[Tuple[Optional[SymbolNode], int]]:
     """Who reads a node's value, ``_copy`` nodes looked through: (node, position among its inputs).
 
     The network's outputs are (None, 0).
     """
-    found: List[Tuple[Optional[Node], int]] = [(None, 0) for entry in graph.heads if entry.node is node]
+    found: List[Tuple[Optional[SymbolNode], int]] = [(None, 0) for entry in graph.heads if entry.node is node]
     for user in graph.nodes:
         for position, entry in enumerate(user.inputs):
             if entry.node is node:
@@ -224,7 +232,7 @@ def readers(graph: Graph, node: Node) -> List[Tuple[Optional[Node], int]]:
     return found
 
 
-def skip_guards(node: Node) -> Node:
+def skip_copies(node: SymbolNode) -> SymbolNode:
     """The node whose value a chain of ``_copy`` nodes hands on."""
     while node.op == "_copy" and len(node.inputs) == 1:
         node = node.inputs[0].node

@@ -15,10 +15,9 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from ..errors import Error
-from ..plugin.packed_words import is_packed
-from .q_layers import skip_guards
+from .q_layers import is_packed, skip_copies
 from .shape_inference import Shape, ShapeInference, numbers
-from .symbol_file import Graph, Node
+from .symbol_file import SymbolGraph, SymbolNode
 
 __all__ = [
     *("RECORDED", "UNKNOWN", "UnknownShape", "fitting_shapes", "recorded_shape", "sample_shape", "shape_text"),
@@ -48,7 +47,7 @@ def shape_text(shape: Shape) -> str:
     return "x".join(map(str, shape))
 
 
-def recorded_shape(data: Node) -> Optional[Shape]:
+def recorded_shape(data: SymbolNode) -> Optional[Shape]:
     """The shape of a sample that the variable of an input has as an attribute, MXNet's or ours; None without one."""
     for name, first in ((RECORDED, 0), ("__shape__", 1)):
         try:
@@ -60,12 +59,12 @@ def recorded_shape(data: Node) -> Optional[Shape]:
     return None
 
 
-def sample_shape(graph: Graph, name: str, stored: Mapping[str, Any]) -> Shape:
+def sample_shape(graph: SymbolGraph, name: str, stored: Mapping[str, Any]) -> Shape:
     """The shape of a sample, without the batch: the recorded one, or the only one that fits.
 
     Parameters
     ----------
-    graph : Graph
+    graph : SymbolGraph
     name : str
         Of the input; everything else has a stored value or is a label.
     stored : mapping of str to NDArray or ndarray
@@ -84,7 +83,7 @@ def sample_shape(graph: Graph, name: str, stored: Mapping[str, Any]) -> Shape:
     return found[0]
 
 
-def fitting_shapes(graph: Graph, name: str, stored: Mapping[str, Any], complete: bool = False) -> Iterator[Shape]:
+def fitting_shapes(graph: SymbolGraph, name: str, stored: Mapping[str, Any], complete: bool = False) -> Iterator[Shape]:
     """Shapes of samples that the network takes: the recorded one, or what is found by trying images.
 
     The channels follow from the first layer with weights, the sizes from the shapes of the stored arrays. With
@@ -115,7 +114,7 @@ class _Search:
     def __init__(self, infer: ShapeInference, name: str, stored: Mapping[str, Shape]):
         self._infer, self._name, self._stored = infer, name, stored
 
-    def candidates(self, layer: Node, sure: bool, complete: bool) -> Iterator[Shape]:
+    def candidates(self, layer: SymbolNode, sure: bool, complete: bool) -> Iterator[Shape]:
         weight = _stored_weight(layer.inputs[1].node, self._stored)
         self._check_weight(layer)
         packed = is_packed(layer.op, layer.attributes)
@@ -131,9 +130,9 @@ class _Search:
         if not complete:
             yield from ((channels,) + (size,) * (len(shape) - 2) for size in range(1, _SIZES + 1))
 
-    def _check_weight(self, layer: Node) -> None:
+    def _check_weight(self, layer: SymbolNode) -> None:
         """Name the weight of the first layer if its attributes alone say that it has a wrong shape."""
-        weight, attributes = skip_guards(layer.inputs[1].node), layer.attributes
+        weight, attributes = skip_copies(layer.inputs[1].node), layer.attributes
         units = attributes.get("num_filter", attributes.get("num_hidden", ""))
         if weight.name in self._stored and not is_packed(layer.op, attributes):
             stored, kernel = self._stored[weight.name], numbers(attributes.get("kernel", ""))
@@ -198,13 +197,13 @@ def _misfit(name: str, stored: Shape, needed: Sequence[Optional[int]]) -> Error:
     return Error(f"the array {name!r} has the shape {stored}; the network needs ({sizes})")
 
 
-def _first_layer(graph: Graph, name: str) -> Tuple[Optional[Node], bool]:
+def _first_layer(graph: SymbolGraph, name: str) -> Tuple[Optional[SymbolNode], bool]:
     """The first layer with weights on the way from the data, and whether its weight surely tells all samples that fit.
 
     That of a convolution does if it sees the data's channels, that of a dense layer if it sees all numbers of a sample.
     """
     data = graph.variables()[name]
-    queue: List[Tuple[Node, bool, bool]] = [(data, True, True)]
+    queue: List[Tuple[SymbolNode, bool, bool]] = [(data, True, True)]
     seen = {id(data)}
     for node, dense, sure in queue:
         for user in graph.consumers(node):
@@ -220,7 +219,7 @@ def _first_layer(graph: Graph, name: str) -> Tuple[Optional[Node], bool]:
     return None, False
 
 
-def _stored_weight(node: Node, stored: Mapping[str, Shape]) -> Optional[str]:
+def _stored_weight(node: SymbolNode, stored: Mapping[str, Shape]) -> Optional[str]:
     """The array that a weight is or is computed of: the only one with more than one dimension.
 
     What is made of it, such as its sign, is taken to have its shape; if it has not, no candidate will fit.

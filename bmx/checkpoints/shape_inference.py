@@ -19,11 +19,10 @@ from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
 import mxnet as mx
 
 from ..errors import Error
-from ..plugin.packed_words import is_packed
-from .q_layers import Q_OPERATORS, skip_guards
-from .symbol_file import Entry, Graph, Node, mxnet_message, to_symbol
+from .q_layers import Q_OPERATORS, is_packed, skip_copies
+from .symbol_file import Entry, SymbolGraph, SymbolNode, mxnet_message, to_symbol
 
-__all__ = ["Key", "Shape", "ShapeInference", "numbers"]
+__all__ = ["Key", "NotInferred", "Shape", "ShapeInference", "numbers"]
 
 Shape = Tuple[int, ...]
 Key = Tuple[int, int]  # id of a node, number of its output
@@ -40,12 +39,16 @@ _KEEP_DIMENSIONS = ("QActivation", "QConvolution", "bmx_BatchNorm", "bmx_Shift",
 _POOLINGS = ("Pooling", "Pooling_v1")
 
 
+class NotInferred(Error):
+    """Shapes do not follow from those that are known."""
+
+
 class ShapeInference:
     """Infers the shapes of a graph from those of its inputs, again and again.
 
     Parameters
     ----------
-    graph : Graph
+    graph : SymbolGraph
     stored : mapping of str to tuple of int
         Shapes of the stored arrays, parameters and auxiliary states, by name.
 
@@ -55,7 +58,7 @@ class ShapeInference:
         If MXNet cannot read the graph.
     """
 
-    def __init__(self, graph: Graph, stored: Mapping[str, Shape], where: str = "network"):
+    def __init__(self, graph: SymbolGraph, stored: Mapping[str, Shape], where: str = "network"):
         self._graph, self._stored = graph, {name: tuple(shape) for name, shape in stored.items()}
         entries = [entry for node in graph.nodes for entry in node.inputs] + graph.heads
         self._entries = list({_key(entry): entry for entry in entries if not entry.node.is_variable}.values())
@@ -63,7 +66,7 @@ class ShapeInference:
         self._layers = _SingleLayers(graph, self._stored)
         # Shapes of other arrays follow from nothing; and our layers must not be asked before their data are known.
         parameters = {
-            skip_guards(entry.node).name for node in graph.nodes if _infers(node) for entry in node.inputs[1:]
+            skip_copies(entry.node).name for node in graph.nodes if _infers(node) for entry in node.inputs[1:]
         }
         self._others = {name: shape for name, shape in self._stored.items() if name not in parameters}
 
@@ -87,7 +90,7 @@ class ShapeInference:
             misfit = self._misfit(inputs)
             raise misfit or Error(f"the shapes do not fit together: {mxnet_message(error)}") from None
         if found is None:
-            raise Error(f"MXNet cannot infer the shapes from those of {', '.join(map(repr, inputs))}")
+            raise NotInferred(f"MXNet cannot infer the shapes from those of {', '.join(map(repr, inputs))}")
         self._check(found, inputs)
         return found
 
@@ -118,7 +121,7 @@ class ShapeInference:
             if node.name in self._stored and node.name not in inputs and (id(node), 0) in found
         }
 
-    def _undeclared(self) -> Graph:
+    def _undeclared(self) -> SymbolGraph:
         """The graph, with all that is computed as outputs; of what parameters declare, only numbers of dimensions.
 
         These are needed: MXNet makes no room for a shape of unknown dimensions before it asks our operators.
@@ -135,16 +138,16 @@ class ShapeInference:
             control = [copies[id(other)] for other in node.control_deps]
             copies[id(node)] = dataclasses.replace(node, attributes=attributes, inputs=inputs, control_deps=control)
         entries = [entry._replace(node=copies[id(entry.node)]) for entry in self._entries]
-        return Graph(list(copies.values()), entries, "attrs", _VERSION)
+        return SymbolGraph(list(copies.values()), entries, "attrs", _VERSION)
 
     def _dimensions(self) -> Dict[int, int]:
         """Numbers of dimensions that our layers want of their parameters."""
         wanted = {}
         for node in self._graph.nodes:
             if node.op.startswith(_OURS) and node.op != "bmx_Compiled":
-                wanted.update((id(skip_guards(entry.node)), 1) for entry in node.inputs[1:])
+                wanted.update((id(skip_copies(entry.node)), 1) for entry in node.inputs[1:])
             if _takes_weight(node):
-                weight = id(skip_guards(node.inputs[1].node))
+                weight = id(skip_copies(node.inputs[1].node))
                 wanted[weight] = 2 + len(numbers(node.attributes.get("kernel", "")))
                 if is_packed(node.op, node.attributes):
                     del wanted[weight]
@@ -152,7 +155,7 @@ class ShapeInference:
 
     def _behind_weights(self) -> Set[int]:
         """The variables that weights of quantized layers are computed of."""
-        pending = [skip_guards(node.inputs[1].node) for node in self._graph.nodes if _takes_weight(node)]
+        pending = [skip_copies(node.inputs[1].node) for node in self._graph.nodes if _takes_weight(node)]
         pending = [node for node in pending if not node.is_variable]
         found = set(map(id, pending))
         while pending:
@@ -228,18 +231,20 @@ class _SingleLayers:
     run. Our own layers check; and they must not be asked for shapes of what is not known (`variable_copies`).
     """
 
-    def __init__(self, graph: Graph, stored: Mapping[str, Shape]):
-        self._uses: Dict[str, Tuple[Node, Entry]] = {}  # by the names that each layer's own variables have
+    def __init__(self, graph: SymbolGraph, stored: Mapping[str, Shape]):
+        self._uses: Dict[str, Tuple[SymbolNode, Entry]] = {}  # by the names that each layer's own variables have
         layers = []
         for node in graph.nodes:
             parameters = any(entry.node.is_variable and entry.node.name in stored for entry in node.inputs)
             if parameters and not node.subgraphs and not node.op.startswith(_OURS):
                 names = [f"{len(layers)}_{place}" for place in range(len(node.inputs))]
                 self._uses.update(zip(names, ((node, entry) for entry in node.inputs)))
-                inputs = [Entry(Node("null", name)) for name in names]
-                layers.append(Node(node.op, f"layer{len(layers)}", node.attributes, inputs))
+                inputs = [Entry(SymbolNode("null", name)) for name in names]
+                layers.append(SymbolNode(node.op, f"layer{len(layers)}", node.attributes, inputs))
         nodes = [entry.node for layer in layers for entry in layer.inputs] + layers
-        self._symbol = to_symbol(Graph(nodes, list(map(Entry, layers)), "attrs", _VERSION), "") if layers else None
+        self._symbol = (
+            to_symbol(SymbolGraph(nodes, list(map(Entry, layers)), "attrs", _VERSION), "") if layers else None
+        )
 
     def check(self, found: Mapping[Key, Shape], stored: Mapping[str, Shape], inputs: Mapping[str, Shape]) -> None:
         """Raise an error where a layer wants another shape than a parameter has."""
@@ -277,15 +282,15 @@ def numbers(text: str) -> List[int]:
     return [int(number) for number in re.findall(r"-?\d+", text)]
 
 
-def _infers(node: Node) -> bool:
+def _infers(node: SymbolNode) -> bool:
     return node.op in _LAYERS or node.op.startswith(_OURS)
 
 
-def _takes_weight(node: Node) -> bool:
+def _takes_weight(node: SymbolNode) -> bool:
     return node.op in Q_OPERATORS and len(node.inputs) > 1
 
 
-def _check_node(node: Node, shapes: Mapping[Key, Shape]) -> None:
+def _check_node(node: SymbolNode, shapes: Mapping[Key, Shape]) -> None:
     read = [shapes.get(_key(entry)) for entry in node.inputs[:1]]
     made = shapes.get((id(node), 0))
     if made is None or None in read or not read:
@@ -300,7 +305,7 @@ def _check_node(node: Node, shapes: Mapping[Key, Shape]) -> None:
         raise Error(f"{where}: some of its windows have no pixel of the image {read[0]} to average; MXNet fails")
 
 
-def _windows_see_pixels(node: Node, data: Shape, made: Shape) -> Iterable[bool]:
+def _windows_see_pixels(node: SymbolNode, data: Shape, made: Shape) -> Iterable[bool]:
     """Of each axis, whether its first and its last window see a pixel of the image, not only padding or nothing."""
     attributes = node.attributes
     if attributes.get("global_pool", "False") in ("True", "true", "1"):

@@ -20,11 +20,11 @@ import mxnet as mx
 from mxnet.base import _LIB, OpHandle, SymbolHandle, c_str, c_str_array, check_call, mx_uint
 
 from ..errors import Error
-from ..plugin.variable_copies import check_inputs
+from .operator_inputs import check_inputs
 from .params_file import read_bytes
 
 __all__ = [
-    *("Entry", "Graph", "Node", "dump_graph", "input_names", "mxnet_message", "parse_graph", "read_graph"),
+    *("Entry", "SymbolGraph", "SymbolNode", "dump_graph", "input_names", "mxnet_message", "parse_graph", "read_graph"),
     "to_symbol",
 ]
 
@@ -35,15 +35,15 @@ _READ_KEYS = {"op", "name", "inputs", "control_deps", "subgraphs", "backward_sou
 
 
 @dataclass(eq=False)
-class Node:
+class SymbolNode:
     """A variable (``op == "null"``) or an operator of a graph."""
 
     op: str
     name: str
     attributes: Dict[str, str] = field(default_factory=dict)
     inputs: List[Entry] = field(default_factory=list)
-    control_deps: List[Node] = field(default_factory=list)
-    subgraphs: List[Graph] = field(default_factory=list)
+    control_deps: List[SymbolNode] = field(default_factory=list)
+    subgraphs: List[SymbolGraph] = field(default_factory=list)
     outputs: int = 1
 
     @property
@@ -55,34 +55,34 @@ class Node:
 class Entry(NamedTuple):
     """Output number `index` of a node; `version` counts the writes to a variable."""
 
-    node: Node
+    node: SymbolNode
     index: int = 0
     version: int = 0
 
 
 @dataclass(eq=False)
-class Graph:
+class SymbolGraph:
     """Nodes in an order in which inputs come first, and the graph's outputs.
 
     `attribute_key` is ``"attr"`` or ``"attrs"``: where this dialect of JSON keeps attributes. `attributes` are those of
     the whole graph, such as ``{"mxnet_version": ["int", 903]}``.
     """
 
-    nodes: List[Node]
+    nodes: List[SymbolNode]
     heads: List[Entry]
     attribute_key: str
     attributes: Dict[str, Any]
 
-    def variables(self) -> Dict[str, Node]:
+    def variables(self) -> Dict[str, SymbolNode]:
         """The variables by name."""
         return {node.name: node for node in self.nodes if node.is_variable}
 
-    def consumers(self, node: Node) -> List[Optional[Node]]:
+    def consumers(self, node: SymbolNode) -> List[Optional[SymbolNode]]:
         """The nodes that read any output of `node`, once per use; None stands for the graph's outputs."""
-        uses: List[Optional[Node]] = [user for user in self.nodes for entry in user.inputs if entry.node is node]
+        uses: List[Optional[SymbolNode]] = [user for user in self.nodes for entry in user.inputs if entry.node is node]
         return uses + [None for entry in self.heads if entry.node is node]
 
-    def replace(self, old: Node, new: Entry) -> None:
+    def replace(self, old: SymbolNode, new: Entry) -> None:
         """Let every reader of `old`'s first output read `new`."""
         for user in self.nodes:
             user.inputs = [new if entry.node is old else entry for entry in user.inputs]
@@ -114,7 +114,7 @@ class Graph:
             result["attrs"] = self.attributes
         return result
 
-    def _node_to_json(self, node: Node, number: Dict[int, int]) -> Dict[str, Any]:
+    def _node_to_json(self, node: SymbolNode, number: Dict[int, int]) -> Dict[str, Any]:
         result: Dict[str, Any] = {"op": node.op, "name": node.name}
         if node.attributes:
             result[self.attribute_key] = node.attributes
@@ -126,7 +126,7 @@ class Graph:
         return result
 
 
-def read_graph(path: str) -> Graph:
+def read_graph(path: str) -> SymbolGraph:
     """Read a ``<prefix>-symbol.json``.
 
     Raises
@@ -145,8 +145,8 @@ def read_graph(path: str) -> Graph:
     return parse_graph(content, path)
 
 
-def parse_graph(content: Any, where: str) -> Graph:
-    """Check the JSON object of a graph and make it a `Graph`; `where` names the file in errors."""
+def parse_graph(content: Any, where: str) -> SymbolGraph:
+    """Check the JSON object of a graph and make it a `SymbolGraph`; `where` names the file in errors."""
     try:
         return _parse_graph(content)
     except RecursionError:
@@ -164,15 +164,15 @@ def _check(condition: Any, problem: str) -> None:
         raise _Invalid(problem)
 
 
-def _parse_graph(content: Any) -> Graph:
+def _parse_graph(content: Any) -> SymbolGraph:
     _check(isinstance(content, dict) and isinstance(content.get("nodes"), list), "no list of nodes")
     _check(isinstance(content.get("heads"), list) and content["heads"], "no list of heads")
     attributes = content.get("attrs", {})
     _check(isinstance(attributes, dict), "attrs of the graph is not an object")
     version = attributes.get("mxnet_version", ["int", 800])
     _check(isinstance(version, list) and len(version) == 2 and _is_index(version[1]), "mxnet_version is not a number")
-    nodes: List[Node] = []
-    variables: Dict[str, Node] = {}
+    nodes: List[SymbolNode] = []
+    variables: Dict[str, SymbolNode] = {}
     for item in content["nodes"]:
         node = _parse_node(item, nodes)
         if node.is_variable:  # those of one name are one array; Module refuses them unless they are one node
@@ -185,14 +185,14 @@ def _parse_graph(content: Any) -> Graph:
         for node, start, end in zip(nodes, rows, rows[1:]):
             node.outputs = max(end - start, 1)
     modern = version[1] >= 10000 or any("attrs" in item for item in content["nodes"])
-    return Graph(list(dict.fromkeys(nodes)), heads, "attrs" if modern else "attr", attributes)
+    return SymbolGraph(list(dict.fromkeys(nodes)), heads, "attrs" if modern else "attr", attributes)
 
 
 def _is_index(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
 
 
-def _parse_node(item: Any, earlier: List[Node]) -> Node:
+def _parse_node(item: Any, earlier: List[SymbolNode]) -> SymbolNode:
     where = f"node {len(earlier)}"
     _check(isinstance(item, dict), f"{where} is not an object")
     for key in ("op", "name"):
@@ -215,17 +215,17 @@ def _parse_node(item: Any, earlier: List[Node]) -> Node:
     _check(valid, f"{where}: control_deps is not a list of earlier nodes")
     _check(isinstance(subgraphs, list), f"{where}: subgraphs is not a list")
     graphs = [_parse_graph(graph) for graph in subgraphs]
-    return Node(item["op"], item["name"], attributes, inputs, [earlier[i] for i in control], graphs)
+    return SymbolNode(item["op"], item["name"], attributes, inputs, [earlier[i] for i in control], graphs)
 
 
-def _parse_entry(entry: Any, nodes: List[Node], where: str) -> Entry:
+def _parse_entry(entry: Any, nodes: List[SymbolNode], where: str) -> Entry:
     valid = isinstance(entry, list) and len(entry) in (2, 3) and all(map(_is_index, entry))
     _check(valid, f"{where}: {entry!r} is not [node, output, version]")
     _check(entry[0] < len(nodes), f"{where}: input from node {entry[0]}, which is not an earlier node")
     return Entry(nodes[entry[0]], *entry[1:])
 
 
-def dump_graph(graph: Graph) -> str:
+def dump_graph(graph: SymbolGraph) -> str:
     """The text of a ``<prefix>-symbol.json``, one node a line."""
     content = graph.to_json()
     nodes = ",\n".join(_text_of(node) for node in content.pop("nodes"))
@@ -244,7 +244,7 @@ def mxnet_message(error: mx.base.MXNetError) -> str:
     return re.sub(noise, "", lines[-1]) if lines else "unknown error"
 
 
-def to_symbol(graph: Graph, where: str) -> mx.sym.Symbol:
+def to_symbol(graph: SymbolGraph, where: str) -> mx.sym.Symbol:
     """Make an MXNet symbol of a graph.
 
     Raises
@@ -263,7 +263,7 @@ def to_symbol(graph: Graph, where: str) -> mx.sym.Symbol:
         raise Error(f"{where}: MXNet cannot read this symbol: {mxnet_message(error)}") from None
 
 
-def _check_outputs(graph: Graph, where: str) -> None:
+def _check_outputs(graph: SymbolGraph, where: str) -> None:
     """Compare the output numbers that are used with what the operators have: MXNet does not, and would crash.
 
     A probe, the same nodes under their numbers as names and all their outputs listed, is asked for the names of all

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from typing import Dict, Mapping, Optional, Sequence
 
-from .symbol_file import Graph
+from .symbol_file import SymbolGraph
 
 __all__ = ["is_incomplete", "translate"]
 
@@ -27,18 +27,18 @@ def is_incomplete(shape: Optional[str]) -> bool:
     return shape is not None and re.search(r"(?<!\d)0(?!\d)|-1", shape) is not None
 
 
-def translate(graph: Graph, shapes: Optional[Mapping[str, Sequence[int]]] = None) -> None:
+def translate(graph: SymbolGraph, shapes: Optional[Mapping[str, Sequence[int]]] = None) -> None:
     """Replace BMXNet v2's operators in a graph; all others stay as they are.
 
     Parameters
     ----------
-    graph : Graph
+    graph : SymbolGraph
         Changed in place.
     shapes : mapping of str to sequence of int, optional
         Those of the parameters, by name. Variables of which the graph does not know all sizes have them declared: v2's
         layers find their channels at the first call, and their weights are traced before it. Without them the sign of
         such a variable stays as it is: MXNet cannot infer it through an operator of a library, and loads a composition
-        of its own operators (functions.py).
+        of its own operators (plugin/v2_functions.py).
     """
     for name, node in graph.variables().items():
         if shapes is not None and name in shapes and is_incomplete(node.attributes.get("__shape__")):

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, List, Optional
 
 from ..errors import Error
-from ..files import check_apart, check_target, model_files
-from ..writing import Write, content, write_together
 from . import bench_layers
 from .arguments import add_command, add_data_shape, sizes
+from .bench_files import check_outputs, write_results
+from .bench_tables import best_peers, layer_table, table
 
 _INSTALL_PEERS = "pip install 'bmx-mxnet[peers]'"
 
@@ -68,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.rounds < 1:
         raise Error(f"--rounds is {args.rounds}; it must be 1 or more")
-    _check_outputs(args)
+    check_outputs(args)
     if args.plot is not None:
         charts.require_matplotlib()
     if bench_layers.wanted(args):
@@ -113,111 +110,3 @@ def _frameworks(path: str) -> List[Optional[str]]:
     if not found:
         raise Error(f"{path}: needs {' or '.join(ONNX_FRAMEWORKS.values())}: {_INSTALL_PEERS}")
     return found
-
-
-def _check_outputs(args: argparse.Namespace) -> None:
-    """What would be lost, or fail only after the work is done; reports and charts of before are overwritten."""
-    inputs = [file for path in args.models for file in model_files(path)]
-    check_apart([args.json, args.plot], [*inputs, args.data, args.labels])
-    for path, what, begin in (
-        (args.json, "report of bmx bench", b'{\n "machine"'),
-        (args.plot, "PNG picture", b"\x89PNG"),
-    ):
-        if path is None:
-            continue
-        check_target(path)
-        if os.path.isfile(path) and os.path.getsize(path) and _first_bytes(path, len(begin)) != begin:
-            raise Error(f"{path}: exists already, and is no {what}; choose another name")
-
-
-def _first_bytes(path: str, count: int) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read(count)
-    except OSError as error:
-        raise Error(f"{path}: exists already, and cannot be read: {error.strerror}") from None
-
-
-def table(results: Sequence[Any]) -> str:
-    """A row for each result of the same batch and number of threads; ratios are to the first."""
-    rows = [["model", "input", "median ms", "p5", "p95", "images/s", "ratio", "memory MB", "file MB"]]
-    for result in results:
-        times = [f"{1e3 * seconds:.3f}" for seconds in (result.median, result.p5, result.p95)]
-        memory = f"{result.memory / 1e6:.0f} ({result.memory_of_model / 1e6:.0f})"
-        speed = [f"{result.images_per_second:.0f}", f"{results[0].median / result.median:.2f}"]
-        rows.append([result.name, result.input, *times, *speed, memory, f"{result.file_bytes / 1e6:.2f}"])
-        if result.accuracy is not None:
-            rows[-1].append(f"{result.accuracy:.2%}")
-    if len(rows[1]) > len(rows[0]):
-        rows[0].append("accuracy")
-    return "\n".join([f"batch {results[0].batch}, {results[0].threads} thread(s)", *columns(rows, left=2)])
-
-
-def best_peers(results: Sequence[Any]) -> List[str]:
-    """A line for each .bmx file that says how it stands to the fastest of what is none, if there is any."""
-    peers = [result for result in results if result.kind != "bmx"]
-    if not peers:
-        return []
-    best = min(peers, key=lambda peer: peer.median)
-    return [
-        f"{result.name}: {best.median / result.median:.2f} times as fast as the fastest of the others, {best.name}"
-        for result in results
-        if result.kind == "bmx"
-    ]
-
-
-def layer_table(result: Any) -> str:
-    """The steps of a .bmx file."""
-    whole = sum(layer.seconds for layer in result.layers)
-    rows = [["step", "kind", "arithmetic", "ms", "share", "GMAC/s"]]
-    for name, kind, seconds, macs, arithmetic in result.layers:
-        rate = f"{macs / seconds / 1e9:.0f}" if macs and seconds else ""
-        rows.append([name, kind, arithmetic, f"{1e3 * seconds:.4f}", f"{seconds / whole:.1%}", rate])
-    rows.append(["all steps", "", "", f"{1e3 * whole:.4f}", "", ""])
-    title = f"{result.name}, batch {result.batch}, {result.threads} thread(s)"
-    return "\n".join([title, *columns(rows, left=3), *outside_steps(result)])
-
-
-def outside_steps(result: Any) -> List[str]:
-    """Why the times of the steps do not add up to that of a call, in a line; none where they do."""
-    difference = result.median - sum(layer.seconds for layer in result.layers)
-    if abs(difference) < 0.005 * result.median:
-        return []
-    much = f"{1e3 * abs(difference):.4f} ms ({abs(difference) / result.median:.1%})"
-    if difference > 0:
-        threads = "handing steps to threads, " if result.threads > 1 else ""
-        why = f"entering it from Python, {threads}other programs at one time and not at the other"
-        return [f"a call takes {much} more than its steps, timed in other calls: {why}"]
-    return [f"steps take {much} more than a call: each is timed on its own, in other calls"]
-
-
-def machine() -> Dict[str, str]:
-    """What the numbers depend on."""
-    name = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            name = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), name)
-    except OSError:
-        pass
-    return {"processor": name, "system": platform.platform(), "python": platform.python_version()}
-
-
-def columns(rows: List[List[str]], left: int) -> List[str]:
-    """Lines of aligned cells, the first `left` columns to the left."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths))).rstrip()
-        for row in rows
-    ]
-
-
-def write_results(args: argparse.Namespace, results: List[Any], draw: Callable[[], Write]) -> None:
-    """Write what was measured to the files of --json and --plot, to both or to neither."""
-    files = [] if args.json is None else [(args.json, report(results))]
-    files += [] if args.plot is None else [(args.plot, draw())]
-    write_together(files)
-
-
-def report(results: List[Any]) -> Write:
-    """What was measured, and where, as a file of JSON."""
-    return content((json.dumps({"machine": machine(), "results": results}, indent=1) + "\n").encode())

@@ -6,7 +6,9 @@ import argparse
 from typing import Any, Tuple
 
 from ..errors import Error
+from ..tables import aligned
 from .arguments import allowed
+from .bench_files import write_results
 
 FOOT = """\
 warm: called again and again, the weights stay in the caches as far as they fit. cold: with other data in the caches.
@@ -62,7 +64,6 @@ def run(args: argparse.Namespace) -> int:
     """Measure, print tables, write files."""
     from ..measure.single_layers import KINDS, SHAPES, Shape, measure_layers
     from . import charts
-    from .bench import write_results
 
     wanted = [Shape(*shape) for shape in args.shapes] if args.shapes else SHAPES
     reports = []
@@ -78,7 +79,6 @@ def run(args: argparse.Namespace) -> int:
 def table(report: Any) -> str:
     """A row for each layer."""
     from ..measure.single_layers import KINDS
-    from .bench import columns
 
     rates = ["GMAC/s", "GB/s"]
     rows = [["layer", "kind", "weights KB", "tensors KB", "warm us", *rates, "cold us", *rates]]
@@ -88,7 +88,7 @@ def table(report: Any) -> str:
         for seconds in (layer.warm, layer.cold):
             rows[-1] += _rates(layer, seconds)
     title = f"{report.threads} thread(s); memory is read at {report.bandwidth / 1e9:.1f} GB/s"
-    return "\n".join([title, *columns(rows, left=2)])
+    return "\n".join([title, *aligned(rows, left=2)])
 
 
 def _rates(layer: Any, seconds: float) -> Tuple[str, str, str]:

@@ -9,7 +9,7 @@ from ..errors import Error
 from ..measure import Layer
 from ..measure.single_layers import KINDS
 from ..writing import Write
-from .bench import outside_steps
+from .bench_tables import outside_steps
 
 __all__ = ["plot", "plot_layers", "require_matplotlib"]
 

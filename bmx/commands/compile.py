@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     if args.labels and not args.verify_data:
         raise Error("--labels are the classes of --verify-data, which is missing")
     require_mxnet("the compiler")
-    from ..compiler.pipeline import compile_checkpoint
+    from ..compiler.frontends.mxnet import compile_checkpoint
     from ..plugin.engine_operator import checkpoint_files, checkpoint_paths
     from ..program import encode
 

@@ -69,7 +69,7 @@ def _program(args: argparse.Namespace) -> Any:
     from ..registration import require_mxnet
 
     require_mxnet("the compiler")
-    from ..compiler.pipeline import compile_checkpoint
+    from ..compiler.frontends.mxnet import compile_checkpoint
 
     data = load_named_samples(args.verify_data) if args.verify_data else None
     try:

@@ -10,7 +10,7 @@ from typing import Dict, List, Tuple, Union
 
 import numpy as np
 
-from .. import program as bmx
+from .. import program as programs
 from ..errors import Error
 from ..program.operations import ARRAYS, Operation, StoreKind, fields_of, row_of
 from . import ir
@@ -22,7 +22,7 @@ from .plan import Life, clashes, plan
 __all__ = ["lower"]
 
 
-def lower(graph: ir.Graph) -> bmx.Program:
+def lower(graph: ir.Graph) -> programs.Program:
     """The program of a graph.
 
     Parameters
@@ -32,26 +32,26 @@ def lower(graph: ir.Graph) -> bmx.Program:
 
     Raises
     ------
-    bmx.Error
+    programs.Error
         That names the node for which there is no step.
     """
     legal = legalize(graph)
-    inputs = [bmx.Port(node.name, tuple(node.shape)) for node in graph.inputs()]
-    outputs = [bmx.Port(name, tuple(value.shape)) for name, value in graph.outputs.items()]
+    inputs = [programs.Port(node.name, tuple(node.shape)) for node in graph.inputs()]
+    outputs = [programs.Port(name, tuple(value.shape)) for name, value in graph.outputs.items()]
     for port in outputs:
         if len(port.shape) > 4:
             raise Error(f"output {port.name!r} has the shape {port.shape}; outputs have at most 4 dimensions")
-    program = bmx.Program(graph.name, inputs, outputs)
+    program = programs.Program(graph.name, inputs, outputs)
     _Lowering(legal, program).lower()
-    bmx.check(program, graph.name)
+    programs.check(program, graph.name)
     return program
 
 
 class _Lowering:
-    def __init__(self, graph: ir.Graph, program: bmx.Program):
+    def __init__(self, graph: ir.Graph, program: programs.Program):
         self.graph, self.program = graph, program
         self.placement = Placement(graph)
-        self.tensors: Dict[ir.Value, bmx.Tensor] = {}
+        self.tensors: Dict[ir.Value, programs.Tensor] = {}
         self.roots: Dict[int, ir.Value] = {}  # by the id of a tensor: its buffer
 
     def lower(self) -> None:
@@ -63,40 +63,40 @@ class _Lowering:
             getattr(self, "_" + type(node).__name__.lower())(node)
             for value in node.gives():
                 for number in outputs.get(value, ()):
-                    steps.append(bmx.Store(self.program.outputs[number].name, self.tensor(value), number))
+                    steps.append(programs.Store(self.program.outputs[number].name, self.tensor(value), number))
         self._fill_borders()
         self._plan()
 
     # --- tensors
 
-    def tensor(self, value: ir.Value) -> bmx.Tensor:
+    def tensor(self, value: ir.Value) -> programs.Tensor:
         if value not in self.tensors:
-            self.tensors[value] = self.view(value, (0, 0, 0), bmx.image_shape(value.shape))
+            self.tensors[value] = self.view(value, (0, 0, 0), programs.image_shape(value.shape))
         return self.tensors[value]
 
-    def view(self, value: ir.Value, at: Corner, size: Tuple[int, int, int]) -> bmx.Tensor:
+    def view(self, value: ir.Value, at: Corner, size: Tuple[int, int, int]) -> programs.Tensor:
         """A tensor that is a part of a value; its offset is one in the buffer until memory is planned."""
         root, place = self.placement.locate(value)
         border = self.placement.border(root)
         above, left, _, right = border.sizes
-        _, width, channels = bmx.image_shape(root.shape)
+        _, width, channels = programs.image_shape(root.shape)
         y, x, c = (a + b for a, b in zip(place, at))
-        pixel = bmx.pixel_bytes(value.dtype, channels)
+        pixel = programs.pixel_bytes(value.dtype, channels)
         row = (left + width + right) * pixel
-        offset = (above + y) * row + (left + x) * pixel + bmx.pixel_bytes(value.dtype, c)
-        tensor = bmx.Tensor(value.name, value.dtype, *size, offset=offset, row_stride=row, pixel_stride=pixel)
+        offset = (above + y) * row + (left + x) * pixel + programs.pixel_bytes(value.dtype, c)
+        tensor = programs.Tensor(value.name, value.dtype, *size, offset=offset, row_stride=row, pixel_stride=pixel)
         if value.dtype == "u8":
             tensor.scale, tensor.zero_point = float(np.float32(value.scale)), int(value.zero_point)
-        if border and (at, size) == ((0, 0, 0), bmx.image_shape(value.shape)) and self.placement.covers(value):
+        if border and (at, size) == ((0, 0, 0), programs.image_shape(value.shape)) and self.placement.covers(value):
             tensor.border, tensor.border_value = border.sizes, self._held(border.number or 0.0, tensor)
         return self.add(tensor, root)
 
-    def add(self, tensor: bmx.Tensor, root: ir.Value) -> bmx.Tensor:
+    def add(self, tensor: programs.Tensor, root: ir.Value) -> programs.Tensor:
         self.roots[id(tensor)] = root
         self.program.tensors.append(tensor)
         return tensor
 
-    def _held(self, number: float, tensor: bmx.Tensor) -> int:
+    def _held(self, number: float, tensor: programs.Tensor) -> int:
         """What the border of a tensor holds so that it means a number."""
         if tensor.dtype == "bit":
             return int(number > 0)
@@ -113,7 +113,7 @@ class _Lowering:
                 if root not in filled:
                     filled.add(root)
                     if self.placement.border(root):
-                        steps.append(bmx.Fill(root.name, self.tensor(root)))
+                        steps.append(programs.Fill(root.name, self.tensor(root)))
             steps.append(step)
         self.program.steps[:] = steps
 
@@ -134,13 +134,13 @@ class _Lowering:
 
     def _size(self, root: ir.Value) -> int:
         above, left, below, right = self.placement.border(root).sizes
-        height, width, channels = bmx.image_shape(root.shape)
-        return (above + height + below) * (left + width + right) * bmx.pixel_bytes(root.dtype, channels)
+        height, width, channels = programs.image_shape(root.shape)
+        return (above + height + below) * (left + width + right) * programs.pixel_bytes(root.dtype, channels)
 
     # --- epilogues
 
     def epilogue(self, node: ir.Node) -> List[Operation]:
-        channels = bmx.image_shape(node.gives()[0].shape)[2]
+        channels = programs.image_shape(node.gives()[0].shape)[2]
         return [self._lowered(op, channels) for op in node.epilogue]
 
     def _lowered(self, entry: Union[Operation, StoreKind], channels: int) -> Union[Operation, StoreKind]:
@@ -158,8 +158,8 @@ class _Lowering:
 
     def _store(self, store: StoreKind) -> StoreKind:
         tensor = self.tensor(store.value)
-        if isinstance(store, bmx.Bytes):
-            return bmx.Bytes(tensor, _inverse(tensor.scale))
+        if isinstance(store, programs.Bytes):
+            return programs.Bytes(tensor, _inverse(tensor.scale))
         return self._lowered(store, tensor.channels)
 
     def result(self, node: ir.Node) -> Dict[str, list]:
@@ -167,43 +167,47 @@ class _Lowering:
 
     # --- steps
 
-    def _append(self, step: bmx.Step) -> None:
+    def _append(self, step: programs.Step) -> None:
         self.program.steps.append(step)
 
     def _input(self, node: ir.Input) -> None:
         number = [port.name for port in self.program.inputs].index(node.name)
-        self._append(bmx.Load(node.name, number, **self.result(node)))
+        self._append(programs.Load(node.name, number, **self.result(node)))
 
     def _conv(self, node: ir.Conv) -> None:
         source = self.tensor(node.source)
-        window = bmx.Window(tuple(node.weight.shape[2:]), tuple(node.stride), tuple(node.dilate), tuple(node.pad[:2]))
+        window = programs.Window(
+            tuple(node.weight.shape[2:]), tuple(node.stride), tuple(node.dilate), tuple(node.pad[:2])
+        )
         run = node.groups == 1 and node.dilate[1] == 1 and source.pixel_stride == source.pixel_bytes
         binary = {"all": float(node.all), "step": float(node.step)} if source.dtype == "bit" else {}
         weight = np.ascontiguousarray(node.weight)
         options = {**binary, "signs": node.signs, **self.result(node)}
-        self._append(bmx.Conv(node.name, source, window, weight, node.groups, run, **options))
+        self._append(programs.Conv(node.name, source, window, weight, node.groups, run, **options))
 
     def _depthwise(self, node: Depthwise) -> None:
-        window = bmx.Window(tuple(node.weight.shape[2:]), tuple(node.stride), tuple(node.dilate), tuple(node.pad[:2]))
+        window = programs.Window(
+            tuple(node.weight.shape[2:]), tuple(node.stride), tuple(node.dilate), tuple(node.pad[:2])
+        )
         weight = np.ascontiguousarray(node.weight[:, 0], np.float32)
-        self._append(bmx.Depthwise(node.name, self.tensor(node.source), window, weight, **self.result(node)))
+        self._append(programs.Depthwise(node.name, self.tensor(node.source), window, weight, **self.result(node)))
 
     def _pool(self, node: ir.Pool) -> None:
-        window = bmx.Window(tuple(node.kernel), tuple(node.stride), (1, 1), tuple(node.pad[:2]))
+        window = programs.Window(tuple(node.kernel), tuple(node.stride), (1, 1), tuple(node.pad[:2]))
         source = self.tensor(node.source)
         if source.dtype == "bit":
             flip = None
             if node.flip is not None and np.any(node.flip):
                 flip = _numbers(node.flip, source.channels, np.bool_)
-            self._append(bmx.PoolBits(node.name, source, self.tensor(node.gives()[0]), window, flip))
+            self._append(programs.PoolBits(node.name, source, self.tensor(node.gives()[0]), window, flip))
         else:
-            self._append(bmx.Pool(node.name, source, window, node.mode, **self.result(node)))
+            self._append(programs.Pool(node.name, source, window, node.mode, **self.result(node)))
 
     def _map(self, node: ir.Map) -> None:
-        self._append(bmx.Map(node.name, self.tensor(node.source), **self.result(node)))
+        self._append(programs.Map(node.name, self.tensor(node.source), **self.result(node)))
 
     def _softmax(self, node: ir.Softmax) -> None:
-        self._append(bmx.Softmax(node.name, self.tensor(node.source), self.tensor(node.gives()[0])))
+        self._append(programs.Softmax(node.name, self.tensor(node.source), self.tensor(node.gives()[0])))
 
     # --- moves, where placement did not make them unnecessary
 
@@ -211,34 +215,34 @@ class _Lowering:
         target = node.gives()[0]
         for source, at in concat_parts(node):
             if not self.placement.lies_at(source, target, at):
-                size = bmx.image_shape(source.shape)
+                size = programs.image_shape(source.shape)
                 self._copy_image(node.name, self.tensor(source), self.view(target, at, size))
 
     def _slice(self, node: ir.Slice) -> None:
         target, at = node.gives()[0], source_corner(node)
         if not self.placement.lies_at(target, node.source, at):
-            part = self.view(node.source, at, bmx.image_shape(target.shape))
+            part = self.view(node.source, at, programs.image_shape(target.shape))
             self._copy_image(node.name, part, self.tensor(target))
 
     def _pad(self, node: ir.Pad) -> None:
         source, target, at = node.source, node.gives()[0], (node.pad[0], node.pad[1], 0)
-        inside = self.view(target, at, bmx.image_shape(source.shape))
+        inside = self.view(target, at, programs.image_shape(source.shape))
         inside.name = f"{target.name} inside"
         if any(node.pad) and target.dtype == "f32" and node.pad_value != 0:
             self._write_everywhere(node)
         elif any(node.pad):
             inside.border, inside.border_value = tuple(node.pad), self._held(node.pad_value, inside)
-            self._append(bmx.Fill(node.name, inside))
+            self._append(programs.Fill(node.name, inside))
         if not any(node.pad) or not self.placement.lies_at(source, target, at):
             self._copy_image(node.name, self.tensor(source), inside)
 
     def _write_everywhere(self, node: ir.Pad) -> None:
         """Write one number to all of a padded value: the average of no pixels is 0, and the number is added."""
         source, target = self.tensor(node.source), self.tensor(node.gives()[0])
-        window = bmx.Window(pad=(target.height, target.width))  # every output pixel reads one outside of the image
+        window = programs.Window(pad=(target.height, target.width))  # every output pixel reads one outside of the image
         ones = np.ones(source.channels, np.float32)
-        number = bmx.Affine(ones, np.full_like(ones, node.pad_value))
-        self._append(bmx.Pool(node.name, source, window, "avg", [number], [bmx.Floats(target)]))
+        number = programs.Affine(ones, np.full_like(ones, node.pad_value))
+        self._append(programs.Pool(node.name, source, window, "avg", [number], [programs.Floats(target)]))
 
     def _reshape(self, node: ir.Reshape) -> None:
         source, target = node.source, node.gives()[0]
@@ -251,34 +255,34 @@ class _Lowering:
         split = node.split or source.shape
         strides = split_strides(source.shape, _strides(source, read), split)
         loops = reshape_loops(split, node.axes, target.shape, strides, _strides(target, write))
-        self._append(bmx.Copy(node.name, read, write, loops))
+        self._append(programs.Copy(node.name, read, write, loops))
 
     def _broadcast(self, node: Broadcast) -> None:
         source, target = node.source, node.gives()[0]
         read, write = self.tensor(source), self.tensor(target)
         loops = broadcast_loops(source.shape, target.shape, _strides(source, read), _strides(target, write))
-        self._append(bmx.Copy(node.name, read, write, loops))
+        self._append(programs.Copy(node.name, read, write, loops))
 
-    def _copy_image(self, name: str, source: bmx.Tensor, target: bmx.Tensor) -> None:
+    def _copy_image(self, name: str, source: programs.Tensor, target: programs.Tensor) -> None:
         """Copy a tensor to another of the same size and type."""
         if source.dtype == "u8":  # COPY moves 4 bytes at least; rounding a byte's number gives the byte
-            self._append(bmx.Map(name, source, [], [bmx.Bytes(target, _inverse(target.scale))]))
+            self._append(programs.Map(name, source, [], [programs.Bytes(target, _inverse(target.scale))]))
             return
         if source.dtype == "bit":
             source, target = self._as_words(source), self._as_words(target)
         height, width, channels = source.shape
         rows = (height, source.row_stride, target.row_stride)
         pixels = (width, source.pixel_stride, target.pixel_stride)
-        self._append(bmx.Copy(name, source, target, merge([rows, pixels, (channels, 4, 4)])))
+        self._append(programs.Copy(name, source, target, merge([rows, pixels, (channels, 4, 4)])))
 
-    def _as_words(self, bits: bmx.Tensor) -> bmx.Tensor:
+    def _as_words(self, bits: programs.Tensor) -> programs.Tensor:
         """The same memory as 32-bit numbers, which COPY moves."""
-        words = bmx.Tensor(f"{bits.name} words", "f32", bits.height, bits.width, bits.pixel_bytes // 4)
+        words = programs.Tensor(f"{bits.name} words", "f32", bits.height, bits.width, bits.pixel_bytes // 4)
         words.offset, words.row_stride, words.pixel_stride = bits.offset, bits.row_stride, bits.pixel_stride
         return self.add(words, self.roots[id(bits)])
 
 
-def _strides(value: ir.Value, tensor: bmx.Tensor) -> List[int]:
+def _strides(value: ir.Value, tensor: programs.Tensor) -> List[int]:
     """Bytes between the indices of each dimension of a value of floats."""
     return image_strides(value.shape, tensor.row_stride, tensor.pixel_stride, 4)
 

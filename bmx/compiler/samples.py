@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
-import mxnet as mx
 import numpy as np
 
 from ..arrays import check_classes
 from ..errors import Error, LabelsError, SamplesError
-from .frontends.mxnet import Network
+from .frontends.protocol import FrontEnd
 from .ir import Graph
 
 __all__ = ["Data", "as_arrays", "batches", "check_labels", "inputs_of", "named", "shape_of"]
 
-Data = Union[np.ndarray, mx.nd.NDArray, Mapping[str, Any]]
+Data = Union[np.ndarray, Any, Mapping[str, Any]]
+"""Samples: an array, or a framework's that has the method asnumpy; by the inputs' names if there are several."""
 
 _BATCH = 16  # samples that MXNet computes at once
 
@@ -69,7 +69,7 @@ def as_arrays(data: Optional[Data]) -> Any:
 
 def _array(data: Any) -> np.ndarray:
     try:
-        array = np.asarray(data.asnumpy() if isinstance(data, mx.nd.NDArray) else data)
+        array = np.asarray(data.asnumpy() if hasattr(data, "asnumpy") else data)
         if array.dtype.kind not in "fiub":
             raise TypeError(f"they are of type {array.dtype}")
     except (TypeError, ValueError) as error:
@@ -86,7 +86,7 @@ def shape_of(arrays: Any) -> Any:
     return tuple(arrays.shape[1:])
 
 
-def named(network: Network, data: Optional[Data]) -> Optional[Dict[str, np.ndarray]]:
+def named(network: FrontEnd, data: Optional[Data]) -> Optional[Dict[str, np.ndarray]]:
     """Samples by the names of the inputs, checked against their shapes."""
     arrays = as_arrays(data)
     if arrays is None:

@@ -6,11 +6,9 @@ from typing import Any, Dict, List, Mapping, Optional
 
 import numpy as np
 
-from ..comparison import compare
-from ..convert.report import Verification
-from ..convert.verify import agreement, largest_difference
+from ..comparison import Verification, agreement, compare, largest_difference
 from ..errors import Error, SamplesError
-from .frontends.mxnet import Network
+from .frontends.protocol import FrontEnd
 from .samples import batches
 
 __all__ = ["run_program", "verify_program"]
@@ -31,7 +29,7 @@ def run_program(program: Any, arrays: Mapping[str, np.ndarray]) -> List[np.ndarr
 
 
 def verify_program(
-    network: Network,
+    network: FrontEnd,
     name: str,
     program: Any,
     arrays: Optional[Dict[str, np.ndarray]],
@@ -87,7 +85,7 @@ def verify_program(
     return result
 
 
-def _run_near(network: Network, arrays: Dict[str, np.ndarray], seed: int) -> List[np.ndarray]:
+def _run_near(network: FrontEnd, arrays: Dict[str, np.ndarray], seed: int) -> List[np.ndarray]:
     """The original's outputs where the last digits of its input and parameters are others."""
     random = np.random.RandomState(seed)
     near = {
@@ -101,5 +99,5 @@ def _largest(output: np.ndarray) -> float:
     return float(np.abs(output[np.isfinite(output)]).max(initial=0.0))
 
 
-def _run(network: Network, arrays: Dict[str, np.ndarray]) -> List[np.ndarray]:
+def _run(network: FrontEnd, arrays: Dict[str, np.ndarray]) -> List[np.ndarray]:
     return [np.concatenate(parts) for parts in zip(*(network.run(batch).values() for batch in batches(arrays)))]

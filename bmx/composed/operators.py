@@ -337,7 +337,7 @@ def _one_of(name, value, allowed):
 
 def _multiply(F, product, data, weight, weight_bit, gradient_update_mode, scale=None):
     """``product(data, quantized weight)``, whose gradient for the data may be computed with other weights."""
-    # Not through an identity behind the guard of a variable: MXNet's bind() takes a copy of a copy for an argument.
+    # Not through an identity behind the copy of a variable: MXNet's bind() takes a copy of a copy for an argument.
     quantized = weight if weight_bit == 32 else quantize_weight(F, weight, weight_bit)
     if gradient_update_mode == "ff":
         weight_for_data = F.BlockGrad(weight)

@@ -15,8 +15,8 @@ import numpy as np
 
 from ..checkpoints.constants import evaluate
 from ..checkpoints.params_file import StoredArray, stored_array
-from ..checkpoints.q_layers import Q_OPERATORS, gives_signs, readers, skip_guards
-from ..checkpoints.symbol_file import Entry, Graph, Node
+from ..checkpoints.q_layers import Q_OPERATORS, gives_signs, readers, skip_copies
+from ..checkpoints.symbol_file import Entry, SymbolGraph, SymbolNode
 from .report import LayerReport
 
 __all__ = ["fold_other_readers", "name_layers", "name_signs"]
@@ -29,7 +29,7 @@ _PLUS, _EQUAL = ("elemwise_add", "_plus", "_Plus"), "_equal_scalar"
 Arrays = Dict[str, StoredArray]
 
 
-def name_signs(graph: Graph) -> None:
+def name_signs(graph: SymbolGraph) -> None:
     """Let a QActivation be what ``sign + (sign == 0)`` is, with which bmx composes the sign that is never 0."""
     for node in graph.nodes:
         if node.op in _PLUS and len(node.inputs) == 2:
@@ -41,12 +41,12 @@ def name_signs(graph: Graph) -> None:
     graph.prune()
 
 
-def name_layers(graph: Graph, stored: Arrays, any_input: bool) -> List[LayerReport]:
+def name_layers(graph: SymbolGraph, stored: Arrays, any_input: bool) -> List[LayerReport]:
     """Make Q layers of the convolutions and dense layers that multiply by the signs of stored weights.
 
     Parameters
     ----------
-    graph : Graph
+    graph : SymbolGraph
         Changed in place.
     stored : dict of str to StoredArray
     any_input : bool
@@ -78,7 +78,7 @@ def name_layers(graph: Graph, stored: Arrays, any_input: bool) -> List[LayerRepo
     return others
 
 
-def _signed_weight(node: Node, stored: Arrays) -> Optional[Node]:
+def _signed_weight(node: SymbolNode, stored: Arrays) -> Optional[SymbolNode]:
     """The stored variable whose sign is a layer's weight."""
     sign = node.inputs[1].node if len(node.inputs) > 1 else node
     if sign.op != "QActivation" or not gives_signs(sign):
@@ -87,7 +87,7 @@ def _signed_weight(node: Node, stored: Arrays) -> Optional[Node]:
     return source if source.is_variable and f"arg:{source.name}" in stored else None
 
 
-def _value_of(node: Node) -> Node:
+def _value_of(node: SymbolNode) -> SymbolNode:
     """The node whose value a node has, with another gradient."""
     while True:
         inputs = [entry.node for entry in node.inputs]
@@ -102,17 +102,17 @@ def _value_of(node: Node) -> Node:
             return node
 
 
-def _blocked(node: Node) -> Optional[Node]:
+def _blocked(node: SymbolNode) -> Optional[SymbolNode]:
     return node.inputs[0].node if node.op in ("BlockGrad", "stop_gradient") else None
 
 
-def _is_zero(node: Node) -> bool:
+def _is_zero(node: SymbolNode) -> bool:
     """Whether a node is ``x - BlockGrad(x)``, which only carries a gradient."""
     difference = node.op in ("elemwise_sub", "_minus", "_Minus")
     return difference and _blocked(node.inputs[1].node) is node.inputs[0].node
 
 
-def _make_layer(graph: Graph, node: Node, weight: Node, inputs: int) -> None:
+def _make_layer(graph: SymbolGraph, node: SymbolNode, weight: SymbolNode, inputs: int) -> None:
     node.op = _LAYERS[node.op]
     node.inputs[1] = Entry(weight)
     for name in _FLOAT_ONLY:
@@ -127,7 +127,7 @@ def _make_layer(graph: Graph, node: Node, weight: Node, inputs: int) -> None:
         graph.replace(offset, Entry(node))
 
 
-def _offset(graph: Graph, node: Node, inputs: int) -> Optional[Node]:
+def _offset(graph: SymbolGraph, node: SymbolNode, inputs: int) -> Optional[SymbolNode]:
     """The last node of ``(y + K) / 2``, which nothing else reads."""
     plus = _only_reader(graph, node, ("_plus_scalar", "_PlusScalar"), inputs)
     half = _only_reader(graph, plus, ("_div_scalar", "_DivScalar"), 2) if plus is not None else None
@@ -136,21 +136,23 @@ def _offset(graph: Graph, node: Node, inputs: int) -> Optional[Node]:
     return half
 
 
-def _only_reader(graph: Graph, node: Node, operators: Tuple[str, ...], number: float) -> Optional[Node]:
+def _only_reader(
+    graph: SymbolGraph, node: SymbolNode, operators: Tuple[str, ...], number: float
+) -> Optional[SymbolNode]:
     users = graph.consumers(node)
     if len(users) != 1 or users[0] is None or users[0].op not in operators:
         return None
     return users[0] if float(users[0].attributes.get("scalar", "nan")) == number else None
 
 
-def fold_other_readers(graph: Graph, stored: Arrays, layers: List[Node], where: str) -> List[str]:
+def fold_other_readers(graph: SymbolGraph, stored: Arrays, layers: List[SymbolNode], where: str) -> List[str]:
     """Store what the graph computes of the weights of layers, apart from the layers, as arrays of their own.
 
     Parameters
     ----------
     graph, stored
         Changed in place.
-    layers : list of Node
+    layers : list of SymbolNode
         Q layers.
     where : str
         The file, for errors.
@@ -164,7 +166,7 @@ def fold_other_readers(graph: Graph, stored: Arrays, layers: List[Node], where: 
     for node in graph.nodes:
         if node.op not in Q_OPERATORS and node.inputs and all(id(entry.node) in constant for entry in node.inputs):
             constant.add(id(node))
-    of_weights = {id(skip_guards(layer.inputs[1].node)) for layer in layers}
+    of_weights = {id(skip_copies(layer.inputs[1].node)) for layer in layers}
     dependent = set(of_weights)
     for node in graph.nodes:
         if id(node) in constant and any(id(entry.node) in dependent for entry in node.inputs):

@@ -14,17 +14,17 @@ from ..checkpoints.constants import evaluate
 from ..checkpoints.inference import as_float32
 from ..checkpoints.params_file import StoredArray, stored_array
 from ..checkpoints.q_layers import QLayer, find_layers
-from ..checkpoints.symbol_file import Entry, Graph, Node
+from ..checkpoints.symbol_file import Entry, SymbolGraph, SymbolNode
 
 __all__ = ["fold_weights"]
 
 
-def fold_weights(graph: Graph, stored: Dict[str, StoredArray], where: str) -> Dict[str, StoredArray]:
+def fold_weights(graph: SymbolGraph, stored: Dict[str, StoredArray], where: str) -> Dict[str, StoredArray]:
     """Replace the computed weights of 1/1-bit layers, in the graph, by variables that hold their values.
 
     Parameters
     ----------
-    graph : Graph
+    graph : SymbolGraph
         Changed in place.
     stored : dict
         The arrays of the checkpoint; not changed.
@@ -52,7 +52,7 @@ def fold_weights(graph: Graph, stored: Dict[str, StoredArray], where: str) -> Di
     for layer, value in zip(layers, values):
         old = layer.node.inputs[1]
         name = _name(graph, layer, made)
-        variable = Node("null", name, {}, [])
+        variable = SymbolNode("null", name, {}, [])
         graph.nodes.insert(0, variable)
         layer.node.inputs[1] = Entry(variable)
         source = min(_variables(old), default=min(parameters, default=None))  # none, where it is made of nothing
@@ -82,7 +82,7 @@ def _variables(entry: Entry) -> Set[str]:
     return found
 
 
-def _name(graph: Graph, layer: QLayer, stored: Dict[str, StoredArray]) -> str:
+def _name(graph: SymbolGraph, layer: QLayer, stored: Dict[str, StoredArray]) -> str:
     base = layer.name[: -len("_fwd")] if layer.name.endswith("_fwd") else layer.name
     taken = {node.name for node in graph.nodes} | {name.partition(":")[2] for name in stored}
     name, number = f"{base}_signs", 1

@@ -28,11 +28,11 @@ from ..checkpoints.q_layers import (
     extension_attributes,
     find_layers,
     gives_signs,
-    is_guard,
+    is_variable_copy,
     layers_in_subgraphs,
     readers,
 )
-from ..checkpoints.symbol_file import Entry, Graph, Node
+from ..checkpoints.symbol_file import Entry, SymbolGraph, SymbolNode
 from ..checkpoints.v2_operators import translate
 from ..errors import Error
 from .composed_layers import fold_other_readers, name_layers, name_signs
@@ -47,13 +47,13 @@ Arrays = Dict[str, StoredArray]
 
 
 def pack_network(
-    graph: Graph, stored: Arrays, word_bits: int, symbol_path: str, params_path: str, version: str = "v1"
+    graph: SymbolGraph, stored: Arrays, word_bits: int, symbol_path: str, params_path: str, version: str = "v1"
 ) -> Tuple[List[LayerReport], Dict[str, bytes], List[str]]:
     """Pack all layers that can be packed.
 
     Parameters
     ----------
-    graph : Graph
+    graph : SymbolGraph
         Changed in place.
     stored : dict of str to StoredArray
         The checkpoint's arrays. What the network computes of packed weights is added.
@@ -178,7 +178,7 @@ def _own_obstacle(layer: QLayer, stored: Arrays) -> str:
     return ""
 
 
-def _obstacles(graph: Graph, layers: List[QLayer], stored: Arrays) -> Dict[str, str]:
+def _obstacles(graph: SymbolGraph, layers: List[QLayer], stored: Arrays) -> Dict[str, str]:
     """Why layers cannot be packed, by name; a weight is packed for all its layers or for none."""
     by_node = {id(layer.node): layer for layer in layers}
     own = {layer.name: _own_obstacle(layer, stored) for layer in layers}
@@ -201,7 +201,7 @@ def _mean(array: StoredArray) -> float:
     return float(np.float32(np.mean(np.abs(as_float32(array.numpy())), dtype=np.float64)))
 
 
-def _pack_node(graph: Graph, layer: QLayer, array: StoredArray, word_bits: int) -> Tuple[str, List[str]]:
+def _pack_node(graph: SymbolGraph, layer: QLayer, array: StoredArray, word_bits: int) -> Tuple[str, List[str]]:
     """Rewrite a layer's nodes for packed weights; returns a remark, and what original BMXNet cannot read."""
     node, weight, shape = layer.node, layer.weight, array.shape
     remark, bmx_only = "", _bmx_only(node)
@@ -221,7 +221,7 @@ def _pack_node(graph: Graph, layer: QLayer, array: StoredArray, word_bits: int) 
     return remark, bmx_only
 
 
-def _bmx_only(node: Node) -> List[str]:
+def _bmx_only(node: SymbolNode) -> List[str]:
     return [f"{name}={node.attributes[name]}" for name in extension_attributes(node)]
 
 
@@ -230,29 +230,29 @@ def _remarks(remark: str, *bmx_only: str) -> str:
     return "; ".join(filter(None, [remark, _NEEDS_BMX + ", ".join(bmx_only) if bmx_only else ""]))
 
 
-def _insert_scale(graph: Graph, node: Node, scale: str) -> None:
-    product = Node("_mul_scalar", f"{node.name}_scale", {"scalar": scale}, [Entry(node)])
+def _insert_scale(graph: SymbolGraph, node: SymbolNode, scale: str) -> None:
+    product = SymbolNode("_mul_scalar", f"{node.name}_scale", {"scalar": scale}, [Entry(node)])
     graph.replace(node, Entry(product))
     graph.nodes.insert(graph.nodes.index(node) + 1, product)
 
 
-def _split_window(graph: Graph, node: Node) -> None:
+def _split_window(graph: SymbolGraph, node: SymbolNode) -> None:
     """Let a QActivation before a layer do what the layer's window does, for BMXNet, whose layers have none."""
     window = {name: node.attributes.pop(name, "None") for name in ("gradient_cancel_threshold", "estimator")}
     if window["gradient_cancel_threshold"] != "None":
         given = {name: value for name, value in window.items() if value != "None"}
         attributes = {"act_bit": "1", "backward_only": "True", **given}
-        activation = Node("QActivation", f"{node.name}_window", attributes, [node.inputs[0]])
+        activation = SymbolNode("QActivation", f"{node.name}_window", attributes, [node.inputs[0]])
         graph.nodes.insert(graph.nodes.index(node), activation)
         node.inputs[0] = Entry(activation)
 
 
-def _use_plain_operators(graph: Graph, node: Node) -> None:
+def _use_plain_operators(graph: SymbolGraph, node: SymbolNode) -> None:
     """Replace bmx's shift, scale or RPReLU by operators that every MXNet has; the last one takes the node's name."""
-    made: List[Node] = []
+    made: List[SymbolNode] = []
 
     def add(op: str, name: str, attributes: Dict[str, str], *inputs: Entry) -> Entry:
-        made.append(Node(op, name, attributes, list(inputs)))
+        made.append(SymbolNode(op, name, attributes, list(inputs)))
         return Entry(made[-1])
 
     def broadcast(op: str, x: Entry, by: Entry, name: str) -> Entry:
@@ -272,10 +272,10 @@ def _use_plain_operators(graph: Graph, node: Node) -> None:
     graph.nodes[place : place + 1] = made
 
 
-def _remove_training_only(graph: Graph) -> None:
+def _remove_training_only(graph: SymbolGraph) -> None:
     """Take out the copies before Q layers, bmx's shifts, and bmx's attributes that have BMXNet v1's meaning."""
     for node in list(graph.nodes):
-        if is_guard(graph, node):
+        if is_variable_copy(graph, node):
             graph.replace(node, node.inputs[0])
             graph.nodes.remove(node)
         for name in extension_attributes(node, default=True):
@@ -286,7 +286,7 @@ def _remove_training_only(graph: Graph) -> None:
     graph.prune()
 
 
-def _use_plain_batch_norm(graph: Graph) -> None:
+def _use_plain_batch_norm(graph: SymbolGraph) -> None:
     """Replace bmx's BatchNorm by MXNet's, which rounds otherwise: for original BMXNet, where it can read the rest."""
     for node in graph.nodes:
         if node.op == "bmx_BatchNorm":

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import List, Optional
 
 from ..checkpoints.q_layers import QLayer
+from ..comparison import Verification
 
-__all__ = ["ConversionReport", "LayerReport", "Verification"]
+__all__ = ["ConversionReport", "LayerReport"]
 
 
 @dataclass
@@ -45,59 +46,6 @@ class LayerReport:
     def unpacked(cls, layer: QLayer, size: int, reason: str) -> LayerReport:
         """Row of a layer that stays as it is."""
         return cls(layer.name, layer.kind, layer.act_bit, layer.weight_bit, False, size, size, reason)
-
-
-@dataclass
-class Verification:
-    """Outputs of the original and the converted network on the same samples.
-
-    Attributes
-    ----------
-    samples : str
-        What they were run on, or why they could not be run.
-    largest_difference : float or None
-        Over all outputs and samples; None if they were not run.
-    agreement : float or None
-        Share (0 to 1) of samples for which the largest value of the first output is at the same place; None if the
-        networks were not run or the first output has no classes.
-    largest_output : float or None
-        The largest finite absolute value that the original network gave; None if it is not known.
-    accuracy_before, accuracy_after : float or None
-        Share of samples that the networks classify as the given labels say; None without labels.
-    exact : bool
-        Whether both networks were to give the same, up to rounding.
-    remark : str
-        Why they differ by more.
-    assumed_shape : bool
-        Whether the samples have a shape that fits, though others may fit as well.
-    """
-
-    samples: str
-    largest_difference: Optional[float] = None
-    agreement: Optional[float] = None
-    largest_output: Optional[float] = None
-    accuracy_before: Optional[float] = None
-    accuracy_after: Optional[float] = None
-    exact: bool = True
-    remark: str = ""
-    assumed_shape: bool = False
-
-    def __str__(self) -> str:
-        if self.largest_difference is None:
-            return f"not verified: {self.samples}"
-        return f"{'verified' if self.exact else 'compared'} on {self.samples}: {self.numbers()}"
-
-    def numbers(self) -> str:
-        """What was found, in words."""
-        text = f"largest difference {self.largest_difference:.3g}"
-        if self.largest_output is not None:
-            text += f" of numbers up to {self.largest_output:.3g}"
-        if self.agreement is not None:
-            text += f", predictions agree on {100 * self.agreement:.4g} %"
-        if self.accuracy_before is not None and self.accuracy_after is not None:
-            change = 100 * (self.accuracy_after - self.accuracy_before)
-            text += f", accuracy {100 * self.accuracy_after:.2f} % ({change:+.2f} points)"
-        return f"{text} ({self.remark})" if self.remark else text
 
 
 @dataclass

@@ -19,7 +19,7 @@ from typing import Dict, List, Mapping, Optional, Tuple
 
 from ..checkpoints import interchange
 from ..checkpoints.q_layers import Q_OPERATORS
-from ..checkpoints.symbol_file import Entry, Graph, Node
+from ..checkpoints.symbol_file import Entry, SymbolGraph, SymbolNode
 
 __all__ = ["write_as_v2"]
 
@@ -28,12 +28,12 @@ _FULLY_CONNECTED = ("num_hidden", "no_bias", "flatten")
 _TRUE = ("True", "true", "1")
 
 
-def write_as_v2(graph: Graph, shapes: Mapping[str, Tuple[int, ...]]) -> Dict[str, List[str]]:
+def write_as_v2(graph: SymbolGraph, shapes: Mapping[str, Tuple[int, ...]]) -> Dict[str, List[str]]:
     """Replace bmx's and v1's operators in a graph by v2's.
 
     Parameters
     ----------
-    graph : Graph
+    graph : SymbolGraph
         Changed in place.
     shapes : mapping of str to tuple of int
         The shapes of the latent weights of packed layers, by the name of the layer.
@@ -58,7 +58,7 @@ def write_as_v2(graph: Graph, shapes: Mapping[str, Tuple[int, ...]]) -> Dict[str
     return {name: reasons for name, reasons in foreign.items() if reasons}
 
 
-def _write_layer(graph: Graph, node: Node, shape: Tuple[int, ...]) -> List[str]:
+def _write_layer(graph: SymbolGraph, node: SymbolNode, shape: Tuple[int, ...]) -> List[str]:
     given, convolution = node.attributes, node.op != "QFullyConnected"
     pad = tuple(map(int, re.findall(r"\d+", given.get("pad", "")))) if convolution else ()
     if any(pad) and float(given.get("pad_value", "0")) < 0:
@@ -70,7 +70,7 @@ def _write_layer(graph: Graph, node: Node, shape: Tuple[int, ...]) -> List[str]:
         after.append(("_minus_scalar", "dot", {"scalar": repr(float(math.prod(shape[1:])))}, None))
     if len(node.inputs) > 2:
         flat = {"shape": str((1, -1, *(1 for _ in shape[2:])))}
-        bias = Node("Reshape", f"{node.name}_bias_per_channel", flat, [node.inputs.pop()])
+        bias = SymbolNode("Reshape", f"{node.name}_bias_per_channel", flat, [node.inputs.pop()])
         graph.nodes.insert(graph.nodes.index(node), bias)
         after.append(("broadcast_add", "biased", {}, Entry(bias)))
     node.op = "BinaryInferenceConvolution" if convolution else "BinaryInferenceFullyConnected"
@@ -79,7 +79,7 @@ def _write_layer(graph: Graph, node: Node, shape: Tuple[int, ...]) -> List[str]:
     node.attributes["no_bias"] = "True"
     last = node
     for op, name, attributes, other in after:
-        following = Node(op, f"{node.name}_{name}", attributes, [Entry(last)])
+        following = SymbolNode(op, f"{node.name}_{name}", attributes, [Entry(last)])
         graph.replace(last, Entry(following))
         following.inputs = [Entry(last), *([other] if other is not None else [])]
         graph.nodes.insert(graph.nodes.index(last) + 1, following)
@@ -87,7 +87,7 @@ def _write_layer(graph: Graph, node: Node, shape: Tuple[int, ...]) -> List[str]:
     return _not_of_v2(node, shape, convolution)
 
 
-def _not_of_v2(node: Node, shape: Tuple[int, ...], convolution: bool) -> List[str]:
+def _not_of_v2(node: SymbolNode, shape: Tuple[int, ...], convolution: bool) -> List[str]:
     """What v2's operator does not take."""
     found = []
     if interchange.INPUTS_ATTRIBUTE in node.inputs[1].node.attributes:
@@ -101,13 +101,13 @@ def _not_of_v2(node: Node, shape: Tuple[int, ...], convolution: bool) -> List[st
     return found
 
 
-def _pad(graph: Graph, node: Node, pad: Tuple[int, ...]) -> Entry:
+def _pad(graph: SymbolGraph, node: SymbolNode, pad: Tuple[int, ...]) -> Entry:
     """The layer's data padded with -1, as v2's layers do it themselves; MXNet pads 4-D and 5-D arrays alone."""
-    made: List[Node] = []
+    made: List[SymbolNode] = []
 
     def add(op: str, name: str, attributes: Dict[str, str]) -> None:
         source = Entry(made[-1]) if made else node.inputs[0]
-        made.append(Node(op, f"{node.name}_{name}", attributes, [source]))
+        made.append(SymbolNode(op, f"{node.name}_{name}", attributes, [source]))
 
     sizes = (0,) * (3 - len(pad)) + pad if len(pad) == 1 else pad
     width = (0, 0, 0, 0, *(size for each in sizes[-2 if len(pad) < 3 else -3 :] for size in (each, each)))
@@ -121,7 +121,7 @@ def _pad(graph: Graph, node: Node, pad: Tuple[int, ...]) -> Entry:
     return Entry(made[-1])
 
 
-def _write_activation(graph: Graph, node: Node) -> None:
+def _write_activation(graph: SymbolGraph, node: SymbolNode) -> None:
     given, source = node.attributes, node.inputs[0]
     bits = int(given.get("act_bit", "1"))
     backward_only = given.get("backward_only", "False") in _TRUE
@@ -145,12 +145,12 @@ def _write_activation(graph: Graph, node: Node) -> None:
     place, made = graph.nodes.index(node), []
     for number, (op, attributes) in enumerate(steps, 1):
         name = node.name if number == len(steps) else f"{node.name}_{op.strip('_')}"
-        made.append(Node(op, name, {**attributes, **hidden}, [Entry(made[-1]) if made else source]))
+        made.append(SymbolNode(op, name, {**attributes, **hidden}, [Entry(made[-1]) if made else source]))
     graph.replace(node, Entry(made[-1]))
     graph.nodes[place : place + 1] = made
 
 
-def _read_by_packed_layers_alone(graph: Graph, node: Node) -> bool:
+def _read_by_packed_layers_alone(graph: SymbolGraph, node: SymbolNode) -> bool:
     """Whether a sign goes into packed layers only, perhaps padded with a sign: they take the sign again."""
     for user in graph.consumers(node):
         if user is None:

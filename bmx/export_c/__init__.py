@@ -8,7 +8,7 @@ from typing import Dict, List, Optional, Sequence, Union
 
 import numpy as np
 
-from .. import program as bmx
+from .. import program as programs
 from ..errors import Error
 from ..files import check_apart
 from ..journal import finish
@@ -47,7 +47,7 @@ class Report:
 
 
 def export(
-    program: Union[bmx.Program, str, os.PathLike],
+    program: Union[programs.Program, str, os.PathLike],
     folder: Union[str, os.PathLike],
     name: str = "net",
     weights: str = "file",
@@ -80,15 +80,15 @@ def export(
 
     Raises
     ------
-    bmx.Error
+    programs.Error
         If the name is not one for C, a file exists, cannot be written or is the .bmx file itself, the .bmx file is not
         valid, it has a step that cannot be written in C, or samples have another shape. Then nothing is written.
     """
     folder, array = os.fspath(folder), weights == "array"
     names = check_output(folder, name, weights, samples is not None, force)  # before the work, which may take minutes
-    if not isinstance(program, bmx.Program):
+    if not isinstance(program, programs.Program):
         check_apart(replaced_files(folder, name), [os.fspath(program)])
-        program = bmx.decode(program)
+        program = programs.decode(program)
     source = write_source(program, name, array)
     run = run or engine(program)
     texts = [source.header, source.code, weights_array(source) if array else source.weights]
@@ -101,7 +101,7 @@ def export(
 
 
 def check_output(folder: str, name: str, weights: str, samples: bool, force: bool) -> List[str]:
-    """The names of the files that `export` would write; raises bmx.Error if it would not."""
+    """The names of the files that `export` would write; raises programs.Error if it would not."""
     check_name(name)
     if weights not in ("file", "array"):
         raise Error(f"weights become a 'file' or an 'array', not {weights!r}")

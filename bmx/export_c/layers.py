@@ -8,7 +8,7 @@ from typing import Callable, Dict, List, Set, Tuple
 
 import numpy as np
 
-from .. import program as bmx
+from .. import program as programs
 from ..errors import Error
 from ..program.operations import Operation, StoreKind, fields_of, has_operand, row_of, word
 from .names import Identifiers, comment
@@ -55,7 +55,7 @@ class Layers:
         The first byte of the scratch memory that nothing uses.
     """
 
-    def __init__(self, program: bmx.Program, arguments: Tuple[List[str], List[str]]):
+    def __init__(self, program: programs.Program, arguments: Tuple[List[str], List[str]]):
         self.program = program
         self.inputs, self.outputs = arguments
         self.weights = Weights()
@@ -68,7 +68,7 @@ class Layers:
         for number, step in enumerate(program.steps):
             if not hasattr(self, "_" + type(step).__name__.lower()):
                 raise Error(f"step {number} {step.name!r}: export-c cannot write a step {type(step).__name__}")
-        for step, row in zip(program.steps, bmx.describe(program)):
+        for step, row in zip(program.steps, programs.describe(program)):
             kind = type(step).__name__.lower()
             shapes = " to ".join(filter(None, (", ".join(row.inputs), ", ".join(sorted(row.outputs)))))
             self.layer = Layer(step.name or kind, f"{row.what}; {shapes}")
@@ -84,7 +84,7 @@ class Layers:
         self.sections.add(section)
         return section
 
-    def _view(self, tensor: bmx.Tensor) -> str:
+    def _view(self, tensor: programs.Tensor) -> str:
         """A pointer to where a tensor lies."""
         if id(tensor) not in self._views:
             name = self._views[id(tensor)] = self._view_names.new(tensor.name)
@@ -115,7 +115,7 @@ class Layers:
 
     # --- what becomes of results
 
-    def _finish(self, step: bmx.Step, first: Tuple[str, ...] = ()) -> str:
+    def _finish(self, step: programs.Step, first: Tuple[str, ...] = ()) -> str:
         """The name of a new function that does what a layer's epilogue says."""
         name = f"finish_{self.name}"
         lines = list(first)
@@ -126,11 +126,11 @@ class Layers:
         self.layer.code += [""] * bool(self.layer.code) + [head, "{", *(f"    {line}" for line in lines), "}"]
         return name
 
-    def _operation(self, operation: Operation, step: bmx.Step) -> str:
+    def _operation(self, operation: Operation, step: programs.Step) -> str:
         section = word(operation)
         if has_operand(operation):
             section, arguments = self._operand(section, operation.operand, step.stores[0].value.shape)
-        elif isinstance(operation, bmx.Function):
+        elif isinstance(operation, programs.Function):
             section, arguments = f"apply_{section}", []
         else:
             write = {"numbers": self._numbers, "f32": literal}
@@ -138,7 +138,7 @@ class Layers:
             arguments = [write[kind](getattr(operation, name)) for kind, name in fields]
         return f"{self._use(section)}({', '.join(['v->f', 'at', *arguments])});"
 
-    def _operand(self, section: str, tensor: bmx.Tensor, shape: Tuple[int, int, int]) -> Tuple[str, List[str]]:
+    def _operand(self, section: str, tensor: programs.Tensor, shape: Tuple[int, int, int]) -> Tuple[str, List[str]]:
         """The section for an operand and a result of a shape, and its arguments."""
         if tensor.shape == shape:
             place = "floats_at"
@@ -151,12 +151,12 @@ class Layers:
     def _store_of(self, store: StoreKind) -> str:
         tensor = store.value
         place = f"{self._use('pixel')}(net, {self._view(tensor)}, at->y, at->x)"
-        if isinstance(store, bmx.Floats):
+        if isinstance(store, programs.Floats):
             return f"{self._use('store_f32')}(v->f, at, {self._use('floats_at')}(net, {self._view(tensor)}, at));"
-        if isinstance(store, bmx.Bytes):
+        if isinstance(store, programs.Bytes):
             scale = literal(store.inverse_scale)
             return f"{self._use('store_u8')}(v->f, at, {place} + at->first, {scale}, {tensor.zero_point});"
-        if isinstance(store, bmx.CountBits):
+        if isinstance(store, programs.CountBits):
             if not store.flip.any():
                 return f"{self._use('store_counts')}(v->i, at, {place}, {self._integers(store.threshold)});"
             flip = f"net->weights + {self._bits(store.flip)}"
@@ -172,18 +172,18 @@ class Layers:
 
     # --- steps
 
-    def _load(self, step: bmx.Load) -> None:
+    def _load(self, step: programs.Load) -> None:
         sizes = ", ".join(map(str, self.program.inputs[step.input].image))
         finish = self._finish(step)
         self.layer.call = f"{self._use('load')}(&net, {self.inputs[step.input]}, {sizes}, {finish});"
 
-    def _store(self, step: bmx.Store) -> None:
+    def _store(self, step: programs.Store) -> None:
         sizes = ", ".join(map(str, step.source.shape))
         self.layer.call = (
             f"{self._use('store')}(&net, {self._view(step.source)}, {sizes}, {self.outputs[step.output]});"
         )
 
-    def _fill(self, step: bmx.Fill) -> None:
+    def _fill(self, step: programs.Fill) -> None:
         tensor = step.tensor
         border = f"&(const struct border){{{', '.join(map(str, tensor.border))}}}"
         head = f"(&net, {self._view(tensor)}, {tensor.height}, {tensor.width}, {border}"
@@ -195,7 +195,7 @@ class Layers:
             value = tensor.border_value if tensor.dtype == "u8" else 0
             self.layer.call = f"{self._use('fill_bytes')}{head}, {tensor.pixel_bytes}, {value});"
 
-    def _conv(self, step: bmx.Conv) -> None:
+    def _conv(self, step: programs.Conv) -> None:
         source, groups = step.source, step.groups
         kernel_h, kernel_w = step.window.kernel
         channels = source.channels // groups
@@ -220,11 +220,11 @@ class Layers:
         self._use("conv")
         self.layer.call = f"conv(&net, {layer}, {self._use(kernel)}, {self._finish(step, first)});"
 
-    def _arithmetic(self, step: bmx.Conv) -> Tuple[str, Callable[[int, bool], bytes], Tuple[str, ...]]:
+    def _arithmetic(self, step: programs.Conv) -> Tuple[str, Callable[[int, bool], bytes], Tuple[str, ...]]:
         """The kernel, the packing of its weights, and how its results begin to become numbers."""
         weight, dtype = step.weight, step.source.dtype
         if dtype == "bit":
-            counts = isinstance(step.stores[0], bmx.CountBits)
+            counts = isinstance(step.stores[0], programs.CountBits)
             first = () if counts else (f"{self._use('dot')}(v, at, {literal(step.all)}, {literal(step.step)});",)
             return "bits_by_bits", lambda groups, merged: pack_bits(weight, groups, merged), first
         if dtype == "f32":
@@ -240,30 +240,30 @@ class Layers:
             return "bytes_by_signs", lambda groups, merged: pack_signs(weight, groups, merged), first
         return "bytes_by_bytes", lambda groups, merged: pack_bytes(weight, groups, merged), first
 
-    def _window(self, window: bmx.Window, source: bmx.Tensor) -> Dict[str, object]:
+    def _window(self, window: programs.Window, source: programs.Tensor) -> Dict[str, object]:
         pairs = {"kernel": window.kernel, "stride": window.stride, "dilate": window.dilate, "pad": window.pad}
         fields = {"kernel": "hw", "stride": "yx", "dilate": "yx", "pad": "yx"}
         named = {f"{name}_{axis}": pair[i] for name, pair in pairs.items() for i, axis in enumerate(fields[name])}
         return {"in": self._view(source), **named}
 
-    def _size(self, step: bmx.Step) -> Dict[str, object]:
+    def _size(self, step: programs.Step) -> Dict[str, object]:
         tensor = step.writes()[0]
         return {"height": tensor.height, "width": tensor.width}
 
-    def _depthwise(self, step: bmx.Depthwise) -> None:
+    def _depthwise(self, step: programs.Depthwise) -> None:
         weights = self.weights.add(np.ascontiguousarray(step.weight.transpose(1, 2, 0)).astype("<f4").tobytes())
         window = self._window(step.window, step.source)
         filters = step.source.channels
         layer = self._constant("conv", **window, filters=filters, **self._size(step), weights=weights)
         self.layer.call = f"{self._use('depthwise')}(&net, {layer}, {self._finish(step)});"
 
-    def _pooling(self, step: bmx.Step) -> str:
+    def _pooling(self, step: programs.Step) -> str:
         window = {name: value for name, value in self._window(step.window, step.source).items() if "dilate" not in name}
         height, width, channels = step.source.shape
         sizes = {"in_height": height, "in_width": width, "channels": channels, **self._size(step)}
         return self._constant("pool", **window, **sizes)
 
-    def _pool(self, step: bmx.Pool) -> None:
+    def _pool(self, step: programs.Pool) -> None:
         layer, finish = self._pooling(step), self._finish(step)
         if step.mode == "max":
             self.layer.call = f"{self._use('pool_max')}(&net, {layer}, {finish});"
@@ -271,12 +271,12 @@ class Layers:
             padded = int(step.mode == "avg_padded")
             self.layer.call = f"{self._use('pool_average')}(&net, {layer}, {padded}, {finish});"
 
-    def _poolbits(self, step: bmx.PoolBits) -> None:
+    def _poolbits(self, step: programs.PoolBits) -> None:
         flip = "NULL" if step.flip is None else f"net.weights + {self._bits(step.flip)}"
         layer = self._pooling(step)
         self.layer.call = f"{self._use('pool_bits')}(&net, {layer}, {self._view(step.tensor)}, {flip});"
 
-    def _map(self, step: bmx.Map) -> None:
+    def _map(self, step: programs.Map) -> None:
         source = step.source
         head = f"(&net, {self._view(source)}, {', '.join(map(str, source.shape))}"
         finish = self._finish(step)
@@ -285,12 +285,12 @@ class Layers:
         else:
             self.layer.call = f"{self._use('map_u8')}{head}, {literal(source.scale)}, {source.zero_point}, {finish});"
 
-    def _softmax(self, step: bmx.Softmax) -> None:
+    def _softmax(self, step: programs.Softmax) -> None:
         tensors = f"{self._view(step.source)}, {self._view(step.tensor)}"
         sizes = ", ".join(map(str, step.source.shape))
         self.layer.call = f"{self._use('softmax')}(&net, {tensors}, {sizes});"
 
-    def _copy(self, step: bmx.Copy) -> None:
+    def _copy(self, step: programs.Copy) -> None:
         loops, size = list(step.loops), 4
         while loops and loops[-1][1:] == (size, size):  # neighbours are copied together
             size *= loops.pop()[0]

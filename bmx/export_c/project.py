@@ -8,7 +8,7 @@ from string import Template
 
 import numpy as np
 
-from .. import program as bmx
+from .. import program as programs
 from .sections import rename, text_of
 from .source import Source
 
@@ -43,7 +43,7 @@ def cmake_lists(source: Source, array: bool) -> str:
     return _filled("CMakeLists.txt", source, sources=rename(sources, source.name))
 
 
-def readme(source: Source, program: bmx.Program, array: bool) -> str:
+def readme(source: Source, program: programs.Program, array: bool) -> str:
     """The text of README.md, with the memory that the network needs."""
     samples = 4 * sum(math.prod(port.shape) for port in (*program.inputs, *program.outputs))
     cells = [(layer.name, layer.what, f"{layer.weights:,}") for layer in source.layers]

@@ -8,7 +8,7 @@ from typing import Callable, List, Sequence
 
 import numpy as np
 
-from .. import program as bmx
+from .. import program as programs
 from ..errors import Error
 from .layers import literal
 from .names import comment
@@ -24,11 +24,11 @@ REFERENCES = 3
 _LARGEST_OUTPUT = 1024  # numbers of an output in test_net.c; of larger ones a part is compared
 
 
-def engine(program: bmx.Program) -> Run:
+def engine(program: programs.Program) -> Run:
     """The engine of bmx with this program."""
     from ..runtime import Model
 
-    model = Model(bmx.encode(program))
+    model = Model(programs.encode(program))
 
     def run(inputs: List[np.ndarray]) -> List[np.ndarray]:
         outputs = model.run(*inputs)
@@ -37,18 +37,18 @@ def engine(program: bmx.Program) -> Run:
     return run
 
 
-def _scale(program: bmx.Program, number: int) -> float:
+def _scale(program: programs.Program, number: int) -> float:
     """A power of two for the numbers of an input: what its first bytes can hold, if it becomes bytes; else 1."""
     for step in program.steps:
-        if isinstance(step, bmx.Load) and step.input == number and not step.epilogue:
+        if isinstance(step, programs.Load) and step.input == number and not step.epilogue:
             for store in step.stores:
-                if isinstance(store, bmx.Bytes):
+                if isinstance(store, programs.Bytes):
                     largest = max(store.value.zero_point, 255 - store.value.zero_point) / store.inverse_scale
                     return 2.0 ** math.floor(math.log2(largest))
     return 1.0
 
 
-def reference_inputs(program: bmx.Program, references: int = REFERENCES) -> List[List[np.ndarray]]:
+def reference_inputs(program: programs.Program, references: int = REFERENCES) -> List[List[np.ndarray]]:
     """Random inputs, the same ones that test_net.c makes, for each reference."""
     state, samples = 1, []
     for _ in range(references):
@@ -74,7 +74,7 @@ def samples_bytes(inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -
 
     Raises
     ------
-    bmx.Error
+    programs.Error
         If the arrays do not have the same number of samples, or none.
     """
     arrays = [np.asarray(array, "<f4") for array in (*inputs, *outputs)]
@@ -86,7 +86,7 @@ def samples_bytes(inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -
     return np.concatenate([array.reshape(len(array), -1) for array in arrays], axis=1).tobytes()
 
 
-def with_outputs(program: bmx.Program, inputs: Sequence[np.ndarray], run: Run) -> bytes:
+def with_outputs(program: programs.Program, inputs: Sequence[np.ndarray], run: Run) -> bytes:
     """`samples_bytes` of inputs with the outputs that `run` gives."""
     if len(inputs) != len(program.inputs):
         raise Error(f"samples for {len(inputs)} inputs; the network has {len(program.inputs)}")
@@ -100,7 +100,7 @@ def with_outputs(program: bmx.Program, inputs: Sequence[np.ndarray], run: Run) -
     return samples_bytes(arrays, [np.stack(parts) for parts in zip(*outputs)])
 
 
-def write_test(source: Source, program: bmx.Program, run: Run, array: bool) -> str:
+def write_test(source: Source, program: programs.Program, run: Run, array: bool) -> str:
     """The text of test_net.c."""
     samples = reference_inputs(program)
     outputs = [run(sample) for sample in samples]

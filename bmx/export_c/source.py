@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from string import Template
 from typing import List, Tuple
 
-from .. import program as bmx
+from .. import program as programs
 from ..errors import Error
 from .layers import Layer, Layers, described
 from .names import Identifiers, comment
@@ -55,12 +55,12 @@ class Source:
     sizes: List[str]
 
 
-def write_source(program: bmx.Program, name: str, array: bool) -> Source:
+def write_source(program: programs.Program, name: str, array: bool) -> Source:
     """The source of a program; `array` if its weights become a C array instead of a file.
 
     Raises
     ------
-    bmx.Error
+    programs.Error
         If the network has a step that cannot be written in C, or needs too much memory.
     """
     if not program.outputs:
@@ -107,7 +107,7 @@ def write_source(program: bmx.Program, name: str, array: bool) -> Source:
     return Source(name, summary, header, code, weights, layers.layers, scratch, inputs, outputs, sizes)
 
 
-def _arguments(program: bmx.Program) -> Tuple[List[str], List[str]]:
+def _arguments(program: programs.Program) -> Tuple[List[str], List[str]]:
     """Names of net_run's arguments: `in` and `out`, or with those of several inputs or outputs behind it."""
     names = []
     for prefix, ports in (("in", program.inputs), ("out", program.outputs)):
@@ -127,11 +127,11 @@ def _shape(shape: Tuple[int, ...]) -> str:
     return " x ".join(map(str, shape or (1,)))
 
 
-def _shapes(ports: List[bmx.Port]) -> str:
+def _shapes(ports: List[programs.Port]) -> str:
     return ", ".join(f"{port.name} {_shape(port.shape)}" for port in ports)
 
 
-def _argument_lines(program: bmx.Program, inputs: List[str], outputs: List[str]) -> str:
+def _argument_lines(program: programs.Program, inputs: List[str], outputs: List[str]) -> str:
     lines = ["weights: those of this network. scratch: NET_SCRATCH_SIZE bytes, of which nothing is kept."]
     for kind, ports, names in (("input", program.inputs, inputs), ("output", program.outputs, outputs)):
         for port, name in zip(ports, names):

@@ -94,23 +94,29 @@ class _MXNetRunner(Runner):
         registration.require_mxnet(f"{path}: a checkpoint")
         import mxnet as mx
 
-        from ..convert.verify import Network
+        from ..checkpoints.loading import to_ndarray
+        from ..checkpoints.network import Network
 
-        network = Network(*checkpoint_names.files(*checkpoint_names.split_path(path)))
-        if len(network.data_names) != 1:
-            raise Error(f"{path}: only networks with one input can be measured; it has {', '.join(network.data_names)}")
+        network = Network.load(*checkpoint_names.files(*checkpoint_names.split_path(path)))
+        if len(network.inputs) != 1:
+            raise Error(f"{path}: only networks with one input can be measured; it has {', '.join(network.inputs)}")
         try:
             shape = shape or _fitting(network, hint) or network.sample_shape()
-            shapes = network.check((batch, *shape))
+            shapes = network.variable_shapes({network.inputs[0]: (batch, *shape)})
         except Error as error:
             raise Error(f"{path}: {error}") from None
-        self.inputs = {network.data_names[0]: tuple(shape)}
-        self._mx, symbol, arrays = mx, network.symbol, {**network.args, **network.aux}
+        self.inputs = {network.inputs[0]: tuple(shape)}
+        self._mx, symbol = mx, network.symbol
+        arrays = {
+            name: array if isinstance(array, mx.nd.NDArray) else to_ndarray(array)
+            for name, array in network.arrays.items()
+        }
         if backend is not None:
-            symbol = symbol.optimize_for(backend, network.args, network.aux)
-            arrays = {**network.args, **network.aux}
+            states = {name: arrays.pop(name) for name in symbol.list_auxiliary_states()}
+            symbol = symbol.optimize_for(backend, arrays, states)
+            arrays = {**arrays, **states}
         self._given = None
-        self._place = symbol.list_inputs().index(network.data_names[0])
+        self._place = symbol.list_inputs().index(network.inputs[0])
         self._arrays = [arrays[name] if name in arrays else mx.nd.zeros(shapes[name]) for name in symbol.list_inputs()]
         self._network = mx.nd.CachedOp(symbol, [("static_alloc", True), ("static_shape", True)])
 
@@ -124,7 +130,7 @@ class _MXNetRunner(Runner):
 def _fitting(network: Any, shape: Optional[Shape]) -> Optional[Shape]:
     """The shape, if a checkpoint takes samples of it."""
     try:
-        return shape if shape is not None and network.check((1, *shape)) else None
+        return shape if shape is not None and network.shapes({network.inputs[0]: (1, *shape)}) else None
     except Error:
         return None
 

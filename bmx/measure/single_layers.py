@@ -22,7 +22,7 @@ from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-from .. import program as bmx
+from .. import program as programs
 from ..errors import Error
 from ..program import packing
 from .bandwidth import MemoryReader
@@ -137,7 +137,7 @@ class LayersReport:
         return {**asdict(self), "layers": [{**asdict(layer), "shape": str(layer.shape)} for layer in self.layers]}
 
 
-def layer_program(kind: str, shape: Shape) -> bmx.Program:
+def layer_program(kind: str, shape: Shape) -> programs.Program:
     """A program with a layer of random weights; what it gives out is its input.
 
     Results of floats and bytes go through an affine operation, as of BatchNorm, to the type of the input; binary ones
@@ -151,33 +151,37 @@ def layer_program(kind: str, shape: Shape) -> bmx.Program:
     """
     channels, taps = shape.channels, math.prod(shape.weight[1:])
     port = (channels, shape.height, shape.width) if shape.height else (channels,)
-    program = bmx.Program(str(shape), [bmx.Port("data", port)], [bmx.Port("data", port)])
+    program = programs.Program(str(shape), [programs.Port("data", port)], [programs.Port("data", port)])
     pad, dtype = int(shape.height > 0), KINDS[kind].dtype
     data = _tensor(program, "data", "f32", shape, 0)
     source, result = _tensor(program, "source", dtype, shape, pad), _tensor(program, "result", dtype, shape, 0)
-    conv = bmx.Conv("layer", source, bmx.Window((1 + 2 * pad,) * 2, pad=(pad, pad)), _weight(kind, shape), run=True)
+    conv = programs.Conv(
+        "layer", source, programs.Window((1 + 2 * pad,) * 2, pad=(pad, pad)), _weight(kind, shape), run=True
+    )
     conv.signs = dtype != "bit" and KINDS[kind].signs
     zeros, flip = np.zeros(channels, np.float32), np.zeros(channels, bool)
     if dtype == "bit":
         conv.all, conv.step = float(taps), 2.0
-        conv.stores = [bmx.CountBits(result, np.full(channels, taps // 2, np.int32), flip)]
-        store = bmx.Bits(source, zeros, flip)
+        conv.stores = [programs.CountBits(result, np.full(channels, taps // 2, np.int32), flip)]
+        store = programs.Bits(source, zeros, flip)
     else:
-        conv.epilogue = [bmx.Affine(np.full(channels, 1 / taps, np.float32), zeros)]
-        store, given = (bmx.Floats(t) if dtype == "f32" else bmx.Bytes(t, 1 / t.scale) for t in (source, result))
+        conv.epilogue = [programs.Affine(np.full(channels, 1 / taps, np.float32), zeros)]
+        store, given = (
+            programs.Floats(t) if dtype == "f32" else programs.Bytes(t, 1 / t.scale) for t in (source, result)
+        )
         conv.stores = [given]
-    program.steps = [bmx.Load("data", 0, [], [bmx.Floats(data)]), *([bmx.Fill("border", source)] * pad)]
-    program.steps += [bmx.Map("source", data, [], [store]), conv, bmx.Store("data", data, 0)]
-    bmx.check(program, program.name)
+    program.steps = [programs.Load("data", 0, [], [programs.Floats(data)]), *([programs.Fill("border", source)] * pad)]
+    program.steps += [programs.Map("source", data, [], [store]), conv, programs.Store("data", data, 0)]
+    programs.check(program, program.name)
     return program
 
 
-def _tensor(program: bmx.Program, name: str, dtype: str, shape: Shape, pad: int) -> bmx.Tensor:
+def _tensor(program: programs.Program, name: str, dtype: str, shape: Shape, pad: int) -> programs.Tensor:
     """A tensor behind the others."""
     height, width = shape.height or 1, shape.width or 1
-    pixel = bmx.pixel_bytes(dtype, shape.channels)
+    pixel = programs.pixel_bytes(dtype, shape.channels)
     row = (width + 2 * pad) * pixel
-    tensor = bmx.Tensor(name, dtype, height, width, shape.channels, (pad,) * 4, row_stride=row, pixel_stride=pixel)
+    tensor = programs.Tensor(name, dtype, height, width, shape.channels, (pad,) * 4, row_stride=row, pixel_stride=pixel)
     tensor.offset = program.arena + pad * (row + pixel)
     if dtype == "u8":
         tensor.scale, tensor.zero_point, tensor.border_value = 1 / 64, 128, 128 * pad
@@ -201,12 +205,12 @@ class _Layer:
 
         program = layer_program(kind, shape)
         self._kind, self._shape = kind, shape
-        self._place, conv = next(found for found in enumerate(program.steps) if isinstance(found[1], bmx.Conv))
+        self._place, conv = next(found for found in enumerate(program.steps) if isinstance(found[1], programs.Conv))
         self._weight_bytes = packing.weight_bytes(conv.arithmetic, shape.weight, 1, True)
         self._input = np.random.RandomState(1).standard_normal(program.inputs[0].shape).astype(np.float32)
         copies = max(2, min(_COPIES, -(-read_bytes // self._weight_bytes)))
         paths = [os.path.join(folder, f"{kind}, {shape}, {copy}.bmx") for copy in range(1 + copies)]
-        bmx.write(program, paths[0])
+        programs.write(program, paths[0])
         for path in paths[1:]:
             shutil.copyfile(paths[0], path)
         self._models = [runtime.Model(path, threads=threads) for path in paths]
@@ -251,7 +255,7 @@ def measure_layers(
 
     Raises
     ------
-    bmx.Error
+    programs.Error
         If a kind is unknown or a shape too large.
     """
     for kind in kinds:

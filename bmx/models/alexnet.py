@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any, Optional
 
 from ..gluon import nn
-from .blocks import Network
+from .blocks import ZooNetwork
 
 __all__ = ["AlexNet"]
 
 
-class AlexNet(Network):
+class AlexNet(ZooNetwork):
     """AlexNet with BatchNorm, binary but for the first and the last layer.
 
     Float convolution 11x11x96/4 - BatchNorm - ReLU - max pool - 5x5x256 - max pool - 3x3x384 - 3x3x384 - 3x3x256 -

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any, Optional
 
 from ..gluon import nn
-from .blocks import Network, Precision
+from .blocks import Precision, ZooNetwork
 
 __all__ = ["BinaryNet"]
 
 
-class BinaryNet(Network):
+class BinaryNet(ZooNetwork):
     """The VGG-like network of BinaryNet, all of whose weights are binary.
 
     2 x 128 - max pool - 2 x 256 - max pool - 2 x 512 - max pool - dense 1024 - dense 1024 - dense `classes`, with

@@ -10,14 +10,14 @@ from mxnet.gluon import HybridBlock
 
 from ..gluon import nn
 from ..quantization import Array
-from .blocks import Network, Precision, ResidualUnit, add_stage, add_stem, pooled_shortcut
+from .blocks import Precision, ResidualUnit, ZooNetwork, add_stage, add_stem, pooled_shortcut
 
 __all__ = ["BiRealNet", "ReActNet"]
 
 _UNITS = {18: (4, 4, 4, 4), 34: (6, 8, 12, 6)}
 
 
-class BiRealNet(Network):
+class BiRealNet(ZooNetwork):
     """Bi-Real Net: a ResNet with a shortcut around every binary convolution, trained with ApproxSign.
 
     Float convolution 7x7/2 - BatchNorm - max pool - four stages of units (sign - QConv2D 3x3 - BatchNorm, plus

@@ -17,7 +17,7 @@ from ..gluon import nn
 from ..gluon.nn.numpy_mode import classic
 from ..quantization import Array, levels
 
-__all__ = ["Network", "Precision", "ResidualUnit", "add_stage", "add_stem", "check_classes", "pooled_shortcut"]
+__all__ = ["Precision", "ResidualUnit", "ZooNetwork", "add_stage", "add_stem", "check_classes", "pooled_shortcut"]
 
 
 def check_classes(network: HybridBlock, classes: int) -> None:
@@ -128,7 +128,7 @@ class _ZeroPadding(HybridBlock):
         return pad_spatial(F, x, (self._padding, self._padding), 0.0)
 
 
-class Network(HybridBlock):
+class ZooNetwork(HybridBlock):
     """The `output` of the `features` of an image: subclasses make both.
 
     Parameters

@@ -11,14 +11,14 @@ from mxnet.gluon import HybridBlock
 from ..gluon import nn
 from ..gluon.nn.numpy_mode import functions
 from ..quantization import Array
-from .blocks import Network, Precision, add_stage, add_stem
+from .blocks import Precision, ZooNetwork, add_stage, add_stem
 
 __all__ = ["DenseNet", "MeliusNet"]
 
 _GROWTH = 64  # channels that each dense block adds
 
 
-class DenseNet(Network):
+class DenseNet(ZooNetwork):
     """Binary DenseNet: every binary convolution adds 64 channels to those it has got.
 
     Float convolution 7x7/2 - BatchNorm - ReLU - max pool - four stages of dense blocks - BatchNorm - ReLU - global

@@ -12,12 +12,12 @@ from mxnet.gluon import HybridBlock
 from ..gluon import nn
 from ..gluon.nn.numpy_mode import functions
 from ..quantization import Array
-from .blocks import Network, Precision, add_stage
+from .blocks import Precision, ZooNetwork, add_stage
 
 __all__ = ["QuickNet"]
 
 
-class QuickNet(Network):
+class QuickNet(ZooNetwork):
     """QuickNet of the Larq zoo, made to be fast: few float operations and only binary convolutions 3x3 of stride 1.
 
     Float stem (convolution 3x3/2 - BatchNorm - ReLU - depthwise 3x3/2 - BatchNorm - convolution 1x1 - BatchNorm) - four

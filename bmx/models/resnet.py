@@ -8,7 +8,7 @@ from typing import Any, List, Optional, Tuple
 from mxnet.gluon import HybridBlock
 
 from ..gluon import nn
-from .blocks import Network, ResidualUnit, add_stage, add_stem, pooled_shortcut
+from .blocks import ResidualUnit, ZooNetwork, add_stage, add_stem, pooled_shortcut
 
 __all__ = ["ResNet", "ResNetE"]
 
@@ -16,7 +16,7 @@ __all__ = ["ResNet", "ResNetE"]
 _UNITS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
-class ResNet(Network):
+class ResNet(ZooNetwork):
     """ResNet whose units are binary, their shortcuts included, as in BMXNet v2.
 
     BatchNorm of the image - float convolution 7x7/2 - BatchNorm - ReLU - max pool - four stages of residual units -

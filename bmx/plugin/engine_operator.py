@@ -19,7 +19,8 @@ import numpy as np
 from ..checkpoints.inference import for_inference
 from ..checkpoints.params_file import write_params
 from ..checkpoints.symbol_file import parse_graph
-from ..compiler.pipeline import Compiled, compile_block, compile_symbol
+from ..compiler.frontends.mxnet import compile_block, compile_symbol
+from ..compiler.pipeline import Compiled
 from ..errors import Error
 from ..journal import finish
 from ..program import Program, encode

@@ -1,7 +1,7 @@
 """The operators of libbmx as functions of ``mx.sym`` and ``mx.nd``.
 
 MXNet generates functions for custom operators, but plain ones: they take their inputs as a list, do not create
-missing weights and have no documentation. The functions here stand in their place, and put a guard between
+missing weights and have no documentation. The functions here stand in their place, and put a copy between
 variables and operators (variable_copies.py), so that gradients accumulate.
 """
 
@@ -16,6 +16,7 @@ import mxnet as mx
 from mxnet.symbol.numpy import _Symbol as NumpySymbol
 
 from .. import library
+from ..checkpoints.operator_inputs import operator_inputs
 from ..errors import Error
 from ..operator_documentation import ATTRIBUTES, DOCUMENTATION
 from . import mxnet_loaders, packed_words, v2_functions, variable_copies, visualization
@@ -34,7 +35,7 @@ def _call(generated: Callable, *arguments: Any, **keywords: Any) -> Any:
 
 def _inputs(name: str, attributes: Mapping[str, Any] = MappingProxyType({})) -> list[str]:
     """Names of an operator's inputs, without a bias where it has none."""
-    inputs = DOCUMENTATION[name][0].split(", ")
+    inputs = operator_inputs(name)
     no_bias = str(attributes.get("no_bias", True)) in ("True", "true", "1")
     return [key for key in inputs if not (key == "bias" and no_bias)]
 
@@ -95,7 +96,7 @@ def _symbol_function(operator: str, generated: Callable) -> Callable:
                 symbol = mx.sym.Variable(f"{name}_{key}")
             variable_copies.give_shape(operator, key, symbol, attributes)
             if variable_copies.needed(operator, key, symbol, attributes):
-                symbol = variable_copies.guarded(symbol)
+                symbol = variable_copies.copied(symbol)
             ordered.append(symbol)
         with mx.name.NameManager():  # the name is final: another prefix would be one too many
             return _call(generated, *ordered, name=name, attr=attr, **attributes)
@@ -129,7 +130,7 @@ def register() -> None:
     library.load_into_mxnet()
     _install_functions()
     v2_functions.install()
-    variable_copies.install({name: _inputs(name, {"no_bias": False}) for name in DOCUMENTATION})
+    variable_copies.install({name: operator_inputs(name) for name in DOCUMENTATION})
     packed_words.install()
     mxnet_loaders.install()
     visualization.install()

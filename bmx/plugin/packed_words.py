@@ -14,24 +14,19 @@ from typing import Any, List, Mapping
 
 import mxnet as mx
 
+from ..checkpoints.q_layers import ALWAYS_PACKED, Q_OPERATORS, is_packed
 from ..errors import Error
 
-__all__ = ["install", "is_packed", "packed_variables"]
+__all__ = ["install", "packed_variables"]
 
-_ALWAYS_PACKED = ("BinaryInferenceConvolution", "BinaryInferenceFullyConnected")
-_LAYERS = ("QConvolution", "QConvolution_v1", "QFullyConnected", *_ALWAYS_PACKED)
+_LAYERS = (*Q_OPERATORS, *ALWAYS_PACKED)
 _WAY_OUT = "to train them, unpack the checkpoint (bmx.unpack_checkpoint, bmx unpack); to leave them as they are, {}"
-
-
-def is_packed(operator: str, attributes: Mapping[str, Any]) -> bool:
-    """Whether the weight of a quantized layer holds packed words: its operator or its attributes say so."""
-    return operator in _ALWAYS_PACKED or str(attributes.get("binarized_weights_only", False)) in ("True", "true", "1")
 
 
 def packed_variables(symbol: mx.sym.Symbol) -> List[str]:
     """Names of the variables that hold packed words, or that the packed weight of a layer is made of."""
     text = symbol.tojson()
-    if not any(name in text for name in ("binarized_weights_only", *_ALWAYS_PACKED)):
+    if not any(name in text for name in ("binarized_weights_only", *ALWAYS_PACKED)):
         return []
     nodes = json.loads(text)["nodes"]
     layers = [node for node in nodes if node["op"] in _LAYERS and is_packed(node["op"], node.get("attrs", {}))]

@@ -1,11 +1,11 @@
-"""Guards: an identity between a variable and a quantized layer that reads it.
+"""Copies of variables: an identity between a variable and a quantized layer that reads it.
 
 MXNet does not tell custom operators when they should add to an array instead of overwriting it: with
 ``grad_req='add'`` the gradient of one pass would silently replace the sum. It tells built-in operators. So
 between a variable and an operator of libbmx there stands an identity, which copies no more than the weights.
 (The other place where MXNet adds, sums of eight and more gradients, is switched off in library.py.)
 
-Functions of ``mx.sym`` set guards as they build a graph, ``mx.sym.load`` and ``load_json`` in what they load.
+Functions of ``mx.sym`` copy variables as they build a graph, ``mx.sym.load`` and ``load_json`` in what they load.
 ``mx.viz`` shows graphs without them, and the converter leaves them out.
 """
 
@@ -21,11 +21,11 @@ from typing import Any, Mapping, Sequence
 
 import mxnet as mx
 
-from ..errors import Error
+from ..checkpoints.operator_inputs import check_inputs
+from ..checkpoints.q_layers import is_packed
 from ..journal import finish
-from .packed_words import is_packed
 
-_SUFFIX = "_guard"
+_SUFFIX = "_guard"  # of the names of these nodes, also in files
 _WITHOUT_GRADIENT = ("moving_mean", "moving_var", "mode", "tau")
 
 
@@ -35,13 +35,13 @@ def is_variable(symbol: mx.sym.Symbol) -> bool:
 
 
 def needed(operator: str, key: str, symbol: mx.sym.Symbol, attributes: Mapping[str, Any]) -> bool:
-    """Whether an input of an operator needs a guard: a variable with a gradient, which packed words have not."""
+    """Whether an input of an operator needs a copy: a variable with a gradient, which packed words have not."""
     words = key == "weight" and is_packed(operator, attributes)
     return key not in _WITHOUT_GRADIENT and not words and is_variable(symbol)
 
 
-def guarded(variable: mx.sym.Symbol) -> mx.sym.Symbol:
-    """The variable behind its guard."""
+def copied(variable: mx.sym.Symbol) -> mx.sym.Symbol:
+    """A copy of the variable."""
     with mx.name.NameManager():  # no prefix of a scope
         return mx.sym.identity(variable, name=variable.name + _SUFFIX)
 
@@ -69,52 +69,8 @@ def give_shape(operator: str, key: str, variable: mx.sym.Symbol, attributes: Map
     variable._set_attr(__shape__=str(shape))
 
 
-_operators: dict[str, Sequence[str]] = {}  # ours, with the names of their inputs
-
-
-def check_inputs(text: Any, where: str = "") -> None:
-    """Find nodes of our operators that have fewer inputs than they take: with some of them MXNet crashes as it loads.
-
-    Parameters
-    ----------
-    text : str
-        A graph in MXNet's JSON. What is no such graph is left to MXNet.
-    where : str
-        Begins the message.
-
-    Raises
-    ------
-    bmx.Error
-        If there is one; it names the node.
-    """
-    try:
-        found = [
-            (node["name"], node["op"], _attributes(node), len(node["inputs"])) for node in json.loads(text)["nodes"]
-        ]
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return
-    for name, operator, attributes, count in found:
-        wanted = _inputs(operator, attributes)
-        if count < len(wanted):
-            raise Error(f"{where}{name!r} ({operator}) takes the inputs {', '.join(wanted)}; it has {count} of them")
-
-
-def _inputs(operator: str, attributes: Mapping[str, str]) -> Sequence[str]:
-    """Names of the inputs that a node of ours must have."""
-    if operator == "bmx_Compiled":
-        shapes = re.findall(r"\([^()]*\)", attributes.get("data_shapes", ""))
-        labels = re.findall(r"\d+", attributes.get("labels", ""))
-        return [*("data" for _ in shapes), *("label" for _ in range(min(int("".join(labels) or 0), 1000))), "program"]
-    no_bias = attributes.get("no_bias", "True") in ("True", "true", "1")
-    return [name for name in _operators.get(operator, ()) if name != "bias" or not no_bias]
-
-
-def _attributes(node: Mapping[str, Any]) -> dict[str, str]:
-    return {key: str(value) for kind in ("param", "attr", "attrs") for key, value in node.get(kind, {}).items()}
-
-
-def guard_variables(symbol: mx.sym.Symbol, operators: Mapping[str, Sequence[str]]) -> mx.sym.Symbol:
-    """The same graph with a guard after each variable that an operator reads directly.
+def copy_variables(symbol: mx.sym.Symbol, operators: Mapping[str, Sequence[str]]) -> mx.sym.Symbol:
+    """The same graph with a copy of each variable that an operator reads directly.
 
     Parameters
     ----------
@@ -134,12 +90,12 @@ def guard_variables(symbol: mx.sym.Symbol, operators: Mapping[str, Sequence[str]
                 variable, attributes = internals[nodes[index]["name"]], node.get("attrs", {})
                 give_shape(node["op"], key, variable, attributes)
                 if needed(node["op"], key, variable, attributes):
-                    found[variable.name] = guarded(variable)
+                    found[variable.name] = copied(variable)
     return symbol(**found) if found else symbol
 
 
-def without_guards(symbol: mx.sym.Symbol) -> str:
-    """The JSON of the graph as its author wrote it: every guard's readers read the variable."""
+def without_copies(symbol: mx.sym.Symbol) -> str:
+    """The JSON of the graph as its author wrote it: what reads a copy reads the variable."""
     graph = json.loads(symbol.tojson())
     place = {}  # old number of a node -> new number
     kept = []
@@ -158,8 +114,7 @@ def without_guards(symbol: mx.sym.Symbol) -> str:
 
 
 def install(operators: Mapping[str, Sequence[str]]) -> None:
-    """Makes ``mx.sym.load`` and ``load_json`` set guards, and ``mx.viz`` hide them. To be called once."""
-    _operators.update(operators)
+    """Makes ``mx.sym.load`` and ``load_json`` copy variables, and ``mx.viz`` hide the copies. To be called once."""
     load_plain, load_plain_json = mx.sym.load, mx.sym.load_json
 
     @functools.wraps(mx.sym.load)
@@ -168,18 +123,18 @@ def install(operators: Mapping[str, Sequence[str]]) -> None:
             finish(fname)
         with contextlib.suppress(OSError, TypeError, UnicodeDecodeError):  # of such a file MXNet says what is wrong
             check_inputs(Path(fname).read_text("utf-8"), f"{fname}: ")
-        return guard_variables(load_plain(fname), operators)
+        return copy_variables(load_plain(fname), operators)
 
     @functools.wraps(load_plain_json)
     def load_json(json_str):
         check_inputs(json_str)
-        return guard_variables(load_plain_json(json_str), operators)
+        return copy_variables(load_plain_json(json_str), operators)
 
     def hiding(show):
         @functools.wraps(show)
         def hiding_show(symbol, *arguments, **keywords):
             if isinstance(symbol, mx.sym.Symbol):
-                symbol = load_plain_json(without_guards(symbol))
+                symbol = load_plain_json(without_copies(symbol))
             return show(symbol, *arguments, **keywords)
 
         return hiding_show

@@ -22,7 +22,7 @@ def install() -> None:
 
     @functools.wraps(plain_plot)
     def plot_network(*arguments, consolidate_binary_layers=True, **keywords):
-        # Nothing to do: a layer of bmx is one node, and its guards are left out.
+        # Nothing to do: a layer of bmx is one node, and copies of variables are left out.
         return plain_plot(*arguments, **keywords)
 
     mx.viz.print_summary, mx.viz.plot_network = print_summary, plot_network

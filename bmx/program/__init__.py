@@ -5,6 +5,7 @@ from .check_program import LARGEST_SIZE, MOST_OPERATIONS, check
 from .description import Row, arithmetic, describe, table
 from .file import decode, encode, write
 from .operations import *  # noqa: F403 - a new operation is named in its own file only
+from .program import Port, Program, image_shape
 from .steps import (
     ARITHMETICS,
     DTYPES,
@@ -16,14 +17,11 @@ from .steps import (
     Map,
     Pool,
     PoolBits,
-    Port,
-    Program,
     Softmax,
     Step,
     Store,
     Tensor,
     Window,
-    image_shape,
     pixel_bytes,
 )
 

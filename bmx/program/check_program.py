@@ -13,8 +13,9 @@ from typing import List
 from ..errors import Error
 from .check_steps import check_step
 from .check_tensors import check_tensor
+from .program import Port, Program
 from .rules import LARGEST, LARGEST_ARENA, LARGEST_SIZE, MOST_OPERATIONS, Problem, require
-from .steps import Port, Program, Store
+from .steps import Store
 
 __all__ = ["LARGEST_SIZE", "MOST_OPERATIONS", "check"]
 

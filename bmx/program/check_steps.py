@@ -9,8 +9,9 @@ import numpy as np
 
 from .check_epilogue import check_array, check_epilogue, require_f32
 from .overlap import check_overlap
+from .program import Program
 from .rules import ALLOWED, LARGEST, LARGEST_SIZE, require, stored_float
-from .steps import Conv, Copy, Depthwise, Fill, Load, Map, Pool, PoolBits, Program, Softmax, Step, Store, Tensor, Window
+from .steps import Conv, Copy, Depthwise, Fill, Load, Map, Pool, PoolBits, Softmax, Step, Store, Tensor, Window
 
 _FARTHEST = 2**30  # pixel that a window of a pooling meets
 _LARGEST_BYTE = 255

@@ -16,8 +16,9 @@ from . import packing
 from .check_tensors import check_tensor
 from .layout import BYTE_ORDER, CHECKED, HEADER, MAGIC, NONE, PORT, STEPS, TENSOR, VERSION
 from .operations import ARRAYS, FUNCTIONS, OPERATIONS, STORES, OperationRow, StoreRow, fields_of
+from .program import Port, Program
 from .rules import Problem, require
-from .steps import ARITHMETICS, DTYPES, Conv, Load, Pool, Port, Program, Step, Tensor, Window
+from .steps import ARITHMETICS, DTYPES, Conv, Load, Pool, Step, Tensor, Window
 
 
 class _Decoder:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Tuple
+from typing import TYPE_CHECKING, List, Tuple
 
 from . import packing
 from .operations import ARRAYS, Operation, fields_of, row_of, word
@@ -15,13 +15,15 @@ from .steps import (
     Load,
     Pool,
     PoolBits,
-    Program,
     Softmax,
     Step,
     Store,
     Tensor,
     Window,
 )
+
+if TYPE_CHECKING:
+    from .program import Program
 
 _ARITHMETIC = {"float_signs": "float x binary", "int8_signs": "int8 x binary"}  # and others by their names
 

@@ -11,7 +11,8 @@ import numpy as np
 from . import packing
 from .layout import BYTE_ORDER, CHECKED, HEADER, MAGIC, NONE, PORT, STEPS, TENSOR, VERSION
 from .operations import ARRAYS, FUNCTIONS, Operation, StoreKind, fields_of, row_of
-from .steps import ARITHMETICS, DTYPES, Conv, Pool, Program, Step, Tensor, Window
+from .program import Program
+from .steps import ARITHMETICS, DTYPES, Conv, Pool, Step, Tensor, Window
 
 
 class _Encoder:

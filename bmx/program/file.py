@@ -17,7 +17,7 @@ from ..writing import content, write_atomically
 from .check_program import check
 from .decoder import parse
 from .encoder import assemble
-from .steps import Program
+from .program import Program
 
 __all__ = ["decode", "encode", "write"]
 

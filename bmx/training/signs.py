@@ -8,7 +8,7 @@ from typing import Dict, List
 import mxnet as mx
 
 from ..checkpoints.equal_bits import find_signs, in_graph, in_values, is_shifted
-from ..checkpoints.symbol_file import Entry, Graph, parse_graph, to_symbol
+from ..checkpoints.symbol_file import Entry, SymbolGraph, parse_graph, to_symbol
 from ..gluon.nn import path
 from .data import check_mode
 
@@ -31,11 +31,11 @@ def equal_bits(net: mx.gluon.HybridBlock, images: mx.nd.NDArray) -> List[str]:
     return [*lines.values(), *in_values(signs, values)]
 
 
-def _evaluate(graph: Graph, entries: List[Entry], net: mx.gluon.HybridBlock, images: mx.nd.NDArray) -> list:
+def _evaluate(graph: SymbolGraph, entries: List[Entry], net: mx.gluon.HybridBlock, images: mx.nd.NDArray) -> list:
     """What outputs of nodes are in training, computed on the CPU on copies of the parameters."""
     arrays: Dict[str, mx.nd.NDArray] = {param.name: param.list_data()[0] for param in net.collect_params().values()}
     arrays["data"] = images
-    symbol = to_symbol(Graph(graph.nodes, entries, "attrs", {"mxnet_version": ["int", 10901]}), "the network")
+    symbol = to_symbol(SymbolGraph(graph.nodes, entries, "attrs", {"mxnet_version": ["int", 10901]}), "the network")
     given = [arrays[name].copyto(mx.cpu()) for name in symbol.list_inputs()]
     with mx.autograd.train_mode():
         outputs = mx.nd.CachedOp(symbol)(*given)

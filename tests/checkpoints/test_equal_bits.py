@@ -9,8 +9,8 @@ from random_networks import network_of, samples_for
 
 import bmx
 from bmx.checkpoints.equal_bits import Sign, find_signs, in_graph, in_values
-from bmx.checkpoints.symbol_file import Entry, Node, parse_graph
-from bmx.compiler.pipeline import compile_network
+from bmx.checkpoints.symbol_file import Entry, SymbolNode, parse_graph
+from bmx.compiler import compile_network
 from bmx.gluon import nn
 from bmx.gluon.nn import path
 from bmx.models import get_model
@@ -180,7 +180,7 @@ def test_no_network_of_the_zoo_is_named(name):
 
 
 def lines_of(values):
-    signs = [Sign(Entry(Node("BatchNorm", "bn_fwd")), ("layer",))]
+    signs = [Sign(Entry(SymbolNode("BatchNorm", "bn_fwd")), ("layer",))]
     return in_values(signs, [np.asarray(values, np.float32)])
 
 
@@ -223,7 +223,7 @@ def block(relu=False, beta=0.0):
     x = qconv(mx.sym.QActivation(x), "two")
     net = network_of(mx.sym.FullyConnected(x, num_hidden=3), data=(3, 8, 8), settled=True)
     if beta:
-        net._parameters["second_beta"][:] = beta
+        net.network.parameters["second_beta"][:] = beta
     return net
 
 
@@ -258,8 +258,8 @@ def test_a_network_that_works_is_compiled_without_a_warning():
 def test_batch_norms_that_saw_no_sample_are_not_judged():
     net = block(relu=False)
     for name in ("first", "second"):
-        net._parameters[f"{name}_moving_mean"][:], net._parameters[f"{name}_moving_var"][:] = 0, 1
-    net._parameters["second_beta"][:] = 30
+        net.network.parameters[f"{name}_moving_mean"][:], net.network.parameters[f"{name}_moving_var"][:] = 0, 1
+    net.network.parameters["second_beta"][:] = 30
     assert not warnings_of(net, samples_for(net, 16))
 
 

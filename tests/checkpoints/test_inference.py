@@ -10,7 +10,7 @@ import bmx
 from bmx import cli, runtime
 from bmx.checkpoints.inference import for_inference
 from bmx.checkpoints.symbol_file import parse_graph, to_symbol
-from bmx.compiler.pipeline import compile_checkpoint, compile_symbol
+from bmx.compiler import compile_checkpoint, compile_symbol
 from bmx.convert.conversion import convert_checkpoint
 from bmx.measure.runners import open_model
 

@@ -11,7 +11,7 @@ import bmx
 from bmx.checkpoints import interchange
 from bmx.checkpoints.loading import load_checkpoint
 from bmx.checkpoints.params_file import encode_array, encode_params, parse_params
-from bmx.compiler.pipeline import compile_checkpoint
+from bmx.compiler import compile_checkpoint
 from bmx.compiler.verification import run_program
 
 WEIGHTS = {"qconvolution0_weight": (64, 64, 5, 5), "qfullyconnected0_weight": (1000, 1024)}

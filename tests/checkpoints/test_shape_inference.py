@@ -10,7 +10,7 @@ import bmx
 from bmx.checkpoints import names as checkpoint_names
 from bmx.checkpoints.shape_inference import ShapeInference
 from bmx.checkpoints.symbol_file import parse_graph
-from bmx.compiler.pipeline import compile_symbol
+from bmx.compiler import compile_symbol
 from bmx.convert.verify import verify_conversion
 
 x = mx.sym.var("data")

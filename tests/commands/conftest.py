@@ -35,7 +35,7 @@ def write_checkpoint(prefix):
 
 def compile_to(path, checkpoint):
     """Write the .bmx file of the network; its path."""
-    from bmx.compiler.pipeline import compile_checkpoint
+    from bmx.compiler import compile_checkpoint
 
     compile_checkpoint(checkpoint, path, data_shape=SHAPE, verify=False)
     return path

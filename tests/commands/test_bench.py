@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bmx import cli
-from bmx.commands import bench, charts
+from bmx.commands import bench_tables, charts
 from bmx.measure import Contender, Layer, Result, measure, runners
 from bmx.measure.runners import ONNX_FRAMEWORKS, installed
 
@@ -23,16 +23,16 @@ def result(name, median, **more):
 
 
 def test_table():
-    lines = bench.table([result("slow", 0.008), result("fast", 0.002)]).splitlines()
+    lines = bench_tables.table([result("slow", 0.008), result("fast", 0.002)]).splitlines()
     assert lines[0] == "batch 2, 1 thread(s)" and lines[1].split()[:2] == ["model", "input"]
     assert lines[2].split() == "slow 3x12x10 8.000 4.000 16.000 250 1.00 50 (4) 1.23".split()
     assert lines[3].split() == "fast 3x12x10 2.000 1.000 4.000 1000 4.00 50 (4) 1.23".split()
-    assert bench.table([result("a", 1, accuracy=0.75)]).splitlines()[2].endswith("75.00%")
+    assert bench_tables.table([result("a", 1, accuracy=0.75)]).splitlines()[2].endswith("75.00%")
 
 
 def test_layer_table():
     layers = [Layer("conv", "CONV", 0.003, 6_000_000, "int8 x binary"), Layer("", "STORE", 0.001, 0)]
-    lines = [line.split() for line in bench.layer_table(result("a", 0.004, layers=layers)).splitlines()]
+    lines = [line.split() for line in bench_tables.layer_table(result("a", 0.004, layers=layers)).splitlines()]
     assert lines[1:] == [
         ["step", "kind", "arithmetic", "ms", "share", "GMAC/s"],
         ["conv", "CONV", "int8", "x", "binary", "3.0000", "75.0%", "2"],
@@ -55,10 +55,10 @@ def test_steps_that_do_not_add_up_to_a_call_are_explained(median, threads, line)
     pytest.importorskip("matplotlib")
     measured = result("a", median, layers=[Layer("conv", "CONV", 0.004, 6_000_000, "float")])
     measured.threads = threads
-    assert bench.outside_steps(measured) == bench.layer_table(measured).splitlines()[4:]
+    assert bench_tables.outside_steps(measured) == bench_tables.layer_table(measured).splitlines()[4:]
     figure = charts._figure([(charts._draw_layers, measured)], [3])
     label = figure.axes[0].get_xlabel()
-    assert label == "ms" if line is None else line in label and line in bench.layer_table(measured)
+    assert label == "ms" if line is None else line in label and line in bench_tables.layer_table(measured)
 
 
 def test_the_chart_of_layers_colours_them_by_arithmetic_with_a_legend():
@@ -174,8 +174,8 @@ def test_an_onnx_file_for_which_nothing_is_installed(capsys, tmp_path, monkeypat
 
 def test_a_compiled_file_stands_beside_the_fastest_of_the_others():
     ours, theirs = result("a.bmx", 0.002), [result("b", 0.003, kind="onnx"), result("c", 1, kind="mxnet")]
-    assert bench.best_peers([*theirs, ours]) == ["a.bmx: 1.50 times as fast as the fastest of the others, b"]
-    assert bench.best_peers([ours]) == bench.best_peers(theirs) == []
+    assert bench_tables.best_peers([*theirs, ours]) == ["a.bmx: 1.50 times as fast as the fastest of the others, b"]
+    assert bench_tables.best_peers([ours]) == bench_tables.best_peers(theirs) == []
 
 
 TARGETS = [  # checked before anything is measured

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bmx import cli
-from bmx import program as bmx
+from bmx import program as programs
 from bmx.commands import bench_layers
 from bmx.measure.single_layers import KINDS, LayerResult, LayersReport, Shape, layer_program
 
@@ -25,8 +25,8 @@ def test_table():
 @pytest.mark.parametrize("shape", [Shape(64), Shape(70), Shape(3, 5, 2)], ids=str)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_layer_is_of_its_kind_and_shape(kind, shape):
-    program = bmx.decode(bmx.encode(layer_program(kind, shape)))
-    (layer,) = (step for step in program.steps if isinstance(step, bmx.Conv))
+    program = programs.decode(programs.encode(layer_program(kind, shape)))
+    (layer,) = (step for step in program.steps if isinstance(step, programs.Conv))
     assert layer.arithmetic == ARITHMETICS.get(kind, kind)
     kernel = (3, 3) if shape.height else (1, 1)
     assert layer.weight.shape == (shape.channels, shape.channels, *kernel) == shape.weight

@@ -13,7 +13,7 @@ from faults import full_disk, kill, with_faults
 
 import bmx
 from bmx import cli, writing
-from bmx.commands import bench
+from bmx.commands import bench_files
 from bmx.journal import finish
 from bmx.training import Checkpoint
 
@@ -49,7 +49,7 @@ def write(request, checkpoint, bmx_file):
 
     def report(folder):
         args = type("Arguments", (), {"json": f"{folder}/bench.json", "plot": f"{folder}/bench.png"})
-        return lambda: bench.write_results(args, [1, 2], lambda: bmx.writing.content(b"\x89PNG"))
+        return lambda: bench_files.write_results(args, [1, 2], lambda: bmx.writing.content(b"\x89PNG"))
 
     net = mx.gluon.nn.Dense(3, in_units=4)
     net.initialize()

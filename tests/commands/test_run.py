@@ -120,7 +120,7 @@ def test_a_file_of_labels_may_begin_with_a_byte_order_mark(capsys, bmx_file, pho
 
 def test_of_a_regression_the_number_is_printed(capsys, photo, tmp_path):
     mx = pytest.importorskip("mxnet")
-    from bmx.compiler.pipeline import compile_symbol
+    from bmx.compiler import compile_symbol
 
     score = mx.sym.Reshape(mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=1, name="fc"), shape=(-1,))
     args = {"fc_weight": np.zeros((1, 360), np.float32), "fc_bias": np.array([-2.5], np.float32)}

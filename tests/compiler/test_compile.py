@@ -9,8 +9,7 @@ from random_networks import arrays_for, difference, fill, network_of, random_num
 
 import bmx
 from bmx import Error, program
-from bmx.compiler import verification
-from bmx.compiler.pipeline import compile_block, compile_checkpoint, compile_network, compile_symbol
+from bmx.compiler import compile_block, compile_checkpoint, compile_network, compile_symbol, verification
 from bmx.gluon import nn
 from bmx.models import get_model
 
@@ -84,8 +83,8 @@ def test_binary_weights_are_a_bit_each_in_the_file_and_in_memory(int8):
     z = mx.sym.FullyConnected(z, num_hidden=64, name="fourth")
     network = network_of(mx.sym.FullyConnected(z, num_hidden=10, name="last"), data=(3, 8, 8))
     for name in ("second", "third", "fourth"):
-        weight = network._parameters[f"{name}_weight"]
-        network._parameters[f"{name}_weight"] = np.where(weight < 0, np.float32(-0.05), np.float32(0.05))
+        weight = network.network.parameters[f"{name}_weight"]
+        network.network.parameters[f"{name}_weight"] = np.where(weight < 0, np.float32(-0.05), np.float32(0.05))
     compiled = compile_network(network, data=samples_for(network, 8), int8=int8)
     rows = {layer.name: layer for layer in compiled.report.layers if layer.macs}
     outer, inner = ("float" if int8 == "off" else "int8"), ("int8" if int8 == "all" else "float")
@@ -209,7 +208,7 @@ def test_roundings_may_decide_bits(monkeypatch):
 
 
 def test_outputs_that_are_no_numbers_are_not_verified(network):
-    network._parameters["output_bias"][:] = np.nan
+    network.network.parameters["output_bias"][:] = np.nan
     report = compile_network(network).report
     assert "not verified: of 8 samples of shape 3x8x8 the original network gives infinities and NaN" in str(report)
     network = network_of(mx.sym.log(x), data=(7,))

@@ -7,11 +7,10 @@ import pytest
 from random_networks import assert_equal, compare, fill, network_of, samples_for, traced
 
 from bmx import Error
-from bmx.compiler import ir
+from bmx.compiler import compile_network, ir
 from bmx.compiler.frontends.mxnet import open_block, open_checkpoint
 from bmx.compiler.lower import lower
 from bmx.compiler.passes import optimize
-from bmx.compiler.pipeline import compile_network
 from bmx.compiler.verification import run_program
 from bmx.gluon import nn
 from bmx.gluon.nn import path

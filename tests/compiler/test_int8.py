@@ -112,7 +112,8 @@ def test_binary_weights_stay_a_bit_each():
     y = mx.sym.Convolution(y, kernel=(3, 3), num_filter=16, num_group=2, name="groups")
     net = network_of(mx.sym.FullyConnected(y, num_hidden=3, name="last"), data=(6, 8, 8))
     for name, magnitude in (("plain_weight", 0.5), ("groups_weight", 3)):
-        net._parameters[name] = np.where(net._parameters[name] < 0, np.float32(-magnitude), np.float32(magnitude))
+        parameters = net.network.parameters
+        parameters[name] = np.where(parameters[name] < 0, np.float32(-magnitude), np.float32(magnitude))
     data = samples_for(net, 32)
     assert {name: node.signs for name, node in layers(fused(net)).items()} == {
         "plain": True,
@@ -147,7 +148,7 @@ def test_inputs_of_binary_weights_are_bytes_too(bits, pad_value, lowest):
 
 def test_weights_that_are_not_finite_are_an_error():
     net = network()
-    net._parameters["last_weight"][0, 0] = np.nan
+    net.network.parameters["last_weight"][0, 0] = np.nan
     with pytest.raises(Error, match="layer 'last': weights that are not finite"):
         quantized(net, "all", samples_for(net, 4))
 

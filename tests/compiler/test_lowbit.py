@@ -7,13 +7,12 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from bmx.compiler import ir
+from bmx.compiler import compile_block, ir
 from bmx.compiler.builder import Builder
 from bmx.compiler.lower import lower
 from bmx.compiler.passes import optimize
 from bmx.compiler.passes.edit import Uses
 from bmx.compiler.passes.levels import Levels, integer_weights, levels_of
-from bmx.compiler.pipeline import compile_block
 from bmx.compiler.verification import run_program
 from bmx.gluon import nn
 

@@ -7,7 +7,7 @@ import pytest
 import bmx
 import bmx.runtime
 from bmx import program
-from bmx.compiler.pipeline import compile_symbol
+from bmx.compiler import compile_symbol
 
 S, D = mx.sym, mx.sym.Variable("data")
 SHAPE = (4, 6, 6)

@@ -11,7 +11,7 @@ from c_targets import GCC
 from program_damage import sealed
 from program_graphs import Builder
 
-from bmx import program as bmx
+from bmx import program as programs
 from bmx.cli import main
 from bmx.compiler import ir
 from bmx.compiler.lower import lower
@@ -36,7 +36,7 @@ FILES = {"net.h", "net.c", "net_weights.bin", "test_net.c", "Makefile", "CMakeLi
 
 def test_the_same_network_gives_the_same_files(tmp_path):
     program = every_kernel()
-    for folder, source in (("a", program), ("b", bmx.decode(bmx.encode(program)))):
+    for folder, source in (("a", program), ("b", programs.decode(programs.encode(program)))):
         export(source, tmp_path / folder, run=oracle(program))
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     assert set(contents(tmp_path / "a")) == FILES
@@ -44,7 +44,7 @@ def test_the_same_network_gives_the_same_files(tmp_path):
 
 def test_a_bmx_file_is_exported_with_references_of_the_engine(tmp_path):
     program = small()
-    bmx.write(program, tmp_path / "small.bmx")
+    programs.write(program, tmp_path / "small.bmx")
     export(tmp_path / "small.bmx", tmp_path / "engine")
     export(program, tmp_path / "oracle", run=oracle(program))
     engine, wanted = contents(tmp_path / "engine"), contents(tmp_path / "oracle")
@@ -58,12 +58,12 @@ def test_a_bmx_file_is_exported_with_references_of_the_engine(tmp_path):
 def test_other_weights_of_the_same_network_need_no_other_code(tmp_path):
     program = small()
     export(program, tmp_path / "a", run=oracle(program))
-    conv = next(step for step in program.steps if isinstance(step, bmx.Conv))
+    conv = next(step for step in program.steps if isinstance(step, programs.Conv))
     conv.weight = conv.weight + np.float32(1)
     export(program, tmp_path / "b", run=oracle(program))
     a, b = contents(tmp_path / "a"), contents(tmp_path / "b")
     assert a["net.c"] == b["net.c"] and a["net_weights.bin"] != b["net_weights.bin"]
-    conv.epilogue.append(bmx.Clip(0.0, 6.0))
+    conv.epilogue.append(programs.Clip(0.0, 6.0))
     export(program, tmp_path / "c", run=oracle(program))
     c = contents(tmp_path / "c")
     assert a["net.c"] != c["net.c"] and a["net_weights.bin"][24:28] != c["net_weights.bin"][24:28]
@@ -147,17 +147,20 @@ def test_what_is_not_a_compiled_network_is_refused(tmp_path):
         export(program, tmp_path / "new")
 
 
-class Unknown(bmx.Step):
+class Unknown(programs.Step):
     pass
 
 
 def test_what_the_engine_refuses_is_refused_without_it(tmp_path, capsys):
     """A file with stores that overlap, and one with weights behind the last filter."""
     b = Builder()
-    content = bmx.encode(lower(b.graph([b.map(b.conv(b.input((3, 4, 4)), 5)["f32"])["f32"]])))
+    content = programs.encode(lower(b.graph([b.map(b.conv(b.input((3, 4, 4)), 5)["f32"])["f32"]])))
     tensors, data = (struct.unpack_from("<Q", content, at)[0] for at in (56, 104))
     packed = pack_weights(
-        next(step.weight for step in bmx.decode(content).steps if isinstance(step, bmx.Conv)), "float", 1, True
+        next(step.weight for step in programs.decode(content).steps if isinstance(step, programs.Conv)),
+        "float",
+        1,
+        True,
     )
     last_weight = content.index(packed, data) + len(packed) - 4
     places = [struct.unpack_from("<Q", content, tensors + 80 * i + 40)[0] for i in range(3)]
@@ -186,7 +189,7 @@ def test_a_step_that_there_is_no_c_for_is_named(tmp_path):
 
 
 def test_command(tmp_path, capsys):
-    bmx.write(small(), tmp_path / "small.bmx")
+    programs.write(small(), tmp_path / "small.bmx")
     np.save(tmp_path / "samples.npy", np.ones((3, 3, 4, 4), np.float32))
     folder = tmp_path / "out"
     arguments = ["export-c", str(tmp_path / "small.bmx"), "-o", str(folder), "--name", "tiny", "--weights", "array"]

@@ -9,7 +9,7 @@ import pytest
 from c_targets import BOARD, CORTEX_M4, GCC, TARGETS
 
 from bmx.cli import main
-from bmx.compiler.pipeline import compile_block
+from bmx.compiler import compile_block
 from bmx.export_c import export
 from bmx.models import get_model
 

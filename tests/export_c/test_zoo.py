@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from c_targets import GCC
 
-from bmx.compiler.pipeline import compile_block
+from bmx.compiler import compile_block
 from bmx.export_c import export
 from bmx.models import get_model
 

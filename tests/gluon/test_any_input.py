@@ -10,8 +10,8 @@ import oracle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bmx.compiler import compile_network
 from bmx.compiler.frontends.mxnet import open_block
-from bmx.compiler.pipeline import compile_network
 from bmx.gluon import nn
 from bmx.program import encode
 from bmx.runtime import Model

@@ -228,7 +228,7 @@ class TestAccumulation:
     def test_two_passes_of_a_symbol(self, values):
         self.check_twice(self.symbol(), values)
 
-    def test_two_passes_of_a_loaded_symbol_without_guards(self, values, tmp_path):
+    def test_two_passes_of_a_loaded_symbol_without_copies(self, values, tmp_path):
         plain = json.loads(self.symbol().tojson())
         variables = {node["inputs"][0][0]: i for i, node in enumerate(plain["nodes"]) if node["op"] == "_copy"}
         for node in plain["nodes"]:

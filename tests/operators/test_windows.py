@@ -150,7 +150,7 @@ def test_without_a_threshold_there_is_no_window():
 @pytest.mark.parametrize("grad_req", ["write", "add"])
 @pytest.mark.parametrize("source", [lambda x: x, lambda x: x * 1.5], ids=["variable", "result"])
 def test_data_that_others_read_too(source, grad_req):
-    """As in residual networks; of variables the sum of gradients needs the guards of bmx/plugin/variable_copies.py."""
+    """As in residual networks; of variables the sum of gradients needs the copies of bmx/plugin/variable_copies.py."""
     window = {"gradient_cancel_threshold": 1.0, "estimator": "approx_sign"}
     attributes = {"kernel": (3, 3), "num_filter": 3, "pad": (1, 1)}
 

@@ -9,7 +9,7 @@ from mxnet import gluon
 from random_networks import fill
 
 import bmx
-from bmx.compiler.pipeline import compile_symbol
+from bmx.compiler import compile_symbol
 from bmx.plugin.engine_operator import save_checkpoint, to_symbol
 
 SHAPE = (3, 9, 9)

@@ -11,14 +11,14 @@ import pytest
 from program_damage import damage, networks, sealed
 from readers import check_accepted, check_refused, of_engine, of_python
 
-from bmx import program as bmx
+from bmx import program as programs
 from bmx.program import packing
 from bmx.program.operations import OPERATIONS
 
 NETWORKS = networks()
 CONTENT = NETWORKS[0]
 NONE = 0xFFFFFFFF
-NEW, FUNCTIONS = len(OPERATIONS) + 1, len(bmx.FUNCTIONS)
+NEW, FUNCTIONS = len(OPERATIONS) + 1, len(programs.FUNCTIONS)
 PORTS, TENSORS, CODE = (struct.unpack_from("<Q", CONTENT, at)[0] for at in (48, 56, 72))
 STRINGS, STRINGS_SIZE, DATA, DATA_SIZE = struct.unpack_from("<4Q", CONTENT, 88)
 DAMAGED_FILES = int(os.environ.get("BMX_DAMAGED_FILES", 1500))
@@ -27,7 +27,7 @@ DAMAGED_FILES = int(os.environ.get("BMX_DAMAGED_FILES", 1500))
 def test_both_take_what_the_compiler_writes():
     for content in NETWORKS:
         check_accepted(content)
-        assert bmx.encode(bmx.decode(content)) == content
+        assert programs.encode(programs.decode(content)) == content
 
 
 def test_both_say_the_same_of_damaged_files():
@@ -46,9 +46,9 @@ def test_what_both_take_is_written_as_it_was_read():
     for seed in range(200):
         content, _ = damage(NETWORKS, np.random.default_rng(seed))
         if not of_python(content):
-            again = bmx.encode(bmx.decode(content))
+            again = programs.encode(programs.decode(content))
             check_accepted(again)
-            assert bmx.encode(bmx.decode(again)) == again
+            assert programs.encode(programs.decode(again)) == again
 
 
 def changed(form, *places_and_values):
@@ -151,7 +151,7 @@ def test_names_are_utf8():
 
     for name in UTF8:
         check_accepted(named(name.encode()))
-        assert any(step.name.startswith(name) for step in bmx.decode(named(name.encode())).steps)
+        assert any(step.name.startswith(name) for step in programs.decode(named(name.encode())).steps)
     for name in NOT_UTF8:
         check_refused(named(name), "names that are not UTF-8", "its names are not UTF-8")
 
@@ -248,8 +248,8 @@ def test_fields_of_steps(place, value, python, engine):
 def test_weights_behind_the_last_filter_and_the_end_of_a_run_are_0():
     """Each bit of each file's weights that weights of ones alone do not set."""
     for content in NETWORKS:
-        for number, step in enumerate(bmx.decode(content).steps):
-            if not isinstance(step, bmx.Conv) or step.arithmetic == "float":
+        for number, step in enumerate(programs.decode(content).steps):
+            if not isinstance(step, programs.Conv) or step.arithmetic == "float":
                 continue
             layout = (step.arithmetic, step.groups, step.run)
             place = content.index(packing.pack_weights(step.weight, *layout), DATA_OF[content])
@@ -265,20 +265,20 @@ def test_weights_behind_the_last_filter_and_the_end_of_a_run_are_0():
 @pytest.mark.parametrize(
     "kind, name, form, engine",
     [
-        (bmx.Affine, "scale", "f32", "scale"),
-        (bmx.Affine, "bias", "f32", "bias"),
-        (bmx.PRelu, "slope", "f32", "slope"),
-        (bmx.Norm, "mean", "f32", "mean"),
-        (bmx.Norm, "scale", "f32", "scale"),
-        (bmx.Norm, "bias", "f32", "bias"),
-        (bmx.Bits, "threshold", "f32", "threshold"),
-        (bmx.Bits, "flip", "sign", "sign"),
-        (bmx.CountBits, "threshold", "i32", "threshold"),
-        (bmx.CountBits, "flip", "flip", "flip"),
+        (programs.Affine, "scale", "f32", "scale"),
+        (programs.Affine, "bias", "f32", "bias"),
+        (programs.PRelu, "slope", "f32", "slope"),
+        (programs.Norm, "mean", "f32", "mean"),
+        (programs.Norm, "scale", "f32", "scale"),
+        (programs.Norm, "bias", "f32", "bias"),
+        (programs.Bits, "threshold", "f32", "threshold"),
+        (programs.Bits, "flip", "sign", "sign"),
+        (programs.CountBits, "threshold", "i32", "threshold"),
+        (programs.CountBits, "flip", "flip", "flip"),
     ],
 )
 def test_numbers_behind_the_last_channel_are_0(kind, name, form, engine):
-    steps = bmx.decode(CONTENT).steps
+    steps = programs.decode(CONTENT).steps
     parts = [part for step in steps for part in [*getattr(step, "epilogue", ()), *getattr(step, "stores", ())]]
     values = next(getattr(part, name) for part in parts if isinstance(part, kind))
     packed = packing.pack_channels(values, form)
@@ -290,7 +290,7 @@ def test_numbers_behind_the_last_channel_are_0(kind, name, form, engine):
 
 
 def test_flips_of_a_pooling_behind_the_last_channel_are_0():
-    flips = packing.pack_words(next(s.flip for s in bmx.decode(CONTENT).steps if isinstance(s, bmx.PoolBits)))
+    flips = packing.pack_words(next(s.flip for s in programs.decode(CONTENT).steps if isinstance(s, programs.PoolBits)))
     place = struct.unpack_from("<I", CONTENT, step_at(6) + 52)[0] * 64 + DATA
     assert CONTENT[place : place + 8] == flips and not any(flips[2:])
     check_refused(changed("B", place + 2, 1), "its flip: bits that must be 0 are not", "flips: bits that must be 0 are")

@@ -10,15 +10,15 @@ from program_damage import everything, networks
 from program_graphs import Builder
 from readers import check_accepted, of_engine
 
-from bmx import program as bmx
+from bmx import program as programs
 from bmx.compiler.lower import lower
 from bmx.errors import Error
 from bmx.program.encoder import assemble
 from bmx.program.overlap import check_overlap
 from bmx.program.rules import Problem
 
-SIZE = bmx.LARGEST_SIZE
-CONTENT = bmx.encode(lower(everything(20)))
+SIZE = programs.LARGEST_SIZE
+CONTENT = programs.encode(lower(everything(20)))
 SMALL = 1e-50  # which is 0 as a float of 32 bits
 
 
@@ -27,7 +27,7 @@ def find(program, kind, number=0):
 
 
 def spoiled(spoil, content=CONTENT):
-    program = bmx.decode(content)
+    program = programs.decode(content)
     spoil(program)
     return program
 
@@ -35,9 +35,9 @@ def spoiled(spoil, content=CONTENT):
 def check_both(program, python, engine):
     """That bmx.program does not write it, and that the engine does not read it; or if there is no reason, do."""
     if not python:
-        return check_accepted(bmx.encode(program))
+        return check_accepted(programs.encode(program))
     with pytest.raises(Error) as found:
-        bmx.encode(program)
+        programs.encode(program)
     assert python in str(found.value) and "\n" not in str(found.value), found.value
     if engine is not None:  # else there is no such file
         refusal = of_engine(assemble(program))
@@ -52,11 +52,11 @@ def case(spoil, python="", engine=None):
 
 
 def with_input(*shape):
-    return lambda p: p.inputs.append(bmx.Port("another", shape))
+    return lambda p: p.inputs.append(programs.Port("another", shape))
 
 
 def stores_twice(p):
-    p.steps.append(find(p, bmx.Store))
+    p.steps.append(find(p, programs.Store))
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def stores_twice(p):
         case(lambda p: setattr(p, "name", "réseau")),
         case(lambda p: p.tensors.pop(), "step 16 Softmax 'softmax30': a tensor is not in the table"),
         case(lambda p: p.tensors.pop(0), "step 0 Fill 'v1': a tensor is not in the table"),
-        case(lambda p: p.steps.append(bmx.Step("odd")), "step 18 Step 'odd': there is no such step"),
+        case(lambda p: p.steps.append(programs.Step("odd")), "step 18 Step 'odd': there is no such step"),
         case(lambda p: p.steps.pop(), "output 'out0' is stored 0 times", "output 'out0' is given by 0 steps"),
         case(stores_twice, "output 'out1' is stored 2 times", "output 'out1' is given by 2 steps"),
     ],
@@ -102,11 +102,11 @@ def one_tensor(dtype="f32", shape=(1, 1, 1), border=(0, 0, 0, 0), gap=0, row_gap
     """A program with a tensor that no step reads, at the end of the arena."""
     height, width, channels = shape
     above, left, below, right = border
-    pixel = bmx.pixel_bytes(dtype, channels) + gap
+    pixel = programs.pixel_bytes(dtype, channels) + gap
     row = (left + width + right) * pixel + row_gap
     scale = 1.0 if dtype == "u8" else 0.0
-    tensor = bmx.Tensor("t", dtype, *shape, border, 0, max(0, above * row + left * pixel), row, pixel, scale)
-    program = bmx.decode(CONTENT)
+    tensor = programs.Tensor("t", dtype, *shape, border, 0, max(0, above * row + left * pixel), row, pixel, scale)
+    program = programs.decode(CONTENT)
     program.arena = max(program.arena, -(-tensor.extent[1] // 64) * 64)
     program.tensors.append(tensor)
     for name, value in attributes.items():
@@ -266,7 +266,7 @@ def small_tensor(random, pixel, row):
     channels = int(random.integers(1, pixel // 4 + 1))
     border = BORDERS[random.integers(len(BORDERS))]
     offset = 4 * int(random.integers(30, 60))
-    return bmx.Tensor("t", "f32", height, width, channels, border, 0, offset, row, pixel)
+    return programs.Tensor("t", "f32", height, width, channels, border, 0, offset, row, pixel)
 
 
 BORDERS = [(0, 0, 0, 0), (0, 0, 0, 0), (1, 0, 0, 1), (0, 1, 1, 0)]
@@ -288,12 +288,12 @@ def pairs_of_tensors():
 
 
 def test_what_a_step_stores_lies_apart_from_what_it_reads():
-    window = bmx.Window()
+    window = programs.Window()
     for source, stored, convolution, apart in pairs_of_tensors():
-        floats = [bmx.Floats(stored)]
-        step = bmx.Pool("p", source, window, "max", stores=floats)
+        floats = [programs.Floats(stored)]
+        step = programs.Pool("p", source, window, "max", stores=floats)
         if convolution:
-            step = bmx.Depthwise("d", source, window, np.zeros((source.channels, 1, 1), np.float32), stores=floats)
+            step = programs.Depthwise("d", source, window, np.zeros((source.channels, 1, 1), np.float32), stores=floats)
         if apart:
             assert not region_bytes(source, convolution) & region_bytes(stored, False)
             check_overlap(step)
@@ -306,12 +306,12 @@ def test_the_engine_has_the_same_idea_of_tensors_that_lie_apart():
     for source, stored, convolution, apart in pairs_of_tensors():
         if source.channels != stored.channels or (convolution and (stored.height, stored.width) > (1, 1)):
             continue  # which is no pooling, or no convolution of one pixel
-        program = bmx.Program("p", [], [bmx.Port("y", (stored.channels, stored.height, stored.width))])
+        program = programs.Program("p", [], [programs.Port("y", (stored.channels, stored.height, stored.width))])
         program.tensors, program.arena = [source, stored], 1024
-        weight, floats = np.zeros((source.channels, 1, 1), np.float32), [bmx.Floats(stored)]
-        pool = bmx.Pool("p", source, bmx.Window(), "max", stores=floats)
-        step = bmx.Depthwise("d", source, bmx.Window(), weight, stores=floats) if convolution else pool
-        program.steps = [step, bmx.Store("y", stored, 0)]
+        weight, floats = np.zeros((source.channels, 1, 1), np.float32), [programs.Floats(stored)]
+        pool = programs.Pool("p", source, programs.Window(), "max", stores=floats)
+        step = programs.Depthwise("d", source, programs.Window(), weight, stores=floats) if convolution else pool
+        program.steps = [step, programs.Store("y", stored, 0)]
         refusal = of_engine(assemble(program))
         assert ("which it stores, overlaps tensor 't'" in refusal) != apart and (refusal or apart), refusal
 
@@ -333,12 +333,14 @@ OVERLAPS = "which it stores, overlaps tensor"
     [
         case(lambda p: place(p, 9, 8), f"step 10 Map 'map18': tensor 'v17', {OVERLAPS} 'v15'", OVERLAPS),
         case(
-            lambda p: setattr(find(p, bmx.Map, 2), "source", p.tensors[11]),
+            lambda p: setattr(find(p, programs.Map, 2), "source", p.tensors[11]),
             f"'map22': tensor 'v21', {OVERLAPS} 'v21'",
             OVERLAPS,
         ),
-        case(lambda p: find(p, bmx.Map, 2).epilogue.append(bmx.Add(p.tensors[11]))),  # in place
-        case(lambda p: find(p, bmx.Map, 2).epilogue.append(bmx.Add(p.tensors[9]))),  # the same by another name
+        case(lambda p: find(p, programs.Map, 2).epilogue.append(programs.Add(p.tensors[11]))),  # in place
+        case(
+            lambda p: find(p, programs.Map, 2).epilogue.append(programs.Add(p.tensors[9]))
+        ),  # the same by another name
         case(lambda p: place(p, 9, 6, offset=132), f"step 10 Map 'map18': tensor 'v17', {OVERLAPS} 'v11'", OVERLAPS),
         case(
             lambda p: (setattr(p.tensors[2], "offset", 1620), setattr(p, "arena", 2**13)),
@@ -381,93 +383,102 @@ def windows(kind, number=0, **attributes):
     "spoil, python, engine",
     [
         case(
-            lambda p: replaced(p, bmx.Load, input=1), "step 1 Load 'data3': there is no input 1", "there is no input 1"
+            lambda p: replaced(p, programs.Load, input=1),
+            "step 1 Load 'data3': there is no input 1",
+            "there is no input 1",
         ),
-        case(lambda p: replaced(p, bmx.Load, input=-1), "there is no input -1"),
+        case(lambda p: replaced(p, programs.Load, input=-1), "there is no input -1"),
         case(
             lambda p: setattr(p.inputs[0], "shape", (6, 4, 5)),
             "tensor 'v1' is (5, 4, 6), the result is (4, 5, 6)",
             "the result is 4 x 5 x 6",
         ),
         case(
-            lambda p: replaced(p, bmx.Store, output=2),
+            lambda p: replaced(p, programs.Store, output=2),
             "step 4 Store 'out1': there is no output 2",
             "there is no output 2",
         ),
-        case(lambda p: replaced(p, bmx.Store, output=-1), "there is no output -1"),
+        case(lambda p: replaced(p, programs.Store, output=-1), "there is no output -1"),
         case(
             lambda p: setattr(p.outputs[0], "shape", (15,)),
             "tensor 'v29' is (1, 1, 16), the output (1, 1, 15)",
             "the result is 1 x 1 x 15",
         ),
         case(
-            lambda p: replaced(p, bmx.Store, source=p.tensors[3]),
+            lambda p: replaced(p, programs.Store, source=p.tensors[3]),
             "tensor 'v5' has the type bit, f32 is needed",
             "is bit; it must be f32",
         ),
         case(
-            lambda p: replaced(p, bmx.Depthwise, source=p.tensors[3]),
+            lambda p: replaced(p, programs.Depthwise, source=p.tensors[3]),
             "tensor 'v5' has the type bit, f32 is needed",
             "is bit; it must be f32",
         ),
         case(
-            lambda p: replaced(p, bmx.Pool, source=p.tensors[3]),
+            lambda p: replaced(p, programs.Pool, source=p.tensors[3]),
             "tensor 'v5' has the type bit, f32 is needed",
             "is bit; it must be f32",
         ),
-        case(lambda p: replaced(p, bmx.Pool, mode="min"), "unknown mode 'min'"),
+        case(lambda p: replaced(p, programs.Pool, mode="min"), "unknown mode 'min'"),
         case(
-            lambda p: replaced(p, bmx.Map, source=p.tensors[5]),
+            lambda p: replaced(p, programs.Map, source=p.tensors[5]),
             "tensor 'v9' has the type bit",
             "is bit; it must be f32 or u8",
         ),
         case(
-            lambda p: replaced(p, bmx.Map, 2, source=p.tensors[15]),
+            lambda p: replaced(p, programs.Map, 2, source=p.tensors[15]),
             "tensor 'v21' is (2, 1, 8), the result is (1, 1, 16)",
             "the result is 1 x 1 x 16",
         ),
         case(
-            lambda p: replaced(p, bmx.Softmax, source=p.tensors[3]),
+            lambda p: replaced(p, programs.Softmax, source=p.tensors[3]),
             "tensor 'v5' has the type bit, f32 is needed",
             "is bit; it must be f32",
         ),
         case(
-            lambda p: replaced(p, bmx.Softmax, tensor=p.tensors[3]),
+            lambda p: replaced(p, programs.Softmax, tensor=p.tensors[3]),
             "tensor 'v5' has the type bit, f32 is needed",
             "is bit; it must be f32",
         ),
         case(
-            lambda p: replaced(p, bmx.Softmax, tensor=p.tensors[8]),
+            lambda p: replaced(p, programs.Softmax, tensor=p.tensors[8]),
             "(1, 1, 16) becomes (1, 1, 8)",
             "the result is 1 x 1 x 16",
         ),
         case(
-            lambda p: replaced(p, bmx.PoolBits, source=p.tensors[0]),
+            lambda p: replaced(p, programs.PoolBits, source=p.tensors[0]),
             "its tensors are not bits",
             "is f32; it must be bit",
         ),
         case(
-            lambda p: replaced(p, bmx.PoolBits, tensor=p.tensors[0]),
+            lambda p: replaced(p, programs.PoolBits, tensor=p.tensors[0]),
             "its tensors are not bits",
             "is f32; it must be bit",
         ),
         case(
-            lambda p: replaced(p, bmx.PoolBits, tensor=p.tensors[3], flip=None),
+            lambda p: replaced(p, programs.PoolBits, tensor=p.tensors[3], flip=None),
             "not bits of as many channels",
             "the result is",
         ),
-        case(lambda p: replaced(p, bmx.PoolBits, flip=None)),
-        case(lambda p: replaced(p, bmx.PoolBits, flip=np.zeros(15, bool)), "its flip is bool (15,), not bool (16,)"),
-        case(lambda p: replaced(p, bmx.PoolBits, flip=np.zeros(16, np.int8)), "its flip is int8 (16,), not bool (16,)"),
-        case(lambda p: replaced(p, bmx.PoolBits, flip=[False] * 16), "its flip is list, not bool (16,)"),
-        case(lambda p: replaced(p, bmx.Fill, tensor=p.tensors[2])),  # a tensor without border
+        case(lambda p: replaced(p, programs.PoolBits, flip=None)),
+        case(
+            lambda p: replaced(p, programs.PoolBits, flip=np.zeros(15, bool)), "its flip is bool (15,), not bool (16,)"
+        ),
+        case(
+            lambda p: replaced(p, programs.PoolBits, flip=np.zeros(16, np.int8)),
+            "its flip is int8 (16,), not bool (16,)",
+        ),
+        case(lambda p: replaced(p, programs.PoolBits, flip=[False] * 16), "its flip is list, not bool (16,)"),
+        case(lambda p: replaced(p, programs.Fill, tensor=p.tensors[2])),  # a tensor without border
     ],
 )
 def test_steps(spoil, python, engine):
     check_both(spoiled(spoil), python, engine)
 
 
-@pytest.mark.parametrize("kind, number", [(bmx.Conv, 0), (bmx.Depthwise, 0), (bmx.Pool, 0), (bmx.PoolBits, 0)])
+@pytest.mark.parametrize(
+    "kind, number", [(programs.Conv, 0), (programs.Depthwise, 0), (programs.Pool, 0), (programs.PoolBits, 0)]
+)
 @pytest.mark.parametrize(
     "field, name, lowest",
     [("stride", "stride", 1), ("dilate", "dilate", 1), ("pad", "pad", -SIZE), ("kernel", "kernel", 1)],
@@ -476,15 +487,15 @@ def test_steps(spoil, python, engine):
 def test_numbers_of_windows(kind, number, field, name, lowest, axis):
     """Those that are out of range in any window; which others fit depends on the step."""
     for value in (lowest - 1, SIZE + 1):
-        program = bmx.decode(CONTENT)
+        program = programs.decode(CONTENT)
         step = find(program, kind, number)
         step.run = False
         pair = list(getattr(step.window, field))
         pair[axis] = value
         setattr(step.window, field, tuple(pair))
         with pytest.raises(Error, match=r"its window is|an array is|its weight is"):
-            bmx.encode(program)
-        if field != "kernel" or kind in (bmx.Pool, bmx.PoolBits):
+            programs.encode(program)
+        if field != "kernel" or kind in (programs.Pool, programs.PoolBits):
             try:
                 content = assemble(program)
             except struct.error:
@@ -502,55 +513,55 @@ INSIDE = "of tensor 'v1', which has -1 to"
     [
         # 5 x 4 pixels in a border of 1, taken by 3 x 3
         case(
-            windows(bmx.Conv, pad=(2, 1)),
+            windows(programs.Conv, pad=(2, 1)),
             "its windows meet rows -2 to 4 of tensor 'v1', which has -1 to 5",
             "rows -2 to 4",
         ),
         case(
-            windows(bmx.Conv, pad=(0, 1)),
+            windows(programs.Conv, pad=(0, 1)),
             "its windows meet rows 0 to 6 of tensor 'v1', which has -1 to 5",
             "rows 0 to 6",
         ),
         case(
-            windows(bmx.Conv, pad=(1, 2)),
+            windows(programs.Conv, pad=(1, 2)),
             "its windows meet columns -2 to 3 of tensor 'v1', which has -1 to 4",
             "columns -2 to 3",
         ),
         case(
-            windows(bmx.Conv, pad=(1, 0)),
+            windows(programs.Conv, pad=(1, 0)),
             "its windows meet columns 0 to 5 of tensor 'v1', which has -1 to 4",
             "columns 0 to 5",
         ),
-        case(windows(bmx.Conv, stride=(2, 1)), "its windows meet rows -1 to 9", "rows -1 to 9"),
-        case(windows(bmx.Conv, stride=(1, 2)), "its windows meet columns -1 to 7", "columns -1 to 7"),
-        case(windows(bmx.Conv, dilate=(2, 1)), "its windows meet rows -1 to 7", "rows -1 to 7"),
+        case(windows(programs.Conv, stride=(2, 1)), "its windows meet rows -1 to 9", "rows -1 to 9"),
+        case(windows(programs.Conv, stride=(1, 2)), "its windows meet columns -1 to 7", "columns -1 to 7"),
+        case(windows(programs.Conv, dilate=(2, 1)), "its windows meet rows -1 to 7", "rows -1 to 7"),
         case(
-            lambda p: (replaced(p, bmx.Conv, run=False), windows(bmx.Conv, dilate=(1, 2))(p)),
+            lambda p: (replaced(p, programs.Conv, run=False), windows(programs.Conv, dilate=(1, 2))(p)),
             "its windows meet columns -1 to 6",
             "columns -1 to 6",
         ),
-        case(windows(bmx.Conv, pad=(SIZE, 1)), f"its windows meet rows -{SIZE} to", f"rows -{SIZE} to"),
+        case(windows(programs.Conv, pad=(SIZE, 1)), f"its windows meet rows -{SIZE} to", f"rows -{SIZE} to"),
         case(
-            windows(bmx.Depthwise, pad=(1, 0)),
+            windows(programs.Depthwise, pad=(1, 0)),
             "step 13 Depthwise 'conv24': its windows meet rows -1 to 0",
             "rows -1 to 0",
         ),
         case(
-            windows(bmx.Depthwise, pad=(-1, 0)),
+            windows(programs.Depthwise, pad=(-1, 0)),
             "its windows meet rows 1 to 2 of tensor 'v21', which has 0 to 1",
             "rows 1 to 2",
         ),
-        case(windows(bmx.Depthwise, stride=(1, SIZE))),
+        case(windows(programs.Depthwise, stride=(1, SIZE))),
         # A pooling may have windows outside of the image, if its numbers fit
-        case(windows(bmx.Pool, pad=(0, 0))),
-        case(windows(bmx.Pool, pad=(SIZE, SIZE))),
-        case(windows(bmx.Pool, kernel=(SIZE, SIZE))),
-        case(windows(bmx.Pool, pad=(-1, 0)), "its window is", "pad above is -1"),
-        case(windows(bmx.Pool, pad=(0, -1)), "its window is", "pad left is -1"),
-        case(windows(bmx.Pool, dilate=(2, 1)), "its window is", "pooling has no dilation"),
-        case(windows(bmx.Pool, dilate=(1, 2)), "its window is", "pooling has no dilation"),
-        case(windows(bmx.PoolBits, pad=(-1, 0)), "its window is", "pad above is -1"),
-        case(windows(bmx.PoolBits, dilate=(1, 2)), "its window is", "pooling has no dilation"),
+        case(windows(programs.Pool, pad=(0, 0))),
+        case(windows(programs.Pool, pad=(SIZE, SIZE))),
+        case(windows(programs.Pool, kernel=(SIZE, SIZE))),
+        case(windows(programs.Pool, pad=(-1, 0)), "its window is", "pad above is -1"),
+        case(windows(programs.Pool, pad=(0, -1)), "its window is", "pad left is -1"),
+        case(windows(programs.Pool, dilate=(2, 1)), "its window is", "pooling has no dilation"),
+        case(windows(programs.Pool, dilate=(1, 2)), "its window is", "pooling has no dilation"),
+        case(windows(programs.PoolBits, pad=(-1, 0)), "its window is", "pad above is -1"),
+        case(windows(programs.PoolBits, dilate=(1, 2)), "its window is", "pooling has no dilation"),
     ],
 )
 def test_windows(spoil, python, engine):
@@ -561,19 +572,19 @@ def test_windows(spoil, python, engine):
 def test_how_far_the_windows_of_a_pooling_may_be(axis, bits):
     """The size of the result times the stride, and kernel and padding, are at most 2**30."""
     for kernel, python, engine in ((1, "", ""), (2, "its windows are too far outside", "its windows are too far")):
-        program = bmx.decode(CONTENT)
-        step = find(program, bmx.PoolBits if bits else bmx.Pool)
+        program = programs.decode(CONTENT)
+        step = find(program, programs.PoolBits if bits else programs.Pool)
         size = [1, 1]
         size[axis] = 64  # times 2**24 is 2**30
-        source = bmx.Tensor("in", step.source.dtype, 1, 1, 1, offset=0, row_stride=8, pixel_stride=8)
-        result = bmx.Tensor("out", step.source.dtype, *size, 1, offset=64, row_stride=8 * size[1], pixel_stride=8)
+        source = programs.Tensor("in", step.source.dtype, 1, 1, 1, offset=0, row_stride=8, pixel_stride=8)
+        result = programs.Tensor("out", step.source.dtype, *size, 1, offset=64, row_stride=8 * size[1], pixel_stride=8)
         program.tensors += [source, result]
-        step.window = bmx.Window((1, 1), (1, 1), pad=(0, 0))
+        step.window = programs.Window((1, 1), (1, 1), pad=(0, 0))
         step.source = source
         if bits:
             step.tensor, step.flip = result, None
         else:
-            step.epilogue, step.stores = [], [bmx.Floats(result)]
+            step.epilogue, step.stores = [], [programs.Floats(result)]
         step.window.stride = (SIZE - 1, 1) if axis == 0 else (1, SIZE - 1)
         step.window.pad = (62, 0) if axis == 0 else (0, 62)
         step.window.kernel = (kernel, 1) if axis == 0 else (1, kernel)
@@ -589,7 +600,7 @@ GROUPED = networks()[1]
 
 
 def conv(number=0, content=CONTENT, **attributes):
-    return lambda: spoiled(lambda p: replaced(p, bmx.Conv, number, **attributes), content)
+    return lambda: spoiled(lambda p: replaced(p, programs.Conv, number, **attributes), content)
 
 
 def weights(shape, dtype=np.float32):
@@ -658,11 +669,11 @@ def test_a_run_needs_pixels_without_gaps_and_no_dilation():
         tensor.pixel_stride, tensor.row_stride, tensor.offset = 28, 6 * 28, 2**13
 
     def dilated(program):
-        find(program, bmx.Conv).window.dilate = (1, 2)
+        find(program, programs.Conv).window.dilate = (1, 2)
 
     for spoil in (with_gaps, dilated):
         check_both(spoiled(spoil), "a run needs pixels without gaps and no dilation", "its kernel rows are no runs")
-    check_both(spoiled(lambda p: (with_gaps(p), replaced(p, bmx.Conv, run=False))), "", "")
+    check_both(spoiled(lambda p: (with_gaps(p), replaced(p, programs.Conv, run=False))), "", "")
 
 
 def test_sums_of_bytes_fit_32_bits():
@@ -670,20 +681,20 @@ def test_sums_of_bytes_fit_32_bits():
     channels, most = 2 * 33158, 8421504
     b = Builder()
     program = lower(b.graph([b.conv(b.input((channels, 1, 1), ("u8",)), 2, (1, 1), epilogue=[])["f32"]]))
-    step = find(program, bmx.Conv)
+    step = find(program, programs.Conv)
     step.weight = np.zeros((2, channels, 1, 1), np.int8)
     row = step.weight[1, :, 0, 0]
     row[: most // 127] = 127
     row[1 : most // 127 : 2] = -127
     row[-1] = -(most % 127)
-    check_accepted(bmx.encode(program))
+    check_accepted(programs.encode(program))
     row[-1] -= 1
     check_both(program, "its sums can be larger than 32 bits", "its sums can be larger than 32 bits")
 
 
 def test_weights_of_a_depthwise_convolution():
     for weight in (np.zeros((8, 1, 2), np.float32), np.zeros((7, 1, 1), np.float32), np.zeros((8, 1, 1))):
-        program = spoiled(lambda p, weight=weight: replaced(p, bmx.Depthwise, weight=weight))
+        program = spoiled(lambda p, weight=weight: replaced(p, programs.Depthwise, weight=weight))
         check_both(program, f"its weight is {weight.dtype} {weight.shape}, not float32 (8, 1, 1)", None)
 
 
@@ -691,7 +702,7 @@ def test_weights_of_a_depthwise_convolution():
 
 
 def loops(*loops):
-    return lambda p: replaced(p, bmx.Copy, loops=list(loops))
+    return lambda p: replaced(p, programs.Copy, loops=list(loops))
 
 
 @pytest.mark.parametrize(
@@ -737,12 +748,12 @@ def loops(*loops):
             loops((2, 32, 4), (2, 32, 4)), "it reaches 68 bytes into tensor 'v23'", "it reaches byte 64 of tensor 'v23'"
         ),
         case(
-            lambda p: replaced(p, bmx.Copy, source=p.tensors[3]),
+            lambda p: replaced(p, programs.Copy, source=p.tensors[3]),
             "tensor 'v5' has the type bit",
             "is bit; it must be f32",
         ),
         case(
-            lambda p: replaced(p, bmx.Copy, tensor=p.tensors[3]),
+            lambda p: replaced(p, programs.Copy, tensor=p.tensors[3]),
             "tensor 'v5' has the type bit",
             "is bit; it must be f32",
         ),
@@ -756,18 +767,18 @@ def test_copies(spoil, python, engine):
 
 
 def operations(*operations):
-    return lambda p: find(p, bmx.Map, 2).epilogue.extend(operations)
+    return lambda p: find(p, programs.Map, 2).epilogue.extend(operations)
 
 
 def operand(shape, dtype="f32"):
     """A tensor of zeros, or whatever is in the arena, is added to 2 x 1 x 8 numbers."""
 
     def spoil(program):
-        pixel = bmx.pixel_bytes(dtype, shape[2])
-        tensor = bmx.Tensor("t", dtype, *shape, offset=512, row_stride=shape[1] * pixel, pixel_stride=pixel)
+        pixel = programs.pixel_bytes(dtype, shape[2])
+        tensor = programs.Tensor("t", dtype, *shape, offset=512, row_stride=shape[1] * pixel, pixel_stride=pixel)
         tensor.scale = 1.0 if dtype == "u8" else 0.0
         program.tensors.append(tensor)
-        find(program, bmx.Map, 2).epilogue.append(bmx.Multiply(tensor))
+        find(program, programs.Map, 2).epilogue.append(programs.Multiply(tensor))
 
     return spoil
 
@@ -778,24 +789,24 @@ def numbers(channels, dtype=np.float32):
 
 GOOD, SHORT, WIDE_ = numbers(8), numbers(7), numbers(8, np.float64)
 NUMBERS = [
-    (bmx.Affine, ("scale", "bias")),
-    (bmx.Norm, ("mean", "scale", "bias")),
-    (bmx.PRelu, ("slope",)),
+    (programs.Affine, ("scale", "bias")),
+    (programs.Norm, ("mean", "scale", "bias")),
+    (programs.PRelu, ("slope",)),
 ]
 
 
 @pytest.mark.parametrize(
     "spoil, python, engine",
     [
-        case(operations(*[bmx.Function("tanh")] * 62)),
+        case(operations(*[programs.Function("tanh")] * 62)),
         case(
-            operations(*[bmx.Function("tanh")] * 63),
+            operations(*[programs.Function("tanh")] * 63),
             "65 operations; at most 64 are allowed",
             "number of operations is 65",
         ),
-        case(operations(*[bmx.Function(name) for name in bmx.FUNCTIONS])),
-        case(operations(bmx.Function("cosh")), "unknown function 'cosh'"),
-        case(operations(bmx.Floats(None)), "unknown operation Floats"),
+        case(operations(*[programs.Function(name) for name in programs.FUNCTIONS])),
+        case(operations(programs.Function("cosh")), "unknown function 'cosh'"),
+        case(operations(programs.Floats(None)), "unknown operation Floats"),
         *[
             case(
                 operations(kind(*[bad if name == other else GOOD for other in names])),
@@ -814,74 +825,79 @@ NUMBERS = [
         case(operand((2, 2, 1)), "the result is (2, 1, 8) and its operand 't' (2, 2, 1)", "does not go with 2 x 1 x 8"),
         case(operand((2, 1, 8), "u8"), "tensor 't' has the type u8, f32 is needed", "is u8; it must be f32"),
         case(operand((2, 1, 8), "bit"), "tensor 't' has the type bit, f32 is needed", "is bit; it must be f32"),
-        case(operations(bmx.Clip(-1.0, -1.0), bmx.Clip(-math.inf, math.inf), bmx.Clip(0.0, -0.0))),
-        case(operations(bmx.Clip(1.0, 0.5)), "it clips from 1.0 to 0.5", "it clips from 1 to 0.5"),
-        case(operations(bmx.Clip(math.nan, 0.5)), "it clips from nan to 0.5", "it clips from nan to 0.5"),
-        case(operations(bmx.Clip(0.5, math.nan)), "it clips from 0.5 to nan", "it clips from 0.5 to nan"),
-        case(operations(bmx.Clip(1e39, 1e39)), "its low is 1e+39, too large for a float of 32 bits"),
-        case(lambda p: find(p, bmx.Map).stores.clear(), "step 10 Map 'map18': it stores nothing", "its stores are 0"),
-        case(lambda p: find(p, bmx.Map).stores.append(find(p, bmx.Map).stores[0]), "its stores are not one of a kind"),
+        case(operations(programs.Clip(-1.0, -1.0), programs.Clip(-math.inf, math.inf), programs.Clip(0.0, -0.0))),
+        case(operations(programs.Clip(1.0, 0.5)), "it clips from 1.0 to 0.5", "it clips from 1 to 0.5"),
+        case(operations(programs.Clip(math.nan, 0.5)), "it clips from nan to 0.5", "it clips from nan to 0.5"),
+        case(operations(programs.Clip(0.5, math.nan)), "it clips from 0.5 to nan", "it clips from 0.5 to nan"),
+        case(operations(programs.Clip(1e39, 1e39)), "its low is 1e+39, too large for a float of 32 bits"),
         case(
-            lambda p: setattr(find(p, bmx.Map).stores[0], "value", p.tensors[3]),
+            lambda p: find(p, programs.Map).stores.clear(), "step 10 Map 'map18': it stores nothing", "its stores are 0"
+        ),
+        case(
+            lambda p: find(p, programs.Map).stores.append(find(p, programs.Map).stores[0]),
+            "its stores are not one of a kind",
+        ),
+        case(
+            lambda p: setattr(find(p, programs.Map).stores[0], "value", p.tensors[3]),
             "tensor 'v5' has the type bit, f32 is stored",
             "is bit; it must be f32",
         ),
         case(
-            lambda p: setattr(find(p, bmx.Load).stores[1], "value", p.tensors[3]),
+            lambda p: setattr(find(p, programs.Load).stores[1], "value", p.tensors[3]),
             "tensor 'v5' has the type bit, u8 is stored",
             "is bit; it must be u8",
         ),
         case(
-            lambda p: setattr(find(p, bmx.Conv).stores[1], "value", p.tensors[2]),
+            lambda p: setattr(find(p, programs.Conv).stores[1], "value", p.tensors[2]),
             "tensor 'v4' has the type f32, bit is stored",
             "is f32; it must be bit",
         ),
         case(
-            lambda p: setattr(find(p, bmx.Map).stores[0], "value", p.tensors[8]),
+            lambda p: setattr(find(p, programs.Map).stores[0], "value", p.tensors[8]),
             "tensor 'v15' is (1, 1, 8), the result is (2, 1, 8)",
             "the result is 2 x 1 x 8",
         ),
         case(
-            lambda p: setattr(find(p, bmx.Conv).stores[1], "value", p.tensors[4]),
+            lambda p: setattr(find(p, programs.Conv).stores[1], "value", p.tensors[4]),
             "tensor 'v7' is (5, 2, 16), the result is (5, 4, 20)",
             "the result is 5 x 4 x 20",
         ),
         case(
-            lambda p: setattr(find(p, bmx.Conv).stores[1], "threshold", SHORT),
+            lambda p: setattr(find(p, programs.Conv).stores[1], "threshold", SHORT),
             "its threshold is float32 (7,), not float32 (20,)",
         ),
         case(
-            lambda p: setattr(find(p, bmx.Conv).stores[1], "threshold", numbers(20, np.int32)),
+            lambda p: setattr(find(p, programs.Conv).stores[1], "threshold", numbers(20, np.int32)),
             "its threshold is int32 (20,), not float32",
         ),
         case(
-            lambda p: setattr(find(p, bmx.Conv).stores[1], "flip", numbers(20, np.int8)),
+            lambda p: setattr(find(p, programs.Conv).stores[1], "flip", numbers(20, np.int8)),
             "its flip is int8 (20,), not bool (20,)",
         ),
         case(
-            lambda p: setattr(find(p, bmx.Conv, 1).stores[0], "threshold", numbers(16)),
+            lambda p: setattr(find(p, programs.Conv, 1).stores[0], "threshold", numbers(16)),
             "its threshold is float32 (16,), not int32",
         ),
         case(
-            lambda p: setattr(find(p, bmx.Conv, 1).stores[0], "flip", numbers(15, bool)),
+            lambda p: setattr(find(p, programs.Conv, 1).stores[0], "flip", numbers(15, bool)),
             "its flip is bool (15,), not bool (16,)",
         ),
-        case(lambda p: setattr(find(p, bmx.Load).stores[1], "inverse_scale", 1e-38)),
+        case(lambda p: setattr(find(p, programs.Load).stores[1], "inverse_scale", 1e-38)),
         *[
             case(
-                lambda p, x=x: setattr(find(p, bmx.Load).stores[1], "inverse_scale", x),
+                lambda p, x=x: setattr(find(p, programs.Load).stores[1], "inverse_scale", x),
                 f"its inverse scale is {x}; it must be positive and finite",
                 "its inverse scale is",
             )
             for x in (0.0, -1.0, math.nan, math.inf)
         ],
         case(
-            lambda p: setattr(find(p, bmx.Load).stores[1], "inverse_scale", SMALL),
+            lambda p: setattr(find(p, programs.Load).stores[1], "inverse_scale", SMALL),
             "its inverse scale is 0.0",
             "its inverse scale is 0",
         ),
         case(
-            lambda p: setattr(find(p, bmx.Load).stores[1], "inverse_scale", 1e39),
+            lambda p: setattr(find(p, programs.Load).stores[1], "inverse_scale", 1e39),
             "its inverse scale is 1e+39, too large",
         ),
     ],
@@ -895,25 +911,25 @@ def test_counts_are_compared_by_binary_convolutions_that_do_nothing_else():
     engine = "only a binary convolution without operations and other stores compares counts"
 
     def with_operation(p):
-        find(p, bmx.Conv, 1).epilogue.append(bmx.Function("abs"))
+        find(p, programs.Conv, 1).epilogue.append(programs.Function("abs"))
 
     def with_store(p):
-        tensor = bmx.Tensor("t", "f32", 5, 2, 16, offset=2**14, row_stride=128, pixel_stride=64)
+        tensor = programs.Tensor("t", "f32", 5, 2, 16, offset=2**14, row_stride=128, pixel_stride=64)
         p.arena = 2**15
         p.tensors.append(tensor)
-        find(p, bmx.Conv, 1).stores.append(bmx.Floats(tensor))
+        find(p, programs.Conv, 1).stores.append(programs.Floats(tensor))
 
     def of_floats(p):
-        stores = find(p, bmx.Conv).stores
-        stores[:] = [bmx.CountBits(stores[1].value, np.zeros(20, np.int32), np.zeros(20, bool))]
-        find(p, bmx.Conv).epilogue.clear()
+        stores = find(p, programs.Conv).stores
+        stores[:] = [programs.CountBits(stores[1].value, np.zeros(20, np.int32), np.zeros(20, bool))]
+        find(p, programs.Conv).epilogue.clear()
 
     def of_a_map(p):
-        bits = bmx.Tensor("t", "bit", 2, 1, 8, offset=2**14, row_stride=8, pixel_stride=8)
+        bits = programs.Tensor("t", "bit", 2, 1, 8, offset=2**14, row_stride=8, pixel_stride=8)
         p.arena = 2**15
         p.tensors.append(bits)
-        find(p, bmx.Map).stores[:] = [bmx.CountBits(bits, np.zeros(8, np.int32), np.zeros(8, bool))]
-        find(p, bmx.Map).epilogue.clear()
+        find(p, programs.Map).stores[:] = [programs.CountBits(bits, np.zeros(8, np.int32), np.zeros(8, bool))]
+        find(p, programs.Map).epilogue.clear()
 
     for spoil in (with_operation, with_store, of_floats, of_a_map):
         check_both(spoiled(spoil), python, engine)

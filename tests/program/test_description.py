@@ -3,7 +3,7 @@
 from program_damage import everything
 from program_graphs import Builder
 
-from bmx import program as bmx
+from bmx import program as programs
 from bmx.compiler import ir
 from bmx.compiler.lower import lower
 
@@ -19,7 +19,7 @@ def network():
 
 
 def test_rows_say_what_a_step_is_reads_writes_and_costs():
-    described = bmx.describe(network())
+    described = programs.describe(network())
     rows = {row.what.split(" |")[0]: row for row in described}
     binary = [row for row in described if row.what.startswith("binary conv 3x3 64->64")]
     assert [row.kind for row in binary] == ["CONV", "CONV"]
@@ -32,14 +32,14 @@ def test_rows_say_what_a_step_is_reads_writes_and_costs():
     assert rows["float conv 3x3/2 3->64"].weights == 4 * 64 * 27 + 4 * 64 * 4
     assert rows["max pool 2x2 of bits"].kind == "POOL_BITS"
     assert rows["border 1x1x1x1 of 1"].memory == 0
-    assert sum(row.kind == "STORE" for row in bmx.describe(network())) == 2
+    assert sum(row.kind == "STORE" for row in programs.describe(network())) == 2
 
 
 def test_binary_weights_are_named_and_a_bit_each():
     b = Builder()
     x = b.input((64, 4, 4), ("f32", "u8"))
     values = [b.conv(source, 32, signs=True, epilogue=[])["f32"] for source in x.values()]
-    rows = {row.what: row.weights for row in bmx.describe(lower(b.graph(values))) if row.macs}
+    rows = {row.what: row.weights for row in programs.describe(lower(b.graph(values))) if row.macs}
     assert rows == {"float x binary conv 3x3 64->32": 9 * 64 * 4, "int8 x binary conv 3x3 64->32": 9 * 64 * 4 + 32 * 4}
 
 
@@ -49,7 +49,7 @@ def test_the_table_has_a_line_for_each_step_and_totals():
     assert lines[:2] == ["small", "input data2: 3x8x8"]
     assert len(lines) == 1 + 3 + 1 + len(program.steps) + 1
     assert lines[-1].startswith(f"{len(program.steps)} steps") and lines[-1].endswith(f"{program.arena:,}")
-    assert str(bmx.decode(bmx.encode(program))) == str(program)
+    assert str(programs.decode(programs.encode(program))) == str(program)
 
 
 def test_the_table_of_a_network_with_every_kind_of_step():

@@ -13,7 +13,7 @@ import pytest
 from program_graphs import WITH_OPERAND, Builder
 
 from bmx import library
-from bmx import program as bmx
+from bmx import program as programs
 from bmx.compiler import ir
 from bmx.compiler.lower import lower
 from bmx.errors import Error
@@ -113,7 +113,7 @@ def functions():
     b = Builder()
     x = b.input((37, 3, 2))
     values = []
-    for name in bmx.FUNCTIONS:
+    for name in programs.FUNCTIONS:
         for scale in (0.01, 0.3, 30):
             line = ir.Affine(np.full(37, scale, np.float32), b.numbers(37))
             values.append(b.map(x, [line, ir.Function(name)])["f32"])
@@ -196,7 +196,7 @@ def cases(tmp_path_factory):
             draw = b.random.normal if name == "real" else lambda size, b=b: b.random.choice(STRANGE, size)
             images = {port: draw(size=array.shape).astype(np.float32) for port, array in images.items()}
         program = lower(graph)
-        bmx.write(program, folder / f"{name}.bmx")
+        programs.write(program, folder / f"{name}.bmx")
         np.savez(str(folder / f"{name}.in.npz"), **images)
         expected[name] = program_oracle.run(program, [images[port.name][0] for port in program.inputs])
     return folder, expected

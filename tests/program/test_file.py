@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from program_damage import everything
 from program_graphs import Builder
 
-from bmx import program as bmx
+from bmx import program as programs
 from bmx.compiler import ir
 from bmx.compiler.lower import lower
 from bmx.errors import Error
@@ -23,24 +23,34 @@ NONE = 0xFFFFFFFF
 
 
 PROGRAM = lower(everything(70))
-CONTENT = bmx.encode(PROGRAM)
+CONTENT = programs.encode(PROGRAM)
 
 
 def test_the_example_has_every_kind_of_step():
     kinds = {type(step) for step in PROGRAM.steps}
     assert kinds == {
-        *(bmx.Load, bmx.Store, bmx.Fill, bmx.Conv, bmx.Depthwise, bmx.Pool, bmx.PoolBits, bmx.Map, bmx.Softmax),
-        bmx.Copy,
+        *(
+            programs.Load,
+            programs.Store,
+            programs.Fill,
+            programs.Conv,
+            programs.Depthwise,
+            programs.Pool,
+            programs.PoolBits,
+            programs.Map,
+            programs.Softmax,
+        ),
+        programs.Copy,
     }
 
 
 def test_what_is_decoded_encodes_to_the_same_bytes():
-    assert bmx.encode(bmx.decode(CONTENT)) == CONTENT
-    assert bmx.encode(lower(everything(70))) == CONTENT
+    assert programs.encode(programs.decode(CONTENT)) == CONTENT
+    assert programs.encode(lower(everything(70))) == CONTENT
 
 
 def test_what_is_decoded_is_the_program():
-    again = bmx.decode(CONTENT)
+    again = programs.decode(CONTENT)
     assert str(again) == str(PROGRAM)
     for step, other in zip(PROGRAM.steps, again.steps):
         for name, value in vars(step).items():
@@ -86,7 +96,7 @@ def test_header_records_and_steps_lie_where_the_page_says():
 
 
 def test_the_fields_of_a_convolution():
-    step = next(step for step in PROGRAM.steps if isinstance(step, bmx.Conv) and step.source.dtype == "f32")
+    step = next(step for step in PROGRAM.steps if isinstance(step, programs.Conv) and step.source.dtype == "f32")
     place = CONTENT.index(
         struct.pack("<2I", 1, PROGRAM.tensors.index(step.source)) + struct.pack("<6I2i", 3, 3, 1, 1, 1, 1, 1, 1)
     )
@@ -206,7 +216,7 @@ def test_equal_arrays_are_stored_once():
     sizes = []
     for _ in range(2):
         value = b.map(value, [ir.Affine(np.ones(64, np.float32), np.zeros(64, np.float32))])["f32"]
-        sizes.append(struct.unpack_from("<Q", bmx.encode(lower(b.graph([value]))), 112)[0])
+        sizes.append(struct.unpack_from("<Q", programs.encode(lower(b.graph([value]))), 112)[0])
     assert sizes == [512, 512]
 
 
@@ -215,7 +225,7 @@ def test_equal_arrays_are_stored_once():
 
 def refused(content, text):
     with pytest.raises(Error) as found:
-        bmx.decode(content)
+        programs.decode(content)
     assert text in str(found.value) and "\n" not in str(found.value)
 
 
@@ -237,32 +247,32 @@ def test_what_is_no_sign_is_refused():
     for dtype in ("f32", "u8", "bit"):
         b = Builder()
         program = lower(b.graph([b.conv(b.input((5, 4, 4), (dtype,)), 8, signs=True)["f32"]]))
-        step = next(step for step in program.steps if isinstance(step, bmx.Conv))
-        assert step.signs == (dtype != "bit") and bmx.decode(bmx.encode(program))
+        step = next(step for step in program.steps if isinstance(step, programs.Conv))
+        assert step.signs == (dtype != "bit") and programs.decode(programs.encode(program))
         step.weight[3, 2, 1, 0] = 0
         with pytest.raises(Error, match="weights other than -1 and"):
-            bmx.encode(program)
+            programs.encode(program)
         step.weight[3, 2, 1, 0], step.signs = 1, not step.signs
         with contextlib.nullcontext() if dtype == "u8" else pytest.raises(Error):
-            bmx.encode(program)
+            programs.encode(program)
 
 
 def test_a_missing_or_unreadable_file_is_an_error(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "none.bmx", tmp_path, "/dev/zero", tmp_path / "pipe"):
         with pytest.raises(Error, match="cannot be read"):
-            bmx.decode(path)
+            programs.decode(path)
 
 
 def test_write_is_whole_or_nothing(tmp_path):
     path = tmp_path / "net.bmx"
-    assert bmx.write(PROGRAM, path) == len(CONTENT) == path.stat().st_size
-    assert path.read_bytes() == CONTENT and bmx.encode(bmx.decode(path)) == CONTENT
+    assert programs.write(PROGRAM, path) == len(CONTENT) == path.stat().st_size
+    assert path.read_bytes() == CONTENT and programs.encode(programs.decode(path)) == CONTENT
     assert not path.stat().st_mode & 0o111
     with pytest.raises(Error, match="cannot be written"):
-        bmx.write(PROGRAM, tmp_path / "missing" / "net.bmx")
+        programs.write(PROGRAM, tmp_path / "missing" / "net.bmx")
     folder = tmp_path / "folder"
     folder.mkdir()
     with pytest.raises(Error, match="cannot be written"):
-        bmx.write(PROGRAM, folder)
+        programs.write(PROGRAM, folder)
     assert sorted(os.listdir(tmp_path)) == ["folder", "net.bmx"]

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from program_graphs import Builder, graphs
 from program_lowered import agree, check, moves, steps
 
-from bmx import program as bmx
+from bmx import program as programs
 from bmx.compiler import ir
 from bmx.compiler.loops import merge
 from bmx.compiler.lower import lower
@@ -41,7 +41,7 @@ def test_convolutions(dtype, channels, filters, kernel, stride, dilate, pad):
     x = b.input((channels, 5, 6), (dtype,))
     y = b.conv(x, filters, kernel, stride, dilate, pad, pad_value=1.0 if dtype == "bit" else 0.0, stores=("f32", "bit"))
     program = check(b, *y.values())
-    (step,) = steps(program, bmx.Conv)[:1]
+    (step,) = steps(program, programs.Conv)[:1]
     assert step.run == (dilate[1] == 1) and step.source.dtype == dtype
     assert moves(program) == 0
 
@@ -51,7 +51,7 @@ def test_binary_convolutions_with_thresholds_of_counts(pad_value):
     b = Builder()
     x = b.input((66, 4, 4), ("bit",))
     program = check(b, b.conv(x, 40, pad=(1, 1, 1, 1), pad_value=pad_value, stores=("count",))["count"])
-    fill = steps(program, bmx.Fill)[0]
+    fill = steps(program, programs.Fill)[0]
     assert fill.tensor.border_value == (pad_value > 0)
 
 
@@ -89,7 +89,7 @@ def test_groups_are_joined_until_each_has_a_multiple_of_8_filters(dtype, channel
     b = Builder()
     x = b.input((channels, 4, 4), (dtype,))
     program = check(b, b.conv(x, filters, pad=(1, 1, 1, 1), groups=groups)["f32"])
-    step = steps(program, bmx.Conv)[0]
+    step = steps(program, programs.Conv)[0]
     joined = filters // step.groups % 8 == 0 or step.groups == 1
     assert joined and step.groups <= expected and not (step.groups > 1 and step.run)
 
@@ -98,7 +98,7 @@ def test_binary_groups_need_whole_words():
     b = Builder()
     x = b.input((128, 4, 4), ("bit",))
     program = check(b, b.conv(x, 16, groups=2)["f32"])
-    assert steps(program, bmx.Conv)[0].groups == 2
+    assert steps(program, programs.Conv)[0].groups == 2
     b.conv(x, 16, groups=4)
     with pytest.raises(
         Error, match="binary groups .* 64 channels and of 8 filters, not 32 and 4; keep this layer float"
@@ -112,7 +112,7 @@ def test_binary_weights_are_signs_unless_groups_are_joined(dtype, arithmetic, fi
     b = Builder()
     x = b.input((15, 4, 4), (dtype,))
     program = check(b, b.conv(x, filters, pad=(1, 1, 1, 1), groups=groups, signs=True)["f32"])
-    (step,) = steps(program, bmx.Conv)
+    (step,) = steps(program, programs.Conv)
     assert step.arithmetic == (f"{arithmetic}_signs" if signs else arithmetic)
 
 
@@ -121,7 +121,7 @@ def test_depthwise_convolutions(dtype):
     b = Builder()
     x = b.input((33, 5, 5), (dtype,))
     program = check(b, b.conv(x, 33, (3, 2), (2, 1), pad=(1, 1, 1, 0), groups=33, stores=("f32", "u8"))["f32"])
-    assert len(steps(program, bmx.Depthwise)) == 1 and not steps(program, bmx.Conv)
+    assert len(steps(program, programs.Depthwise)) == 1 and not steps(program, programs.Conv)
 
 
 @pytest.mark.parametrize("mode", ["max", "avg", "avg_padded"])
@@ -136,14 +136,14 @@ def test_pooling_of_bits():
     x = b.input((70, 5, 5), ("bit",))
     y = b.pool(x, flip=b.flags(70))["bit"]
     program = check(b, y, b.pool(y, kernel=(2, 2), stride=(1, 1))["bit"])
-    assert len(steps(program, bmx.PoolBits)) == 2
+    assert len(steps(program, programs.PoolBits)) == 2
 
 
 def test_softmax_and_every_function():
     b = Builder()
     x = b.input((17, 2, 1))
     values = []
-    for name in bmx.FUNCTIONS:
+    for name in programs.FUNCTIONS:
         values.append(b.map(x, [ir.Affine(np.full(17, 0.25, np.float32), b.numbers(17)), ir.Function(name)])["f32"])
     values.append(b.move(ir.Softmax, x.shape, x, source=x))
     graph = b.graph(values)
@@ -166,7 +166,7 @@ def test_operands_of_every_shape_that_repeats(shape):
     b = Builder()
     x, y = b.input((6, 4, 3)), b.input(shape)
     program = check(b, b.map(x, [ir.Add(y), ir.Multiply(y)])["f32"])
-    assert bool(steps(program, bmx.Copy)) == (shape not in [(6, 4, 3), (6, 1, 1), (1, 4, 3)])
+    assert bool(steps(program, programs.Copy)) == (shape not in [(6, 4, 3), (6, 1, 1), (1, 4, 3)])
 
 
 def test_an_epilogue_of_a_node_that_has_none_becomes_a_map():
@@ -187,8 +187,8 @@ def test_long_epilogues_go_on_in_maps():
     y = b.map(x, operations + operations, stores=("f32", "bit"))
     y["conv"] = b.conv(x, 5, (1, 1), epilogue=[ir.Add(b.map(x)["f32"]) for _ in range(65)])["f32"]
     program = check(b, *y.values())
-    assert sorted(len(step.epilogue) for step in steps(program, bmx.Map)) == [0] * 65 + [1, 12, 64, 64]
-    assert max(len(step.epilogue) for step in steps(program, bmx.Conv)) == bmx.MOST_OPERATIONS == 64
+    assert sorted(len(step.epilogue) for step in steps(program, programs.Map)) == [0] * 65 + [1, 12, 64, 64]
+    assert max(len(step.epilogue) for step in steps(program, programs.Conv)) == programs.MOST_OPERATIONS == 64
 
 
 def test_loops_of_copies_are_no_larger_than_allowed():
@@ -201,7 +201,7 @@ def test_an_input_can_be_an_output_and_one_value_two():
     x = b.input((3, 2, 2))
     y = b.map(x, b.small(3), ("bit",))["bit"]
     program = check(b, x, y, y, x)
-    assert [step.output for step in steps(program, bmx.Store)] == [0, 3, 1, 2]
+    assert [step.output for step in steps(program, programs.Store)] == [0, 3, 1, 2]
 
 
 def test_an_input_that_nothing_reads_stays_an_input():
@@ -209,7 +209,7 @@ def test_an_input_that_nothing_reads_stays_an_input():
     b.nodes.append(ir.Input("unused", shape=(3,)))
     program = lower(b.graph([b.input((2,))]))
     assert [port.name for port in program.inputs] == ["unused", b.nodes[1].name]
-    assert len(steps(program, bmx.Load)) == 1
+    assert len(steps(program, programs.Load)) == 1
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from program_damage import networks
 
-from bmx import program as bmx
+from bmx import program as programs
 from bmx.compiler.arithmetic import is_monotone
 from bmx.program.operations import FUNCTIONS, OPERATIONS, STORES, bits_of, fields_of, row_of
 
@@ -89,10 +89,10 @@ def test_the_engine_has_the_stores(root):
 def instances(row, numbers):
     """Operations of a kind with all combinations of the numbers, one a channel."""
     grid = np.float32(np.meshgrid(numbers, numbers, numbers)).reshape(3, -1)
-    if row.kind is bmx.Function:
-        return [bmx.Function(name) for name in FUNCTIONS]
-    if row.kind is bmx.Clip:
-        return [bmx.Clip(low, high) for low in numbers for high in numbers if low <= high]
+    if row.kind is programs.Function:
+        return [programs.Function(name) for name in FUNCTIONS]
+    if row.kind is programs.Clip:
+        return [programs.Clip(low, high) for low in numbers for high in numbers if low <= high]
     return [
         row.kind(*(values if field == "numbers" else None for (field, _), values in zip(fields_of(row.fields), grid)))
     ]
@@ -129,7 +129,7 @@ def test_operations_are_monotone_if_the_table_says_so():
                 with np.errstate(all="ignore"):
                     assert is_ordered(row.compute(operation, np.repeat(y[:, None], 27, axis=1))), vars(operation)
     assert set(monotone) == {row.kind for row in OPERATIONS if "tensor" not in row.fields}
-    assert not is_monotone(bmx.PRelu(np.float32([0.5, -0.5]))) and not is_monotone(bmx.Function("abs"))
+    assert not is_monotone(programs.PRelu(np.float32([0.5, -0.5]))) and not is_monotone(programs.Function("abs"))
 
 
 def test_operations_commute_if_the_table_says_so():
@@ -153,6 +153,6 @@ def test_every_operation_and_store_is_in_the_files_that_are_damaged():
     """So that both readers are asked about each."""
     found = set()
     for content in networks():
-        for step in bmx.decode(content).steps:
+        for step in programs.decode(content).steps:
             found |= {row_of(entry).kind for entry in [*getattr(step, "epilogue", ()), *getattr(step, "stores", ())]}
     assert found == {row.kind for row in (*OPERATIONS, *STORES)}

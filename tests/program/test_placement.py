@@ -6,7 +6,7 @@ import pytest
 from program_graphs import Builder
 from program_lowered import check, moves, steps
 
-from bmx import program as bmx
+from bmx import program as programs
 from bmx.compiler import ir
 from bmx.compiler.lower import lower
 from bmx.errors import Error
@@ -34,7 +34,7 @@ def test_a_chain_of_concats_is_one_buffer():
         x = b.concat([x, b.conv(x, 8, pad=(1, 1, 1, 1))["f32"]])
     program = check(b, x)
     assert moves(program) == 0
-    stored = {step.stores[0].value.pixel_stride for step in steps(program, bmx.Conv)}
+    stored = {step.stores[0].value.pixel_stride for step in steps(program, programs.Conv)}
     assert stored == {4 * (16 + 4 * 8)}
     assert program.arena < 6 * 6 * 4 * 48 + 6 * 6 * 4 * 16 + 128
 
@@ -70,7 +70,7 @@ def test_half_of_the_channels_can_be_replaced():
         left, right = b.slice(x, (0, 0, 0), (8, 4, 4)), b.slice(x, (8, 0, 0), (8, 4, 4))
         right = b.conv(b.conv(right, 8, pad=(1, 1, 1, 1), groups=8)["f32"], 8, (1, 1))["f32"]
         x = b.reshape(b.concat([left, right]), x.shape, (2, 8, 4, 4), (1, 0, 2, 3))
-    assert len(steps(check(b, x), bmx.Copy)) <= 2 + 2  # a padded slice needs a border of its own
+    assert len(steps(check(b, x), programs.Copy)) <= 2 + 2  # a padded slice needs a border of its own
 
 
 def test_a_value_in_two_concats_is_copied_once():
@@ -140,7 +140,7 @@ def test_bits_padded_with_both_signs_have_two_tensors():
     x = b.input((70, 4, 4), ("bit",))
     y = [b.conv(x, 8, pad=(1, 1, 1, 1), pad_value=sign)["f32"] for sign in (1.0, -1.0, 1.0, -1.0)]
     program = check(b, *y)
-    assert moves(program) == 1 and len(steps(program, bmx.Fill)) == 2
+    assert moves(program) == 1 and len(steps(program, programs.Fill)) == 2
 
 
 def test_a_border_is_as_large_as_the_largest_that_is_needed():
@@ -149,14 +149,14 @@ def test_a_border_is_as_large_as_the_largest_that_is_needed():
     y = [b.conv(x, 8, (k, k), pad=(k // 2,) * 4)["f32"] for k in (3, 5)] + [
         b.conv(x, 8, (2, 2), (2, 2), pad=(0, 0, 1, 1))["f32"]
     ]
-    (fill,) = steps(check(b, *y), bmx.Fill)
+    (fill,) = steps(check(b, *y), programs.Fill)
     assert fill.tensor.border == (2, 2, 2, 2)
 
 
 def test_a_border_that_strides_never_reach_is_not_made():
     b = Builder()
     x = b.input((8, 4, 4))
-    (fill,) = steps(check(b, b.conv(x, 8, (3, 3), (2, 2), pad=(1, 1, 1, 1))["f32"]), bmx.Fill)
+    (fill,) = steps(check(b, b.conv(x, 8, (3, 3), (2, 2), pad=(1, 1, 1, 1))["f32"]), programs.Fill)
     assert fill.tensor.border == (1, 1, 0, 0)
 
 
@@ -182,7 +182,7 @@ def test_reshapes(shape, split, axes, into, copies):
         b = Builder()
         x = b.input(shape, (dtype,))
         program = check(b, b.reshape(x, into, split, axes))
-        assert dtype != "f32" or len(steps(program, bmx.Copy)) == copies
+        assert dtype != "f32" or len(steps(program, programs.Copy)) == copies
 
 
 def test_values_of_4_dimensions():
@@ -214,7 +214,7 @@ def test_residual_sums_stay_in_one_place():
     x, _ = residual(b, b.input((64, 3, 3), ("f32", "bit")), 5)
     program = check(b, x["f32"])
     places = {store.value.offset for step in program.steps for store in getattr(step, "stores", ())
-              if isinstance(store, bmx.Floats)}  # fmt: skip
+              if isinstance(store, programs.Floats)}  # fmt: skip
     assert len(places) == 1
 
 
@@ -236,8 +236,8 @@ def test_an_output_that_is_a_slice_is_given_before_it_is_overwritten():
     y = b.map(b.input((8, 3, 3)), [ir.Add(x)])["f32"]
     program = check(b, part, y)
     assert moves(program) == 0
-    store = next(i for i, step in enumerate(program.steps) if isinstance(step, bmx.Store))
-    assert store < next(i for i, step in enumerate(program.steps) if isinstance(step, bmx.Map))
+    store = next(i for i, step in enumerate(program.steps) if isinstance(step, programs.Store))
+    assert store < next(i for i, step in enumerate(program.steps) if isinstance(step, programs.Map))
 
 
 def test_a_sum_does_not_overwrite_a_slice_that_is_read_later():

@@ -1,6 +1,11 @@
-"""Readers: from MXNet's networks, with their parameters, to the compiler's graph (`bmx.compiler.ir`)."""
+"""The front end for networks of MXNet, bmx and BMXNet: files, symbols and Gluon's blocks."""
 
-from .reader import Network
-from .sources import open_block, open_checkpoint
+from ....registration import require_mxnet
 
-__all__ = ["Network", "open_block", "open_checkpoint"]
+require_mxnet("compiling a network of MXNet")
+
+from .entry_points import compile_block, compile_checkpoint, compile_symbol  # noqa: E402
+from .reader import MXNetFrontEnd  # noqa: E402
+from .sources import open_block, open_checkpoint  # noqa: E402
+
+__all__ = ["MXNetFrontEnd", "compile_block", "compile_checkpoint", "compile_symbol", "open_block", "open_checkpoint"]

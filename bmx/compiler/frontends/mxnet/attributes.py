@@ -6,7 +6,7 @@ import ast
 import re
 from typing import Optional, Tuple
 
-from ....checkpoints.symbol_file import Node
+from ....checkpoints.symbol_file import SymbolNode
 from ....errors import Error
 
 __all__ = ["Attributes"]
@@ -23,7 +23,7 @@ class Attributes:
         From every method, if the text is not what was asked for.
     """
 
-    def __init__(self, node: Node):
+    def __init__(self, node: SymbolNode):
         self._texts = node.attributes
 
     def _literal(self, name: str) -> object:

@@ -7,7 +7,7 @@ from typing import Callable, Dict, List, Sequence, Union
 
 import numpy as np
 
-from ....checkpoints.symbol_file import Node
+from ....checkpoints.symbol_file import SymbolNode
 from ....errors import Error
 from ...builder import Builder, image_shape
 from ...ir import Shape, Value
@@ -46,7 +46,7 @@ class Call:
 
     Attributes
     ----------
-    node : Node
+    node : SymbolNode
     inputs : list of Operand
     shapes : list of tuple
         MXNet's shapes of the inputs, without the batch; of constants the whole shape.
@@ -55,7 +55,7 @@ class Call:
     builder : Builder
     """
 
-    node: Node
+    node: SymbolNode
     inputs: List[Operand]
     shapes: List[Shape]
     result_shapes: List[Shape]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ....checkpoints.symbol_file import Node
+from ....checkpoints.symbol_file import SymbolNode
 
 __all__ = ["classic"]
 
@@ -39,7 +39,7 @@ _SAME = {
 }
 
 
-def classic(node: Node) -> Node:
+def classic(node: SymbolNode) -> SymbolNode:
     """The node as a classic operator, if it is one of those; itself otherwise."""
     if node.op not in _SAME or node.attributes.get("order", "C") != "C":
         return node

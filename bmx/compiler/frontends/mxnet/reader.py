@@ -7,19 +7,15 @@ whatever has not would mix the samples of a batch.
 from __future__ import annotations
 
 import copy
-import json
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 import mxnet as mx
 import numpy as np
 
-from ....checkpoints.constants import BATCHES, Key, depends, evaluate, fold
+from ....checkpoints.constants import BATCHES, Key, depends
 from ....checkpoints.equal_bits import find_signs, in_graph, in_values, is_untrained
-from ....checkpoints.inference import cast_parameters, for_inference
-from ....checkpoints.shape_inference import ShapeInference
-from ....checkpoints.symbol_file import Entry, Node, parse_graph, to_symbol
-from ....checkpoints.v2_operators import translate
-from ....comparison import is_softmax
+from ....checkpoints.network import Arrays, Network
+from ....checkpoints.symbol_file import Entry, SymbolNode
 from ....errors import Error
 from ... import ir
 from ...arithmetic import apply_all, is_channelwise
@@ -30,39 +26,25 @@ from . import operators_moves as _moves  # noqa: F401
 from .call import OPERATORS, Call, Operand
 from .numpy_names import classic
 
-__all__ = ["Arrays", "Network", "Shapes"]
+__all__ = ["MXNetFrontEnd", "Shapes"]
 
-Arrays = Mapping[str, Any]  # of NDArray or ndarray
 Shapes = Union[Sequence[int], Mapping[str, Sequence[int]]]
 _Prepared = Union[ir.Operation, ir.Pad]  # what a layer does to its input before it multiplies
 
 _JUDGED = 8  # samples that are looked at for what is wrong with the network
-_VERSION = {"mxnet_version": ["int", 10901]}  # MXNet has brought older graphs up to date as it loaded them
 
 
-class Network:
-    """A network of MXNet, its parameters and the shapes of its inputs.
+class MXNetFrontEnd:
+    """A network of MXNet, its parameters and the shapes of its inputs: see `FrontEnd`.
 
     Parameters
     ----------
-    symbol : mxnet.symbol.Symbol
-        Of MXNet's operators and bmx's.
-    args, aux : mapping of str to NDArray or ndarray
-        Parameters and auxiliary states. Packed weights are 32-bit words, as `load_checkpoint` gives them.
+    symbol, args, aux
+        As `bmx.checkpoints.network.Network`'s.
     data_shape : sequence of int, or mapping of str to that
         Shape of one sample, without the batch; by name if the network has more than one input.
     name : str
         Of the network, also in errors.
-
-    Attributes
-    ----------
-    inputs : dict of str to tuple of int
-        Shapes of one sample.
-    outputs : list of str
-        The names of the outputs.
-    multiplied : dict of Conv to (Entry, list of Operation or Pad)
-        Of each convolution and dense layer that `read` gave, and whose data are a node's output, as it is or quantized
-        by the layer: that output, and what the layer does with it.
 
     Raises
     ------
@@ -71,19 +53,12 @@ class Network:
     """
 
     def __init__(self, symbol: mx.sym.Symbol, args: Arrays, aux: Arrays, data_shape: Shapes, name: str = "network"):
-        parameters = {key: _to_numpy(array) for key, array in {**args, **aux}.items()}
-        named = data_shape if isinstance(data_shape, Mapping) else ()
-        graph = parse_graph(json.loads(symbol.tojson()), name)
-        translate(graph)
-        self._needed = for_inference(graph, parameters, named)
-        self._graph, self._name = self._needed.graph, name
+        self.network = Network(symbol, args, aux, name, data_shape if isinstance(data_shape, Mapping) else ())
+        self._graph, self._name = self.network.graph, name
         self._check_nodes()
-        self.inputs = self._find_inputs(data_shape, parameters)
-        stored = {key: array for key, array in parameters.items() if key not in self.inputs}
-        self._parameters = cast_parameters(self._graph, stored)
-        self.outputs = _unique(to_symbol(self._graph, name).list_outputs())
+        self.inputs = self._find_inputs(data_shape)
+        self.outputs = self.network.outputs
         self._active = self._find_active()
-        self._label_shapes: Dict[str, ir.Shape] = {}
         self._shapes, self._second = self._infer_shapes()
         self.multiplied: Dict[ir.Conv, Tuple[Entry, List[_Prepared]]] = {}
 
@@ -113,12 +88,12 @@ class Network:
 
     def run(self, data: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
         """What MXNet computes for a batch: the outputs by name. Labels are 0."""
-        return dict(zip(self.outputs, self._compute(self._graph.heads, data)))
+        return self.network.run(data)
 
     def remarks(self) -> List[str]:
         """What the report should say of the network as a whole."""
-        left_out = self._needed.left_out
-        labels = _list(self._needed.labels)
+        left_out = self.network.left_out
+        labels = _list(self.network.labels)
         return (
             [f"left out: {_list(left_out)}, made of the labels {labels}, which only training needs"] if left_out else []
         )
@@ -133,60 +108,45 @@ class Network:
         """
         lines = in_graph(self._graph)
         signs = [sign for sign in find_signs(self._graph) if sign not in lines]
-        signs = [sign for sign in signs if not is_untrained(sign.source, self._parameters)]
+        signs = [sign for sign in signs if not is_untrained(sign.source, self.network.parameters)]
         batch = {name: array[:_JUDGED] for name, array in (data or {}).items()}
         if not signs or all((array == array[:1]).all() for array in batch.values()):  # also of no samples, or of one
             return list(lines.values())
-        values = self._compute([sign.source for sign in signs], batch)
+        values = self.network.compute([sign.source for sign in signs], batch)
         return [*lines.values(), *in_values(signs, values)]
 
     def not_finite(self) -> str:
         """The first of the biases and numbers of BatchNorms that hold NaN or infinities; empty if none does."""
-        arrays = ((name, array) for name, array in self._parameters.items() if array.ndim == 1)
+        arrays = ((name, array) for name, array in self.network.parameters.items() if array.ndim == 1)
         return next((repr(name) for name, array in arrays if not np.isfinite(array).all()), "")
 
     @property
     def softmaxes(self) -> List[bool]:
         """Which outputs are softmaxes."""
-        return [is_softmax(entry) for entry in self._graph.heads]
+        return self.network.softmaxes
 
-    def with_other_last_digits(self, noise: float, seed: int) -> Network:
-        """The network with biases and numbers of BatchNorms that are nearly the same; weights may be packed."""
-        random, other = np.random.RandomState(seed), copy.copy(self)
-        other._parameters = {
-            name: (array * (1 + noise * random.standard_normal(array.shape))).astype(array.dtype)
-            if array.ndim == 1 and array.dtype.kind == "f"
-            else array
-            for name, array in self._parameters.items()
-        }
+    def with_other_last_digits(self, noise: float, seed: int) -> MXNetFrontEnd:
+        """The network with parameters that are nearly the same (`Network.with_other_last_digits`)."""
+        other = copy.copy(self)
+        other.network = self.network.with_other_last_digits(noise, seed)
         return other
 
     def multiplicands(self, data: Mapping[str, np.ndarray]) -> Dict[ir.Conv, np.ndarray]:
         """The numbers that each layer in `multiplied` multiplies, (batch, ...), as MXNet computes their inputs."""
-        arrays = self._compute([entry for entry, _ in self.multiplied.values()], data)
+        arrays = self.network.compute([entry for entry, _ in self.multiplied.values()], data)
         return {
             layer: _prepare(array, operations)
             for (layer, (_, operations)), array in zip(self.multiplied.items(), arrays)
         }
 
-    def _compute(self, entries: List[Entry], data: Mapping[str, np.ndarray]) -> List[np.ndarray]:
-        inputs = {name: np.asarray(array, np.float32) for name, array in data.items()}
-        batch = len(next(iter(inputs.values())))
-        given = [entry for entry in entries if entry.node.is_variable]
-        computed = [entry for entry in entries if not entry.node.is_variable]
-        values = {id(entry.node): inputs[entry.node.name] for entry in given}
-        labels = {name: np.zeros((batch, *shape), np.float32) for name, shape in self._label_shapes.items()}
-        results = iter(evaluate(computed, {**self._parameters, **labels, **inputs}, self._name))
-        return [values[id(entry.node)] if entry.node.is_variable else next(results) for entry in entries]
-
-    def _read_node(self, node: Node) -> None:
+    def _read_node(self, node: SymbolNode) -> None:
         known = classic(node)
         reader = OPERATORS.get(known.op)
         if reader is None:
             raise Error(f"this operator is not supported by the compiler; {_rest(node)}")
         used = [index for index in range(self._used_outputs(node)) if (id(node), index) in self._shapes]
         results = {index: self._sample_shape(Entry(node, index)) for index in used}
-        entries = [entry for entry in node.inputs if entry.node.name not in self._needed.placeholders]
+        entries = [entry for entry in node.inputs if entry.node.name not in self.network.placeholders]
         call = Call(
             known,
             [self._operand(entry) for entry in entries],
@@ -210,7 +170,7 @@ class Network:
                 raise Error(f"its output {index} is not supported; take output 0 of it: symbol[0]")
             self._operands[id(node), index] = values[index]
 
-    def _used_outputs(self, node: Node) -> int:
+    def _used_outputs(self, node: SymbolNode) -> int:
         uses = [entry.index for user in self._graph.nodes for entry in user.inputs if entry.node is node]
         uses += [entry.index for entry in self._graph.heads if entry.node is node]
         return max(uses, default=0) + 1
@@ -263,12 +223,12 @@ class Network:
             if node.subgraphs:
                 raise Error(f"{self._name}: node {node.name!r} ({node.op}): control flow is not supported")
 
-    def _find_inputs(self, data_shape: Shapes, parameters: Mapping[str, np.ndarray]) -> Dict[str, ir.Shape]:
+    def _find_inputs(self, data_shape: Shapes) -> Dict[str, ir.Shape]:
         """Shapes of one sample by name, in the order in which they are given."""
-        names, labels = self._needed.inputs, self._needed.labels
-        if self._needed.missing:
-            raise Error(f"{self._name}: the array {self._needed.missing[0]!r} is missing")
-        if self._needed.losses:
+        names, labels = self.network.inputs, self.network.labels
+        if self.network.missing:
+            raise Error(f"{self._name}: the array {self.network.missing[0]!r} is missing")
+        if self.network.losses:
             raise Error(
                 f"{self._name}: its outputs are losses, made of {_list(labels)}; compile what stands before them, "
                 "such as symbol.get_internals()['fc_output']"
@@ -289,7 +249,7 @@ class Network:
         unknown = [name for name in given if name not in names]
         if unknown:
             what = "a label, which the outputs do not depend on" if unknown[0] in labels else "no input"
-            inputs = _list([name for name in names if name not in parameters] or names)
+            inputs = _list([name for name in names if name not in self.network.stored_inputs] or names)
             raise Error(f"{self._name}: {unknown[0]!r} is {what}; the inputs are {inputs}")
         for name, shape in given.items():
             if not shape or not all(isinstance(n, (int, np.integer)) and n > 0 for n in shape) or len(shape) > 3:
@@ -309,20 +269,15 @@ class Network:
 
     def _infer_shapes(self) -> List[Dict[Key, Tuple[int, ...]]]:
         """MXNet's shapes of all inputs and computed values, for batches of 2 and of 3."""
-        stored = {key: array.shape for key, array in self._parameters.items()}
-        infer = ShapeInference(self._graph, stored, self._name)
         others = {id(node) for node in self._graph.nodes if node.is_variable and node.name not in self.inputs}
         result = []
         for batch in BATCHES:
             try:
-                found = infer({name: (batch, *shape) for name, shape in self.inputs.items()})
+                found = self.network.shapes({name: (batch, *shape) for name, shape in self.inputs.items()})
             except Error as error:
                 shapes = ", ".join(map(str, self.inputs.values()))
                 raise Error(f"{self._name}: {error} (samples have the shape {shapes})") from None
             result.append({key: shape for key, shape in found.items() if key[0] not in others})
-        variables, labels = self._graph.variables(), self._needed.placeholders
-        shapes = {name: found.get((id(variables[name]), 0)) for name in labels if name in variables}
-        self._label_shapes = {name: shape[1:] for name, shape in shapes.items() if shape is not None}
         return result
 
     def _fold(self) -> Dict[Key, np.ndarray]:
@@ -333,12 +288,12 @@ class Network:
             if id(node) not in self._active or node.is_variable:
                 continue
             for entry in node.inputs:
-                if id(entry.node) not in self._active and entry.node.name not in self._needed.placeholders:
+                if id(entry.node) not in self._active and entry.node.name not in self.network.placeholders:
                     wanted[id(entry.node), entry.index] = entry
-        return fold(list(wanted.values()), self._parameters, (self._shapes, self._second), self._name)
+        return self.network.constants(list(wanted.values()), (self._shapes, self._second))
 
 
-def _rest(node: Node) -> str:
+def _rest(node: SymbolNode) -> str:
     """What to do about a node that cannot be compiled."""
     before = next((entry.node for entry in node.inputs if not entry.node.is_variable), None)
     example = f", such as symbol.get_internals()['{before.name}_output']," if before is not None else ""
@@ -356,15 +311,6 @@ def _prepare(array: np.ndarray, operations: List[_Prepared]) -> np.ndarray:
         else:
             array = np.moveaxis(apply_all([operation], np.moveaxis(array, 1, -1)), -1, 1)
     return array
-
-
-def _to_numpy(array: Any) -> np.ndarray:
-    return array.asnumpy() if isinstance(array, mx.nd.NDArray) else np.asarray(array)
-
-
-def _unique(names: List[str]) -> List[str]:
-    """The names, equal ones with a number."""
-    return [name if name not in names[:i] else f"{name}_{i}" for i, name in enumerate(names)]
 
 
 def _list(names: List[str]) -> str:

@@ -10,15 +10,15 @@ import mxnet as mx
 from ....checkpoints import names as checkpoint_names
 from ....checkpoints.loading import load_checkpoint
 from ....checkpoints.names import split_path
-from ....convert.verify import Network as Files
+from ....checkpoints.network import Network
 from ....errors import Error
 from ....gluon.tracing import trace
-from .reader import Network, Shapes
+from .reader import MXNetFrontEnd, Shapes
 
 __all__ = ["open_block", "open_checkpoint"]
 
 
-def open_checkpoint(params_path: str, data_shape: Optional[Shapes] = None) -> Network:
+def open_checkpoint(params_path: str, data_shape: Optional[Shapes] = None) -> MXNetFrontEnd:
     """Load a checkpoint: of bmx, of MXNet, or of BMXNet v1 or v2, packed or not.
 
     Parameters
@@ -36,25 +36,25 @@ def open_checkpoint(params_path: str, data_shape: Optional[Shapes] = None) -> Ne
     """
     prefix, epoch = split_path(params_path)
     if data_shape is None:
-        files = Files(*checkpoint_names.files(prefix, epoch))
-        if len(files.data_names) > 1:
-            names = ", ".join(map(repr, files.data_names))
-            example = ",".join(f"{name}=3,32,32" for name in files.data_names[:2])
+        network = Network.load(*checkpoint_names.files(prefix, epoch))
+        if len(network.inputs) > 1:
+            names = ", ".join(map(repr, network.inputs))
+            example = ",".join(f"{name}=3,32,32" for name in network.inputs[:2])
             raise Error(
                 f"{params_path}: no values are stored of {names}; if these are inputs, give their shapes by name, such "
                 f"as --data-shape {example} (data_shape, a dict)"
             )
         try:
-            data_shape = files.sample_shape() if files.data_names else ()
+            data_shape = network.sample_shape() if network.inputs else ()
         except Error as error:
             raise Error(f"{params_path}: {error}") from None
     symbol, args, aux = load_checkpoint(prefix, epoch)
-    return Network(symbol, args, aux, data_shape, os.path.basename(prefix))
+    return MXNetFrontEnd(symbol, args, aux, data_shape, os.path.basename(prefix))
 
 
 def open_block(
     net: mx.gluon.HybridBlock, data_shape: Shapes, name: Optional[str] = None, call: Optional[List[Any]] = None
-) -> Network:
+) -> MXNetFrontEnd:
     """Trace a Gluon network, with the parameters that it has now.
 
     Parameters
@@ -84,4 +84,4 @@ def open_block(
             raise Error(
                 f"{name}: the parameter {parameter.name!r} has no value yet; initialize the network and call it once"
             ) from None
-    return Network(symbol, arrays, {}, data_shape, name)
+    return MXNetFrontEnd(symbol, arrays, {}, data_shape, name)

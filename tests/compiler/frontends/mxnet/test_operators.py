@@ -558,23 +558,23 @@ def test_a_weight_that_depends_on_the_input_is_an_error():
 def test_shapes_that_do_not_fit_are_an_error(shapes, message):
     from random_networks import arrays_for
 
-    from bmx.compiler.frontends.mxnet import Network
+    from bmx.compiler.frontends.mxnet import MXNetFrontEnd
 
     symbol = conv(x)
     with pytest.raises(Error, match=message):
-        Network(symbol, *arrays_for(symbol, {"data": image}), shapes)
+        MXNetFrontEnd(symbol, *arrays_for(symbol, {"data": image}), shapes)
 
 
 def test_missing_and_wrong_parameters_are_errors():
     from random_networks import arrays_for
 
-    from bmx.compiler.frontends.mxnet import Network
+    from bmx.compiler.frontends.mxnet import MXNetFrontEnd
 
     symbol = mx.sym.BatchNorm(conv(x, name="c"), name="bn")
     args, aux = arrays_for(symbol, {"data": image})
     with pytest.raises(Error, match="network: the array 'c_weight' is missing"):
-        Network(symbol, {k: v for k, v in args.items() if k != "c_weight"}, aux, image)
+        MXNetFrontEnd(symbol, {k: v for k, v in args.items() if k != "c_weight"}, aux, image)
     with pytest.raises(Error, match="bn_moving_mean"):
-        Network(symbol, args, {**aux, "bn_moving_mean": np.zeros(3, np.float32)}, image)
+        MXNetFrontEnd(symbol, args, {**aux, "bn_moving_mean": np.zeros(3, np.float32)}, image)
     with pytest.raises(Error, match=r"'c_weight' has the shape \(5, 6, 1, 1\); the network needs \(5, 6, 3, 3\)"):
-        Network(symbol, {**args, "c_weight": np.zeros((5, 6, 1, 1), np.float32)}, aux, image)
+        MXNetFrontEnd(symbol, {**args, "c_weight": np.zeros((5, 6, 1, 1), np.float32)}, aux, image)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Dict, List, Optional
 
-from ..convert.report import Verification
+from ..comparison import Verification
 from ..program.operations import word
 from .ir import Bits, Concat, Conv, CountBits, Graph, Input, Node, Pad, Pool, Reshape, Slice, Softmax
 
