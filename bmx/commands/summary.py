@@ -68,7 +68,7 @@ def _read(path: str, params_path: Optional[str]) -> Any:
     from ..checkpoints.symbol_file import read_graph, to_symbol
     from ..checkpoints.v2_operators import translate
 
-    shapes = {}
+    shapes = None
     if params_path is not None:
         shapes = shapes_by_name(checkpoint_arrays(read_bytes(params_path), params_path))
     graph = read_graph(path)
