@@ -138,7 +138,14 @@ Case make_conv(const Kernels& k, Arithmetic arithmetic, const ConvShape& s, Resu
             2,
             make_epilogue(result, s.filters, s.size, s.size)};
   const decltype(k.conv_binary) kernels[] = {k.conv_binary, k.conv_f32, k.conv_u8, k.conv_f32_signs, k.conv_u8_signs};
-  const auto kernel = kernels[int(arithmetic)];
+  std::function<void(const Conv&, int64_t, int64_t, int32_t, int32_t)> kernel = kernels[int(arithmetic)];
+  const TileConv tiles[] = {k.tile_binary, {}, k.tile_u8, {}, k.tile_u8_signs};
+  if (const TileConv tile = tiles[int(arithmetic)]; tile.run != nullptr) {
+    auto* scratch = new bmx::Buffer<uint8_t>(tile.scratch(conv));
+    kernel = [=](const Conv& c, int64_t first, int64_t last, int32_t first_filter, int32_t last_filter) {
+      tile.run(c, first, last, first_filter, last_filter, scratch->get());
+    };
+  }
   char name[120];
   std::snprintf(name, sizeof(name), "%-12s %4d -> %4d %3dx%-3d kernel %d/%d  %s%s", kArithmetics[int(arithmetic)],
                 s.channels, s.filters, s.size, s.size, s.kernel, s.stride, kResults[int(result)],
@@ -201,7 +208,7 @@ void add_others(const Kernels& k, std::vector<Case>& cases) {
 
 int main(int argc, char** argv) {
   std::vector<Case> all, cases;
-  for (const char* isa : {"avx512", "avx2", "portable"}) {
+  for (const char* isa : {"amx", "avx512", "avx2", "portable"}) {
     const Kernels* k = find_kernels(isa);
     if (k == nullptr || (argc > 1 && std::strcmp(argv[1], isa) != 0)) continue;
     const auto add = [&](Arithmetic arithmetic, const ConvShape& shape, Result result) {

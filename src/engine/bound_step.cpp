@@ -62,6 +62,19 @@ decltype(nhwc::Kernels::conv_binary) kernel_of(const nhwc::Kernels& k, Arithmeti
   return k.conv_u8_signs;
 }
 
+nhwc::TileConv tiles_of(const nhwc::Kernels& k, Arithmetic arithmetic) {
+  switch (arithmetic) {
+    case Arithmetic::kBinary:
+      return k.tile_binary;
+    case Arithmetic::kInt8:
+      return k.tile_u8;
+    case Arithmetic::kInt8Signs:
+      return k.tile_u8_signs;
+    default:
+      return {};
+  }
+}
+
 nhwc::View view(const Tensor& t, uint8_t* arena) {
   return {arena + t.offset, t.height, t.width, t.channels, t.row_stride, t.pixel_stride};
 }
@@ -107,6 +120,12 @@ void BoundStep::bind(const Program& program, const Step& step, uint8_t* arena) {
   conv_.window = step.window;
   conv_.height = step.height, conv_.width = step.width;
   conv_.epilogue = &epilogue_;
+  tiles_ = nullptr, scratch_ = 0;
+  if (step.kind == Kind::kConv) {
+    const nhwc::TileConv tiles = tiles_of(*kernels_, step.arithmetic);
+    const int64_t scratch = tiles.run == nullptr ? -1 : tiles.scratch(conv_);
+    if (scratch >= 0 && tiles.faster(conv_)) tiles_ = tiles.run, scratch_ = scratch;
+  }
   pool_ = {in_, step.window, step.height, step.width, step.mode, &epilogue_};
 }
 
@@ -132,7 +151,7 @@ void BoundStep::bind_epilogue(const Program& program, const Step& step, uint8_t*
   if (e.count_bits != kNone) epilogue_.count_bits = view(program.tensors[e.count_bits], arena);
 }
 
-void BoundStep::run(const Share& s, const Images& images, int64_t image) const {
+void BoundStep::run(const Share& s, const Images& images, int64_t image, uint8_t* scratch) const {
   if (s.first >= s.last) return;
   const nhwc::Kernels& k = *kernels_;
   switch (step_->kind) {
@@ -148,7 +167,12 @@ void BoundStep::run(const Share& s, const Images& images, int64_t image) const {
       fill(*tensor_, out_.data, s.first, s.last);
       break;
     case Kind::kConv:
-      if (s.first_filter < s.last_filter) kernel_(conv_, s.first, s.last, s.first_filter, s.last_filter);
+      if (s.first_filter >= s.last_filter) break;
+      if (tiles_ != nullptr) {
+        tiles_(conv_, s.first, s.last, s.first_filter, s.last_filter, scratch);
+      } else {
+        kernel_(conv_, s.first, s.last, s.first_filter, s.last_filter);
+      }
       break;
     case Kind::kDepthwise:
       k.depthwise(conv_, s.first, s.last);

@@ -30,13 +30,18 @@ class BoundStep {
  public:
   // `arena` starts at a multiple of 64.
   void bind(const Program& program, const Step& step, uint8_t* arena);
-  void run(const Share& share, const Images& images, int64_t image) const;
+  // Bytes of memory that `run` needs besides, for each thread.
+  int64_t scratch() const { return scratch_; }
+  // `scratch` starts at a multiple of 64.
+  void run(const Share& share, const Images& images, int64_t image, uint8_t* scratch) const;
 
  private:
   void bind_epilogue(const Program& program, const Step& step, uint8_t* arena);
 
   const nhwc::Kernels* kernels_ = nullptr;
   decltype(nhwc::Kernels::conv_binary) kernel_ = nullptr;  // of a CONV's arithmetic
+  decltype(nhwc::TileConv::run) tiles_ = nullptr;          // the same on tiles, where these are faster
+  int64_t scratch_ = 0;
   const Step* step_ = nullptr;
   const Tensor* tensor_ = nullptr;  // that a FILL fills or a MAP reads
   int64_t array_size_ = 0;          // of LOAD and STORE

@@ -62,7 +62,10 @@ Arena::Arena(const Program& program, int poison)
       poison_(poison),
       memory_(allocate(program.arena)),
       steps_(std::make_unique<BoundStep[]>(program.steps.size())) {
-  for (size_t i = 0; i < program.steps.size(); ++i) steps_[i].bind(program, program.steps[i], aligned(memory_.get()));
+  for (size_t i = 0; i < program.steps.size(); ++i) {
+    steps_[i].bind(program, program.steps[i], aligned(memory_.get()));
+    scratch_ = std::max(scratch_, steps_[i].scratch());
+  }
 }
 
 void Arena::prepare() {
@@ -79,6 +82,7 @@ Session::Session(std::shared_ptr<const Model> model, int threads)
       images_{inputs_.data(), outputs_.data()} {
   const Program& program = model_->program();
   make_arena();
+  for (int i = 0; i < threads_; ++i) scratch_.emplace_back(static_cast<size_t>(arenas_[0]->scratch()));
   for (const Step& step : program.steps) {
     whole_.push_back(whole(program, step));
     shares_.push_back(shares_of(program, step, threads));
@@ -89,7 +93,8 @@ Session::~Session() { leave_crew(); }
 
 int64_t Session::bytes() const {
   const int64_t arena = model_->program().arena + static_cast<int64_t>(kOverread + kAlignment);
-  return made_ * arena;  // not arenas_.size(): a run in another thread may be making some
+  const int64_t scratch = threads_ * static_cast<int64_t>(scratch_[0].size());
+  return made_ * arena + scratch;  // not arenas_.size(): a run in another thread may be making some
 }
 
 void Session::profile(bool on) {
@@ -127,7 +132,7 @@ void Session::make_arena() {
 void Session::run_alone(int64_t image, int arena) {
   Arena& own = *arenas_[arena];
   own.prepare();
-  for (const Turn& turn : turns_) own.step(turn.step).run(turn.share, images_, image);
+  for (const Turn& turn : turns_) own.step(turn.step).run(turn.share, images_, image, scratch_[arena].get());
 }
 
 void Session::run_together(int64_t batch) {
@@ -156,7 +161,7 @@ void Session::measure(int64_t image) {
     if (threads_ > 1) {
       crew_->run(kOneStep);
     } else {
-      arenas_[0]->step(step_).run(whole_[step_], images_, image);
+      arenas_[0]->step(step_).run(whole_[step_], images_, image, scratch_[0].get());
     }
     seconds_[step_] += now() - begin;
   }
@@ -190,7 +195,8 @@ void Session::work(int job, int stage, int part, int thread) {
   }
   const size_t step = job == kOneStep ? step_ : static_cast<size_t>(stage);
   const std::vector<Share>& shares = shares_[step];
-  if (static_cast<size_t>(part) < shares.size()) arenas_[0]->step(step).run(shares[part], images_, image_);
+  if (static_cast<size_t>(part) >= shares.size()) return;
+  arenas_[0]->step(step).run(shares[part], images_, image_, scratch_[thread].get());
 }
 
 }  // namespace bmx::engine

@@ -10,6 +10,7 @@
 #include "engine/crew.h"
 #include "engine/model.h"
 #include "engine/turns.h"
+#include "kernels/buffer.h"
 
 namespace bmx::engine {
 
@@ -23,6 +24,7 @@ class Arena {
 
   void prepare();
   const BoundStep& step(size_t i) const { return steps_[i]; }
+  int64_t scratch() const { return scratch_; }  // bytes that its steps need of a thread
 
  private:
   struct Free {
@@ -32,6 +34,7 @@ class Arena {
   const int poison_;
   const std::unique_ptr<uint8_t, Free> memory_;
   std::unique_ptr<BoundStep[]> steps_;  // that hold pointers to themselves
+  int64_t scratch_ = 0;
 };
 
 class Session {
@@ -50,7 +53,7 @@ class Session {
 
   const Model& model() const { return *model_; }
   int threads() const { return threads_; }
-  int64_t bytes() const;  // of arenas; also while another thread is in `run`
+  int64_t bytes() const;  // of arenas and scratch memory; also while another thread is in `run`
 
  private:
   void take(const Images& images);
@@ -68,6 +71,7 @@ class Session {
   std::vector<std::unique_ptr<Arena>> arenas_;  // the first, and from the first batch on one for each thread
   std::atomic<int64_t> made_{0};                // arenas
   const std::vector<Turn> turns_;               // of a thread that has an image alone
+  std::vector<Buffer<uint8_t>> scratch_;        // of each thread
   std::vector<Share> whole_;                    // of each step
   std::vector<std::vector<Share>> shares_;      // of each step
   std::vector<double> seconds_;

@@ -60,7 +60,8 @@ Bytes used(const Program& program, const Step& step, const Access& access, const
 bool reads_beyond(const Program& program, const Step& step, const Access& access) {
   const Tensor& t = program.tensors[access.tensor];
   const int groups = step.kind == Kind::kConv ? std::max(step.conv.groups, 1) : 1;
-  return !access.write && t.type != nhwc::Type::kBit && t.channels / groups % 16 != 0;
+  const int together = t.type == nhwc::Type::kU8 ? 64 : 16;  // numbers that are read at once
+  return !access.write && t.type != nhwc::Type::kBit && t.channels / groups % together != 0;
 }
 
 // The parts of one step that another one's parts must not overtake.

@@ -117,7 +117,7 @@ BMX_API void bmx_session_free(bmx_session* session);
  * Fails if another thread is running this session. */
 BMX_API int bmx_session_run(bmx_session* session, int64_t batch, const float* const* inputs, float* const* outputs);
 
-/* Bytes of memory that a session has for tensors. */
+/* Bytes of memory that a session has for tensors, and with AMX for what its threads expand. */
 BMX_API int64_t bmx_session_bytes(const bmx_session* session);
 
 /* From now on (1), or no longer (0), measures each step. Steps then wait for each other, which costs a little. */

@@ -16,11 +16,15 @@ using test::Random;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
+// Those whose convolutions on tiles run on the model of the unit.
+extern const Kernels kTileModelKernels;
+
 template <class F>
 void for_each_kernels(F f) {
   for (const char* name : {"portable", "avx2", "avx512", "amx", "neon", "neon_dot", "neon_fma"}) {
     if (const Kernels* k = find_kernels(name)) f(*k);
   }
+  f(kTileModelKernels);
 }
 
 inline int64_t round_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }

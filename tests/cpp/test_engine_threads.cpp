@@ -110,13 +110,14 @@ TEST(parts_of_steps_need_all_that_they_must_come_behind) {
       const bmx::engine::Crew::Job job = stages(program, shares);
       for (int repeat = 0; repeat < 20; ++repeat) {
         bmx::engine::Arena arena(program, 0xA5);
+        bmx::Buffer<uint8_t> scratch(static_cast<size_t>(arena.scratch()));
         arena.prepare();
         Arrays outputs;
         for (const auto& output : expected) outputs.emplace_back(output.size(), -12345.0f);
         const float* in[] = {inputs[0].data(), inputs[1].data()};
         float* out[] = {outputs[0].data(), outputs[1].data()};
         for (const auto& [stage, part] : any_order(job, &random))
-          arena.step(stage).run(shares[stage][part], {in, out}, 0);
+          arena.step(stage).run(shares[stage][part], {in, out}, 0, scratch.get());
         CHECK(same(outputs, expected), std::to_string(threads) + " threads, channels " + std::to_string(channels));
       }
     }

@@ -4,6 +4,7 @@
 // are made of numbers for which they are exact, so that all comparisons are of equality.
 #include <algorithm>
 
+#include "kernels/buffer.h"
 #include "nhwc_epilogue.h"
 
 namespace {
@@ -19,9 +20,19 @@ Type type_of(Arithmetic a) {
   if (a == Arithmetic::kBinary) return Type::kBit;
   return a == Arithmetic::kFloat || a == Arithmetic::kFloatSigns ? Type::kF32 : Type::kU8;
 }
-auto kernel_of(const Kernels& k, Arithmetic a) {
+// On tiles, with no more scratch memory than asked for, where the kernels have them: their others are AVX-512's.
+void run(const Kernels& k, Arithmetic a, const Conv& c, int64_t first, int64_t last, int32_t first_filter,
+         int32_t last_filter) {
+  const TileConv tiles[] = {k.tile_binary, {}, k.tile_u8, {}, k.tile_u8_signs};
+  const TileConv& tile = tiles[static_cast<int>(a)];
+  const int64_t scratch = tile.run == nullptr ? -1 : tile.scratch(c);
+  if (scratch >= 0) {
+    bmx::Buffer<uint8_t> memory(scratch);
+    std::memset(memory.get(), 0xA5, scratch);
+    return tile.run(c, first, last, first_filter, last_filter, memory.get());
+  }
   const decltype(k.conv_binary) kernels[] = {k.conv_binary, k.conv_f32, k.conv_u8, k.conv_f32_signs, k.conv_u8_signs};
-  return kernels[static_cast<int>(a)];
+  kernels[static_cast<int>(a)](c, first, last, first_filter, last_filter);
 }
 
 struct ConvShape {
@@ -168,7 +179,7 @@ void check_conv(Random& random, Arithmetic arithmetic, const ConvShape& s) {
                     all,
                     step,
                     &e};
-    kernel_of(k, arithmetic)(conv, first, last, first_filter, last_filter);
+    run(k, arithmetic, conv, first, last, first_filter, last_filter);
   };
   compare(random, epilogue, s.height, s.width, 0, s.text(arithmetic), fast, slow);
 }
@@ -227,6 +238,28 @@ TEST(nhwc_convolutions_deeper_than_a_chunk) {
   }
 }
 
+// More positions than tiles, steps than a ring of weights, rows than a band of expanded input.
+TEST(nhwc_convolutions_larger_than_tiles) {
+  Random random(6);
+  for (Arithmetic arithmetic : {Arithmetic::kBinary, Arithmetic::kInt8, Arithmetic::kInt8Signs}) {
+    for (int32_t filters : {8, 16, 24, 33, 72}) {
+      check_conv(random, arithmetic, {64, filters, 5, 21, square(3, 1, 1, 1)});
+      check_conv(random, arithmetic, {64, filters, 5, 21, square(3, 1, 1, 1), 1, false});
+      check_conv(random, arithmetic, {130, filters, 7, 11, square(3, 1, 1, 1)});
+      check_conv(random, arithmetic, {256, filters, 4, 9, square(3, 1, 1, 1)});
+      check_conv(random, arithmetic, {64, filters, 9, 11, square(3, 2, 1, 1)});
+      check_conv(random, arithmetic, {48, filters, 10, 7, square(3, 1, 2, 2), 1, false});
+      check_conv(random, arithmetic, {3, filters, 9, 19, square(7, 2, 1, 3)});
+      check_conv(random, arithmetic, {5, filters, 9, 19, square(3, 3, 1, 1)});
+      check_conv(random, arithmetic, {96, filters, 6, 17, square(1, 1, 1, 0)});
+      check_conv(random, arithmetic, {100, filters, 6, 17, square(1, 1, 1, 0), 1, true, 0});
+    }
+  }
+  check_conv(random, Arithmetic::kBinary, {64, 8, 10, 700, square(1, 1, 1, 0)});
+  check_conv(random, Arithmetic::kBinary, {128, 3, 7, 700, square(3, 1, 1, 1)});
+  check_conv(random, Arithmetic::kBinary, {64, 3, 9, 350, square(3, 2, 1, 1)});
+}
+
 // No sign is 0: bytes behind the end of a run, which lie there where pixels have gaps, taps are dilated or the row
 // ends, are no part of the sum.
 TEST(nhwc_signs_of_bytes_multiply_nothing_behind_a_run) {
@@ -262,7 +295,7 @@ TEST(nhwc_sums_are_exact_at_their_extremes) {
     Conv c{in.view(), square(1, 1, 1, 0), 1, width, 1, filters, true, memory.data(), start.data(), 0, -1, &e};
     c.weights += (64 - reinterpret_cast<uintptr_t>(c.weights) % 64) % 64;
     for_each_kernels([&](const Kernels& k) {
-      kernel_of(k, arithmetic)(c, 0, width, 0, filters);
+      run(k, arithmetic, c, 0, width, 0, filters);
       for (int32_t x = 0; x < width; ++x) {
         for (int32_t f = 0; f < filters; ++f) {
           CHECK(out.number(0, x, f) == static_cast<float>(expected), k.name);

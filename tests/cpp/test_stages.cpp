@@ -32,6 +32,8 @@ TEST(parts_that_are_held_up_do_not_change_results) {
       std::vector<std::vector<Share>> shares;
       for (const Step& step : program.steps) shares.push_back(shares_of(program, step, threads));
       Arena arena(program, 255);
+      std::vector<bmx::Buffer<uint8_t>> scratch;
+      for (int i = 0; i < threads; ++i) scratch.emplace_back(static_cast<size_t>(arena.scratch()));
       std::vector<const float*> inputs(program.inputs.size());
       std::vector<float*> outputs(program.outputs.size());
       const Images images{inputs.data(), outputs.data()};
@@ -39,7 +41,7 @@ TEST(parts_that_are_held_up_do_not_change_results) {
       Crew crew(threads, {stages(program, shares)}, [&](int, int stage, int part, int thread) {
         const uint32_t delay = mixed(round * 31337u + stage * 7919u + part * 104729u + thread * 101u);
         if (delay % 3 == 0) usleep(delay / 3 % 300);
-        arena.step(stage).run(shares[stage][part], images, 0);
+        arena.step(stage).run(shares[stage][part], images, 0, scratch[thread].get());
       });
       for (; round < 12; ++round) {
         const Arrays in = test::images(*model, 1, &random), expected = run(&alone, in, 1);

@@ -7,8 +7,11 @@ namespace {
 
 const Kernels& table(InstructionSet set) {
   switch (set) {
-#if BMX_X86_64
+#if BMX_AMX
     case InstructionSet::kAmx:
+      return kAmxKernels;
+#endif
+#if BMX_X86_64
     case InstructionSet::kAvx512:
       return kAvx512Kernels;
     case InstructionSet::kAvx2:

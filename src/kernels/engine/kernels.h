@@ -72,6 +72,17 @@ struct Pool {
   const Epilogue* epilogue;
 };
 
+// A convolution on matrix units, where an instruction set has them (else all are null): the same results.
+struct TileConv {
+  // Bytes that a call needs, or -1 if this is not a convolution that it takes.
+  int64_t (*scratch)(const Conv&) = nullptr;
+  // Whether it is faster than the other function, of one that it takes.
+  bool (*faster)(const Conv&) = nullptr;
+  // Parts as of the other functions; `scratch` is at a multiple of 64 and a thread's own.
+  void (*run)(const Conv&, int64_t first, int64_t last, int32_t first_filter, int32_t last_filter,
+              uint8_t* scratch) = nullptr;
+};
+
 // Each function computes a part, so that threads share a step: output pixels first <= p < last in row-major order
 // (p = y * width + x), and for convolutions filters first_filter <= f < last_filter, where first_filter is a multiple
 // of 64 and last_filter too, or the number of filters (with groups > 1: always all filters).
@@ -93,6 +104,7 @@ struct Kernels {
   // Planes of C x H x W floats through an epilogue.
   void (*load)(const float* in, int32_t height, int32_t width, int32_t channels, const Epilogue&, int64_t first,
                int64_t last);
+  TileConv tile_binary{}, tile_u8{}, tile_u8_signs{};
 };
 
 // Those of the chosen instruction set (kernels/instruction_sets.h, which throws as that does).
@@ -105,6 +117,9 @@ extern const Kernels kPortableKernels;
 #if BMX_X86_64
 extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512Kernels;
+#if BMX_AMX
+extern const Kernels kAmxKernels;
+#endif
 #elif BMX_AARCH64
 extern const Kernels kNeonKernels;
 extern const Kernels kNeonDotKernels;
