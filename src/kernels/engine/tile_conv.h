@@ -78,7 +78,7 @@ class TileConvDriver {
     if (pixels < kTileRows || (gather_ && steps_ < kLeastGathered)) return false;
     const int64_t multiplied = (positions + 15) / 16 * ((c_.filters + 15) / 16) * steps_ * (16 * 16 * 64);
     const double used = static_cast<double>(pixels * c_.filters * runs_ * inputs) / static_cast<double>(multiplied);
-    return used > (kBinary ? 0.6 : 0.3);
+    return used > (kBinary ? 0.7 : 0.3);
   }
 
   int64_t scratch() const { return layout(nullptr); }
