@@ -1,4 +1,4 @@
-"""Finds the compiled parts of this package, libbmx and libbmx_mxnet, and loads them, once."""
+"""Finds the compiled parts of this package, libbmx and libbmx_mxnet, and loads each once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .errors import Error
 
 
 def path(name: str) -> Path:
-    """Where a compiled library is: in the folder that the environment variable ``BMX_LIBRARY_DIR`` names, else here.
+    """The path of a compiled library: in the folder ``BMX_LIBRARY_DIR`` (environment variable) if set, else here.
 
     Parameters
     ----------
@@ -44,11 +44,11 @@ def c_api() -> ctypes.CDLL:
 
 
 def _load_onednn() -> None:
-    """Loads oneDNN where pip put it; libbmx_mxnet, which needs it by name, then finds it loaded."""
+    """Loads the oneDNN that pip installed. libbmx_mxnet needs it by name and then finds it loaded."""
     try:
         files = importlib_metadata.files("onednn-cpu-gomp") or []
     except importlib_metadata.PackageNotFoundError:
-        return  # a build without oneDNN, or one that finds the system's
+        return  # the build has no oneDNN, or finds the system's
     for file in files:
         if file.name.startswith("libdnnl.so."):
             ctypes.CDLL(str(file.locate()))
@@ -56,7 +56,7 @@ def _load_onednn() -> None:
 
 
 def word_bits() -> int:
-    """Bits of the words that the converter writes by default, 32 or 64: the build option BINARY_WORD_TYPE."""
+    """Word size in bits that the converter writes by default: 32 or 64, by the build option BINARY_WORD_TYPE."""
     return c_api().bmx_word_bits()
 
 
@@ -75,7 +75,7 @@ def isa() -> str:
 
 
 def isas() -> List[str]:
-    """Names of all kernels that this machine runs, fastest first: the values that ``BMX_ISA`` may have.
+    """Names of the kernels that this machine runs, fastest first. These are the allowed values of ``BMX_ISA``.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def isas() -> List[str]:
     library, names = c_api(), []
     try:
         library.bmx_isas.restype = ctypes.POINTER(ctypes.c_char_p)
-    except AttributeError:  # as after `git pull` in a checkout
+    except AttributeError:  # for example after `git pull` in a checkout
         raise Error("libbmx is older than the Python code; build it anew (make build)") from None
     for name in library.bmx_isas():
         if name is None:
@@ -106,9 +106,9 @@ def load_into_mxnet() -> None:
     import mxnet as mx
 
     library = path("libbmx_mxnet.so")
-    isa()  # a wrong BMX_ISA is better said now than by the first layer
-    # Where an array has eight gradients or more, MXNet has operators add theirs to a common sum, and custom operators,
-    # which it does not tell, overwrite the sum instead. Below this number it collects gradients and sums them itself.
+    isa()  # reports a wrong BMX_ISA now rather than in the first layer
+    # If an array has eight gradients or more, MXNet lets operators add their gradients to a common sum. It does not
+    # tell custom operators, and they overwrite the sum. With fewer gradients than this cap, MXNet sums them itself.
     os.environ["MXNET_EXEC_INPLACE_GRAD_SUM_CAP"] = str(2**31 - 1)
     try:
         _load_onednn()
@@ -118,10 +118,10 @@ def load_into_mxnet() -> None:
 
 
 def check_sums_of_gradients() -> None:
-    """Warns if MXNet did not take the setting of `load_into_mxnet`, as it reads it at its first backward pass only."""
+    """Warns if MXNet ignores the setting of `load_into_mxnet`: MXNet reads it only in its first backward pass."""
     import mxnet as mx
 
-    # An executor is where MXNet adds in place. (Its first one says which subgraph backend it uses; not here.)
+    # MXNet adds in place in executors. (Without this setting the first one prints its subgraph backend.)
     os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")
     inner = mx.sym.Variable("x") * 1
     uses = [mx.sym.QActivation(inner, backward_only=True, gradient_cancel_threshold=2) for _ in range(9)]
@@ -131,7 +131,7 @@ def check_sums_of_gradients() -> None:
     executor.backward(one)
     if gradient.asscalar() != 9:
         warnings.warn(
-            "MXNet ran a backward pass before bmx was imported: gradients of an array that eight or more quantized "
-            "layers read will be wrong; import bmx first",
+            "MXNet ran a backward pass before bmx was imported: if eight or more quantized layers read an array, its "
+            "gradient will be wrong; import bmx first",
             stacklevel=2,
         )

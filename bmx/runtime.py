@@ -1,4 +1,4 @@
-"""Runs compiled networks, .bmx files, on NumPy arrays. Needs neither MXNet nor an old NumPy.
+"""Runs compiled networks (.bmx files) on NumPy arrays. Needs no MXNet and works with any NumPy.
 
 Examples
 --------
@@ -37,8 +37,8 @@ class Port(NamedTuple):
 class Step(NamedTuple):
     """A step of a network.
 
-    `name` is the layer's, `kind` that of docs/format.md, as in ``'CONV'``; `macs` are the multiply-adds of one image,
-    `bytes` those of the tensors and weights that it reads and writes.
+    `name` is the name of its layer and `kind` its kind in docs/format.md, such as ``'CONV'``. `macs` counts the
+    multiply-adds per image, `bytes` the bytes of tensors and weights that it reads and writes per image.
     """
 
     name: str
@@ -64,7 +64,7 @@ _MOST_THREADS = 1024
 class Model:
     """A compiled network.
 
-    Threads may run one model at the same time: each run has memory of its own, the weights are shared.
+    Several threads may run one model at the same time. Each run has its own memory; the weights are shared.
 
     Parameters
     ----------
@@ -104,11 +104,11 @@ class Model:
             finish(os.fsdecode(source))
             _check(api.bmx_model_load(os.fsencode(source), ctypes.byref(handle)))
         else:
-            raise Error(f"a model is a path or the bytes of a file, not of type {type(source).__name__}")
+            raise Error(f"a model is a path or the bytes of a file; this is a {type(source).__name__}")
         self._handle: Optional[_Handle] = _Handle(handle.value)
         self._idle: Deque[_Session] = collections.deque()
         self._sessions: weakref.WeakSet[_Session] = weakref.WeakSet()
-        self._lock = threading.Lock()  # of the set
+        self._lock = threading.Lock()  # guards _sessions
         self.threads = threads
         self.name = api.bmx_model_name(handle).decode(errors="replace")
         self.inputs = _ports(handle, api.bmx_model_num_inputs, api.bmx_model_input)
@@ -117,24 +117,24 @@ class Model:
         self._idle.append(self._new_session(self._handle))
 
     def run(self, *inputs: Any) -> Arrays:
-        """The outputs for a batch or for one image.
+        """Compute the outputs for a batch or for a single image.
 
         Parameters
         ----------
         *inputs : array_like, or one dict of str to array_like
-            One for each input, in the order of `inputs`, or by name; each of its shape, or (batch, ...), and then all
-            of the same batch. Numbers are converted to float32.
+            One array for each input, in the order of `inputs`, or a dict by name. Each has the shape of its input, or
+            (batch, ...) with the same batch size in all. Numbers are converted to float32.
 
         Returns
         -------
         ndarray, or tuple of ndarray
-            Of the network's output, or of its outputs in the order of `outputs`: float32, with a batch if the inputs
-            have one.
+            The network's output, or a tuple of its outputs in the order of `outputs`. Arrays are float32 and have a
+            batch if the inputs have one.
 
         Raises
         ------
         bmx.Error
-            If an input is missing or unknown, or has another shape.
+            If an input is missing or unknown, or has a wrong shape.
         """
         session = self._lease()
         try:
@@ -143,9 +143,9 @@ class Model:
             self._give_back(session)
 
     def profile(self, *inputs: Any, runs: int = 1, warm_up: bool = True) -> List[StepTime]:
-        """The time of each step, in seconds a run, measured over `runs` runs. Parameters as for `run`.
+        """The time of each step in seconds per run, averaged over `runs` runs. Other parameters as in `run`.
 
-        With `warm_up`, one more run before them is not measured.
+        With `warm_up`, one more run comes first and is not measured.
         """
         runs = _integer(runs, "runs")
         session = self._lease()
@@ -159,13 +159,13 @@ class Model:
 
     @property
     def memory(self) -> int:
-        """Bytes of memory for tensors, of runs in progress and kept for later ones; without the file's own pages."""
+        """Bytes of memory for tensors, in use by runs or kept for later runs. The pages of the file do not count."""
         with self._lock:
             sessions = list(self._sessions)
         return sum(session.memory for session in sessions)
 
     def close(self) -> None:
-        """Free the model and its memory; it cannot run any more. A ``with`` block does the same."""
+        """Free the model and its memory. It cannot run afterwards. A ``with`` block does the same."""
         self._handle = None
         self._idle.clear()
 
@@ -221,16 +221,16 @@ class Model:
         return inputs
 
     def _batch(self, arrays: Sequence[np.ndarray]) -> Optional[int]:
-        """The number of images, None for one that is not in a batch."""
+        """The number of images; None for a single image without a batch."""
         batches = [None if array.ndim == len(port.shape) else len(array) for port, array in zip(self.inputs, arrays)]
         if len(batches) > 1 and any(batch != batches[0] for batch in batches):
             shapes = ", ".join(f"{port.name} {array.shape}" for port, array in zip(self.inputs, arrays))
-            raise Error(f"inputs are of different batches: {shapes}")
+            raise Error(f"inputs have different batch sizes: {shapes}")
         return batches[0] if batches else None
 
 
 class _Handle:
-    """A model of the C API, freed when nobody has it any more: a thread may close it while another begins a run."""
+    """A model of the C API. It is freed with its last reference: a thread may close it while another begins a run."""
 
     def __init__(self, value: int):
         self.value = value
@@ -245,7 +245,7 @@ class _Session:
         _check(api.bmx_session_new(model.value, threads, ctypes.byref(handle)))
         self._handle = handle
         weakref.finalize(self, api.bmx_session_free, handle.value)
-        # Kept, as a small network takes no longer than to make them would.
+        # Kept between runs: making them would take as long as a small network.
         self._inputs, self._outputs = (ctypes.c_void_p * inputs)(), (ctypes.c_void_p * outputs)()
         self._run = api.bmx_session_run
 
@@ -282,9 +282,9 @@ def _integer(number: Any, name: str, most: float = math.inf) -> int:
 
 
 def _float32(port: Port, array: Any) -> np.ndarray:
-    """Contiguous float32 numbers of the port's shape or a batch of it."""
+    """The array as contiguous float32, of the port's shape or a batch of it."""
     if type(array) is not np.ndarray or array.dtype != _FLOAT32 or not array.flags.c_contiguous:
-        if hasattr(array, "asnumpy"):  # of MXNet
+        if hasattr(array, "asnumpy"):  # an array of MXNet
             array = array.asnumpy()
         try:
             array = np.asarray(array)
@@ -305,7 +305,7 @@ _NoBytes = ctypes.c_char * 0
 
 
 def _address(array: np.ndarray) -> int:
-    """``array.ctypes.data`` in a third of its time, where the array can be written."""
+    """The same as ``array.ctypes.data``, but in a third of the time if the array is writable."""
     try:
         return ctypes.addressof(_NoBytes.from_buffer(array))
     except (TypeError, ValueError):
@@ -336,7 +336,7 @@ class _CStep(ctypes.Structure):
 
 @functools.lru_cache(maxsize=None)
 def _api() -> ctypes.CDLL:
-    """The C API with the types of what this module calls."""
+    """The C API, with the types of the functions that this module calls."""
     api = library.c_api()
     handle, number, text = ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p
     result = ctypes.POINTER(ctypes.c_void_p)

@@ -32,7 +32,7 @@ def lower(graph: ir.Graph) -> programs.Program:
 
     Raises
     ------
-    programs.Error
+    bmx.Error
         That names the node for which there is no step.
     """
     legal = legalize(graph)

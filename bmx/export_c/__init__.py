@@ -23,15 +23,15 @@ __all__ = ["Report", "check_output", "export", "replaced_files", "samples_bytes"
 
 @dataclass(frozen=True)
 class Report:
-    """What was written.
+    """The files that `export` has written.
 
     Attributes
     ----------
     folder : str
     files : list of str
-        Names in the folder.
+        Their names in the folder.
     weights, scratch : int
-        Bytes of the weights, and of the memory that the network works in.
+        Bytes of the weights, and of the scratch memory that the network needs.
     """
 
     folder: str
@@ -61,17 +61,17 @@ def export(
     ----------
     program : bmx.program.Program or path of a .bmx file
     folder : path
-        Where the files go; it is made if there is none.
+        The folder for the files. It is made if it does not exist.
     name : str
         Prefix of all files, functions and macros.
     weights : {'file', 'array'}
-        Whether weights become net_weights.bin, or net_weights.c with an array.
+        Whether the weights become net_weights.bin or an array in net_weights.c.
     force : bool
         Overwrite existing files.
     samples : sequence of ndarray, optional
-        For each input an array (samples, ...): they and their outputs become net_samples.bin, which the test reads.
+        One array (samples, ...) per input. They and their outputs become net_samples.bin, which the test reads.
     run : callable, optional
-        Computes the reference outputs of a sample: a list of arrays to a list of arrays, without the batch. Default:
+        Computes the reference outputs of a sample. It takes and returns a list of arrays without the batch. Default:
         the engine of bmx.
 
     Returns
@@ -80,9 +80,9 @@ def export(
 
     Raises
     ------
-    programs.Error
-        If the name is not one for C, a file exists, cannot be written or is the .bmx file itself, the .bmx file is not
-        valid, it has a step that cannot be written in C, or samples have another shape. Then nothing is written.
+    bmx.Error
+        If the name is not allowed in C, a file exists, cannot be written or is the .bmx file itself, the .bmx file is
+        not valid or has a step that cannot be written in C, or samples have a wrong shape. Then nothing is written.
     """
     folder, array = os.fspath(folder), weights == "array"
     names = check_output(folder, name, weights, samples is not None, force)  # before the work, which may take minutes
@@ -101,34 +101,34 @@ def export(
 
 
 def check_output(folder: str, name: str, weights: str, samples: bool, force: bool) -> List[str]:
-    """The names of the files that `export` would write; raises programs.Error if it would not."""
+    """The names of the files that `export` would write. Raises bmx.Error if `export` would refuse."""
     check_name(name)
     if weights not in ("file", "array"):
-        raise Error(f"weights become a 'file' or an 'array', not {weights!r}")
+        raise Error(f"weights is {weights!r}; allowed: 'file', 'array'")
     names = [f"{name}.h", f"{name}.c", f"{name}_weights.{'c' if weights == 'array' else 'bin'}", f"test_{name}.c"]
     names += ["Makefile", "CMakeLists.txt", "README.md", *([f"{name}_samples.bin"] if samples else [])]
     if os.path.exists(folder) and not os.path.isdir(folder):
-        raise Error(f"{folder}: is a file; name a folder")
+        raise Error(f"{folder}: this is a file; give a folder")
     finish(os.path.join(folder, names[0]))
     existing = [file for file in dict.fromkeys(names + _optional(name)) if os.path.lexists(os.path.join(folder, file))]
     if existing and not force:
-        raise Error(f"{folder}: has {', '.join(existing)} already; overwrite with --force, or choose another folder")
+        raise Error(f"{folder}: {', '.join(existing)} exists already; overwrite with --force, or choose another folder")
     return names
 
 
 def replaced_files(folder: str, name: str) -> List[str]:
-    """The files that an `export` may write or remove, with whatever options."""
+    """The files that `export` may write or remove, with any options."""
     both = (check_output(folder, name, weights, samples=True, force=True) for weights in ("file", "array"))
     return [os.path.join(folder, file) for file in dict.fromkeys(file for names in both for file in names)]
 
 
 def _optional(name: str) -> List[str]:
-    """Files that one export writes and another does not: those of an export before must not be taken for this one's."""
+    """Files that only some exports write. Those of an earlier export must not be mistaken for files of this one."""
     return [f"{name}_weights.bin", f"{name}_weights.c", f"{name}_samples.bin"]
 
 
 def _write(folder: str, contents: Dict[str, bytes], optional: List[str]) -> None:
-    """All files or none."""
+    """Write all files or none."""
     try:
         with new_folder(folder):
             write_together([(os.path.join(folder, file), content(data)) for file, data in contents.items()])

@@ -1,4 +1,4 @@
-"""The steps of a program as C: for each a call in net_run, its shapes as constants, and what becomes of its results."""
+"""Writes the steps of a program in C: for each a call in net_run, constants with its shapes, and its epilogue."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ __all__ = ["Layer", "Layers", "literal"]
 
 
 class Layer:
-    """A step in C: what is defined for it, and its call.
+    """A step in C: its definitions and its call.
 
     Attributes
     ----------
     name : str
-        As the network has it.
+        Its name in the network.
     what : str
-        What it computes, for people.
+        A description of what it computes.
     code : list of str
-        Definitions before net_run, lines.
+        Lines of definitions before net_run.
     call : str
     weights : int
-        Bytes of the weights file, those that it shares with a layer before not counted.
+        Bytes in the weights file, without those that it shares with an earlier layer.
     """
 
     def __init__(self, name: str, what: str):
@@ -47,12 +47,12 @@ class Layers:
     ----------
     layers : list of Layer
     sections : set of str
-        Of the kernels that they use.
+        Names of the sections of kernels that they use.
     tensors : list of str
-        Definitions of the tensors that they use, lines.
+        Lines that define the tensors that they use.
     weights : Weights
     scratch_end : int
-        The first byte of the scratch memory that nothing uses.
+        The first unused byte of the scratch memory.
     """
 
     def __init__(self, program: programs.Program, arguments: Tuple[List[str], List[str]]):
@@ -78,14 +78,14 @@ class Layers:
             self.layer.weights = self.weights.end - begin
             self.layers.append(self.layer)
 
-    # --- what steps are written with
+    # --- helpers for all steps
 
     def _use(self, section: str) -> str:
         self.sections.add(section)
         return section
 
     def _view(self, tensor: programs.Tensor) -> str:
-        """A pointer to where a tensor lies."""
+        """A pointer to the view of a tensor."""
         if id(tensor) not in self._views:
             name = self._views[id(tensor)] = self._view_names.new(tensor.name)
             place = f"{{{tensor.offset}, {tensor.row_stride}, {tensor.pixel_stride}}}"
@@ -101,7 +101,7 @@ class Layers:
         return f"{self._use('integers')}(net, {self.weights.add(values.astype('<i4').tobytes())})"
 
     def _bits(self, values: np.ndarray) -> int:
-        """Where bits lie, a multiple of 64 of them."""
+        """The place of bits in the weights file, padded to a multiple of 64."""
         whole = np.zeros(-(-len(values) // 64) * 64, bool)
         whole[: len(values)] = values
         return self.weights.add(np.packbits(whole, bitorder="little").tobytes())
@@ -113,14 +113,14 @@ class Layers:
         self.layer.code += [f"static const struct {kind} {name} = {{", *lines, "};"]
         return f"&{name}"
 
-    # --- what becomes of results
+    # --- epilogues
 
     def _finish(self, step: programs.Step, first: Tuple[str, ...] = ()) -> str:
-        """The name of a new function that does what a layer's epilogue says."""
+        """The name of a new function that applies a layer's epilogue."""
         name = f"finish_{self.name}"
         lines = list(first)
         lines += [self._operation(operation, step) for operation in step.epilogue]
-        stores = sorted(step.stores, key=lambda store: row_of(store).code)  # as in the file, whatever the program's is
+        stores = sorted(step.stores, key=lambda store: row_of(store).code)  # the order of the file, not of the program
         lines += [self._store_of(store) for store in stores]
         head = f"static void {name}(const struct net *net, const struct at *at, union values *v)"
         self.layer.code += [""] * bool(self.layer.code) + [head, "{", *(f"    {line}" for line in lines), "}"]
@@ -139,7 +139,7 @@ class Layers:
         return f"{self._use(section)}({', '.join(['v->f', 'at', *arguments])});"
 
     def _operand(self, section: str, tensor: programs.Tensor, shape: Tuple[int, int, int]) -> Tuple[str, List[str]]:
-        """The section for an operand and a result of a shape, and its arguments."""
+        """The section for an operand and a result of this shape, and its arguments."""
         if tensor.shape == shape:
             place = "floats_at"
         elif tensor.shape == (1, 1, shape[2]):
@@ -165,7 +165,7 @@ class Layers:
             if not store.threshold.any():
                 return f"{self._use('store_signs')}(v->f, at, {place});"
             return f"{self._use('store_bits')}(v->f, at, {place}, {self._numbers(store.threshold)});"
-        # not -y < t is not y > -t
+        # not (-y < t) is the same as not (y > -t)
         threshold = self._numbers(np.where(store.flip, -store.threshold, store.threshold))
         below = f"net->weights + {self._bits(store.flip)}"
         return f"{self._use('store_bits_below')}(v->f, at, {place}, {threshold}, {below});"
@@ -199,7 +199,7 @@ class Layers:
         source, groups = step.source, step.groups
         kernel_h, kernel_w = step.window.kernel
         channels = source.channels // groups
-        size = {"bit": -(-channels // 32), "f32": channels, "u8": channels}[source.dtype]  # of a tap
+        size = {"bit": -(-channels // 32), "f32": channels, "u8": channels}[source.dtype]  # elements per tap
         merged = (
             groups == 1
             and step.window.dilate[1] == 1
@@ -221,7 +221,7 @@ class Layers:
         self.layer.call = f"conv(&net, {layer}, {self._use(kernel)}, {self._finish(step, first)});"
 
     def _arithmetic(self, step: programs.Conv) -> Tuple[str, Callable[[int, bool], bytes], Tuple[str, ...]]:
-        """The kernel, the packing of its weights, and how its results begin to become numbers."""
+        """The kernel, the packing of its weights, and the first lines that turn its results into floats."""
         weight, dtype = step.weight, step.source.dtype
         if dtype == "bit":
             counts = isinstance(step.stores[0], programs.CountBits)
@@ -292,7 +292,7 @@ class Layers:
 
     def _copy(self, step: programs.Copy) -> None:
         loops, size = list(step.loops), 4
-        while loops and loops[-1][1:] == (size, size):  # neighbours are copied together
+        while loops and loops[-1][1:] == (size, size):  # copy contiguous numbers together
             size *= loops.pop()[0]
         for tensor in (step.source, step.tensor):
             self.scratch_end = max(self.scratch_end, tensor.extent[1])
@@ -334,7 +334,7 @@ def literal(value: float) -> str:
 
 
 def _wrapped(fields: List[str]) -> List[str]:
-    """Fields with commas between them, in lines of at most 120 characters."""
+    """Joins fields with commas, in lines of at most 120 characters."""
     text = ",\0".join(field.replace(" ", "\1") for field in fields).replace("\0", " ")
     lines = textwrap.wrap(text, 116, break_long_words=False, break_on_hyphens=False)
     return ["    " + line.replace("\1", " ") for line in lines]

@@ -41,20 +41,20 @@ def check_name(name: str) -> None:
     if name.lower() in _KEYWORDS:
         raise Error(f"the name {name!r} is a keyword of C or C++; choose another, such as {name}_net")
     if name.lower() in _HEADERS:
-        raise Error(f"the name {name!r} is that of a header of C, {name}.h; choose another, such as {name}_net")
+        raise Error(f"the name {name!r} is that of a C header, {name}.h; choose another, such as {name}_net")
     if len(name) > 40:
         raise Error(f"the name {name!r} has {len(name)} characters; at most 40 are allowed")
 
 
 class Identifiers:
-    """A C identifier for each name, unique even in capitals; none is one of those `reserved`."""
+    """Makes C identifiers that are unique even without regard to case and avoid those in `reserved`."""
 
     def __init__(self, prefix: str, reserved: Iterable[str] = ()):
         self.prefix = prefix
         self._taken: Set[str] = {prefix + name for name in reserved}
 
     def new(self, name: str) -> str:
-        """Another identifier, like the name: what C does not allow becomes an underscore, equal ones get numbers.
+        """A new identifier like the name. Characters that C does not allow become underscores; duplicates get numbers.
 
         Examples
         --------
@@ -72,7 +72,7 @@ class Identifiers:
 
 
 def comment(text: str) -> str:
-    """A text that can stand in a comment or a string of C, whatever a layer is called: letters of all scripts may.
+    """Makes a text safe for a comment or string in C. Letters of all scripts are kept.
 
     Examples
     --------

@@ -15,7 +15,7 @@ from .source import Source
 __all__ = ["cmake_lists", "makefile", "readme", "weights_array"]
 
 _ARRAY = '#include "net.h"\n\nconst uint32_t net_weights[NET_WEIGHTS_SIZE / 4] = {\n    '
-_VALUES = 64 * 4  # bytes of the results of a pixel on the stack
+_VALUES = 64 * 4  # bytes on the stack for the results of a pixel
 
 
 def weights_array(source: Source) -> str:
@@ -44,7 +44,7 @@ def cmake_lists(source: Source, array: bool) -> str:
 
 
 def readme(source: Source, program: programs.Program, array: bool) -> str:
-    """The text of README.md, with the memory that the network needs."""
+    """The text of README.md, including the memory that the network needs."""
     samples = 4 * sum(math.prod(port.shape) for port in (*program.inputs, *program.outputs))
     cells = [(layer.name, layer.what, f"{layer.weights:,}") for layer in source.layers]
     rows = ["| " + " | ".join(re.sub(r" *[|\n]", ",", cell) for cell in row) + " |" for row in cells]

@@ -1,4 +1,4 @@
-"""What a network gives for reference inputs, and test_net.c, which compares."""
+"""Reference outputs of a network, and the test program test_net.c that compares with them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Run = Callable[[List[np.ndarray]], List[np.ndarray]]
 """Computes the outputs of a network for one sample: arrays without the batch."""
 
 REFERENCES = 3
-_LARGEST_OUTPUT = 1024  # numbers of an output in test_net.c; of larger ones a part is compared
+_LARGEST_OUTPUT = 1024  # most numbers of an output in test_net.c; of a larger output only some are compared
 
 
 def engine(program: programs.Program) -> Run:
@@ -38,7 +38,7 @@ def engine(program: programs.Program) -> Run:
 
 
 def _scale(program: programs.Program, number: int) -> float:
-    """A power of two for the numbers of an input: what its first bytes can hold, if it becomes bytes; else 1."""
+    """A power of two that scales an input: the range of its bytes if it is stored as bytes at once, else 1."""
     for step in program.steps:
         if isinstance(step, programs.Load) and step.input == number and not step.epilogue:
             for store in step.stores:
@@ -49,7 +49,7 @@ def _scale(program: programs.Program, number: int) -> float:
 
 
 def reference_inputs(program: programs.Program, references: int = REFERENCES) -> List[List[np.ndarray]]:
-    """Random inputs, the same ones that test_net.c makes, for each reference."""
+    """Random inputs for each reference, the same that test_net.c generates."""
     state, samples = 1, []
     for _ in range(references):
         sample = []
@@ -65,7 +65,7 @@ def reference_inputs(program: programs.Program, references: int = REFERENCES) ->
 
 
 def samples_bytes(inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> bytes:
-    """A file that test_net reads: of each sample its inputs and then its outputs, 32-bit floats.
+    """The content of a file that test_net reads: for each sample its inputs, then its outputs, as 32-bit floats.
 
     Parameters
     ----------
@@ -74,20 +74,20 @@ def samples_bytes(inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -
 
     Raises
     ------
-    programs.Error
-        If the arrays do not have the same number of samples, or none.
+    bmx.Error
+        If the arrays have different numbers of samples, or no samples.
     """
     arrays = [np.asarray(array, "<f4") for array in (*inputs, *outputs)]
     counts = {len(array) for array in arrays}
     if len(counts) != 1:
-        raise Error(f"arrays of {sorted(counts)} samples; all inputs and outputs must have as many")
+        raise Error(f"arrays have {sorted(counts)} samples; all inputs and outputs must have the same number")
     if counts == {0}:
-        raise Error("no samples")
+        raise Error("there are no samples; give at least one")
     return np.concatenate([array.reshape(len(array), -1) for array in arrays], axis=1).tobytes()
 
 
 def with_outputs(program: programs.Program, inputs: Sequence[np.ndarray], run: Run) -> bytes:
-    """`samples_bytes` of inputs with the outputs that `run` gives."""
+    """`samples_bytes` of inputs and the outputs that `run` computes."""
     if len(inputs) != len(program.inputs):
         raise Error(f"samples for {len(inputs)} inputs; the network has {len(program.inputs)}")
     for port, array in zip(program.inputs, inputs):
@@ -120,7 +120,7 @@ def write_test(source: Source, program: programs.Program, run: Run, array: bool)
     values = {
         "usage_arguments": " [SAMPLES]" if array else " [WEIGHTS [SAMPLES]]",
         "usage": "   compares with references, and with the samples of a file."
-        + ("" if array else " The weights are net_weights.bin if not said."),
+        + ("" if array else " The default for WEIGHTS is net_weights.bin."),
         "memory": "\n".join(memory) + "\n",
         "outputs": len(results),
         "sample_numbers": " + ".join(sizes),
@@ -146,7 +146,9 @@ def write_test(source: Source, program: programs.Program, run: Run, array: bool)
         "main": _MAIN_ARRAY if array else _MAIN_FILE,
         "samples_at": 1 if array else 2,
     }
-    names = ", ".join(f'"{comment(port.name)}"' for port in program.outputs)  # which are not to be renamed
+    names = ", ".join(
+        f'"{comment(port.name)}"' for port in program.outputs
+    )  # substituted last, because they must not be renamed
     return Template(rename(Template(text_of("test.c")).safe_substitute(values), source.name)).substitute(names=names)
 
 

@@ -1,8 +1,8 @@
-"""The kernels in C: files of sections, of which a network gets those that it uses.
+"""The kernels in C, divided into sections. A network gets only the sections that it uses.
 
-A section begins with ``/*@ name: sections that it needs */``. The files are C with the names of a network called
-``net``: `rename` gives them another. Names in capital letters are those of templates, of which one section is made for
-each convolution, function or operation with an operand.
+A section begins with ``/*@ name: sections that it needs */``. The files are C code of a network called ``net``;
+`rename` changes the name. Sections with names in capital letters are templates: each convolution, function or operation
+with an operand gets a section made from its template.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def text_of(file: str) -> str:
 
 @lru_cache(maxsize=None)
 def _sections() -> Dict[str, Tuple[Set[str], str]]:
-    """Name -> names of the sections that it needs, and its text; in the order in which they are emitted."""
+    """All sections in the order of the output. Maps a name to the names of the sections that it needs and its text."""
     found: Dict[str, Tuple[Set[str], str]] = {}
     for file in _FILES:
         _, *parts = re.split(r"^/\*@ (.*?) \*/\n", text_of(file), flags=re.MULTILINE)
@@ -53,7 +53,7 @@ def _sections() -> Dict[str, Tuple[Set[str], str]]:
 
 
 def chosen(names: Iterable[str]) -> str:
-    """The sections of these names and all that they need."""
+    """The text of these sections and of all that they need."""
     sections = _sections()
     wanted: Set[str] = set()
     pending: List[str] = list(names)
@@ -66,7 +66,7 @@ def chosen(names: Iterable[str]) -> str:
 
 
 def rename(text: str, name: str) -> str:
-    """The text with another name for the network ``net``, in functions, macros and files.
+    """Renames the network ``net`` in a text: its functions, macros and files.
 
     Examples
     --------

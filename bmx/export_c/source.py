@@ -1,4 +1,4 @@
-"""A network's header and source: net.h and net.c."""
+"""Writes the header and source of a network: net.h and net.c."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Source:
     inputs, outputs : list of str
         Names of net_run's arguments.
     sizes : list of str
-        Names of the macros with the number of floats of each.
+        Names of the macros for the number of floats of each argument.
     """
 
     name: str
@@ -56,15 +56,15 @@ class Source:
 
 
 def write_source(program: programs.Program, name: str, array: bool) -> Source:
-    """The source of a program; `array` if its weights become a C array instead of a file.
+    """The source of a program. With `array`, its weights become a C array instead of a file.
 
     Raises
     ------
-    programs.Error
+    bmx.Error
         If the network has a step that cannot be written in C, or needs too much memory.
     """
     if not program.outputs:
-        raise Error("the network has no output; there is nothing to compute")
+        raise Error("the network has no output; a network for export-c must have one")
     if program.arena > _LARGEST:
         raise Error(f"the network needs {program.arena:,} bytes for its tensors; export-c can address 2 GiB")
     for port in (*program.inputs, *program.outputs):
@@ -101,14 +101,14 @@ def write_source(program: programs.Program, name: str, array: bool) -> Source:
     }
     header = Template(rename(text_of("net.h"), name)).substitute(values)
     code = Template(rename(text_of("net.c"), name)).safe_substitute(values)
-    network = zlib.crc32(code.encode())  # other code needs other weights, or means others
+    network = zlib.crc32(code.encode())  # the weights only fit this code
     code = Template(code).substitute(network=f"0x{network:08x}u")
     weights = layers.weights.file(network, name)
     return Source(name, summary, header, code, weights, layers.layers, scratch, inputs, outputs, sizes)
 
 
 def _arguments(program: programs.Program) -> Tuple[List[str], List[str]]:
-    """Names of net_run's arguments: `in` and `out`, or with those of several inputs or outputs behind it."""
+    """Names of net_run's arguments: `in` and `out`, or `in_NAME` and `out_NAME` if there are several."""
     names = []
     for prefix, ports in (("in", program.inputs), ("out", program.outputs)):
         identifiers = Identifiers(f"{prefix}_")
@@ -132,7 +132,7 @@ def _shapes(ports: List[programs.Port]) -> str:
 
 
 def _argument_lines(program: programs.Program, inputs: List[str], outputs: List[str]) -> str:
-    lines = ["weights: those of this network. scratch: NET_SCRATCH_SIZE bytes, of which nothing is kept."]
+    lines = ["weights: those of this network. scratch: NET_SCRATCH_SIZE bytes; nothing in it is kept between calls."]
     for kind, ports, names in (("input", program.inputs, inputs), ("output", program.outputs, outputs)):
         for port, name in zip(ports, names):
             order = ", channels, rows, columns" if len(port.shape) == 3 else ""

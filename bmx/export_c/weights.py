@@ -1,15 +1,15 @@
 """The weights file of a network in C: a header and arrays, each in the layout that its kernel reads.
 
-Header, 64 bytes, little-endian: the magic; u32 version 1; u32 0x01020304; u32 size of the file; u32 CRC-32 of all from
-offset 24 on; u32 which network's code they belong to; 4 zero bytes; the name, padded with zeros.
+The header has 64 bytes, little-endian: the magic; u32 version 1; u32 0x01020304; u32 size of the file; u32 CRC-32 of
+all bytes from offset 24 on; u32 number of the network's code; 4 zero bytes; the name, padded with zeros.
 
-Convolutions: blocks of up to 8 filters; in a block the runs of a window in order, in a run its elements, in an element
-the filters of the block side by side. An element is
+The weights of a convolution are blocks of up to 8 filters. A block holds the runs of a window in order, a run its
+elements, an element the filters of the block side by side. Per filter an element is
 
-- of bits: 64 channels, a word; a run with an odd number of 32-bit words ends with an element of 32 channels;
-- of floats: a float;
-- of bytes: 4 consecutive ones, zeros behind the run's end;
-- of signs: 4 inputs: one 32-bit word for all 8 filters, bit 4 f + i for input i and filter f.
+- for bits: a word of 64 channels; a run with an odd number of 32-bit words ends with an element of 32 channels;
+- for floats: one float;
+- for bytes: 4 consecutive bytes, with zeros beyond the end of the run;
+- for signs: 4 bits for 4 inputs. All 8 filters share a 32-bit word; bit 4 f + i is that of input i and filter f.
 """
 
 from __future__ import annotations
@@ -28,37 +28,37 @@ HEADER = 64
 _FIELDS = struct.Struct("<8s6I32s")
 _MAGIC = b"\x89BMW\r\n\x1a\n"
 _VERSION = 1
-_CHECKED = 24  # the checksum is of what follows
-_FILTERS = 8  # of a block
-_LARGE = 1024  # arrays that lie at multiples of 64 bytes, a vector or cache line
+_CHECKED = 24  # the checksum covers the bytes from here on
+_FILTERS = 8  # filters per block
+_LARGE = 1024  # arrays of this size or more are aligned to 64 bytes, a vector or cache line
 _LARGEST = 2**31 - 64
 
 
 class Weights:
-    """Gathers arrays; equal ones are stored once."""
+    """Collects arrays. Equal arrays are stored once."""
 
     def __init__(self) -> None:
         self._data = bytearray(HEADER)
         self._places: Dict[bytes, int] = {}
 
     def add(self, content: bytes) -> int:
-        """Where in the file an array is."""
+        """Add an array. Returns its place in the file."""
         if content not in self._places:
             self._data += bytes(-len(self._data) % (64 if len(content) >= _LARGE else 4))
             self._places[content] = len(self._data)
             self._data += content
             if len(self._data) > _LARGEST:
-                raise Error("the weights of the network need more than 2 GiB; export-c can write no more")
+                raise Error("the weights of the network need more than 2 GiB; export-c allows at most 2 GiB")
         return self._places[content]
 
     @property
     def end(self) -> int:
-        """Behind the last array."""
+        """The place after the last array."""
         return len(self._data)
 
     @property
     def size(self) -> int:
-        """Of the file, a multiple of 64."""
+        """Size of the file, a multiple of 64."""
         return self.end + -self.end % 64
 
     def file(self, network: int, name: str) -> bytes:
@@ -71,18 +71,18 @@ class Weights:
 
 
 def _taps(weight: np.ndarray) -> np.ndarray:
-    """Filters, kernel height, kernel width, channels."""
+    """Reorders weights to (filters, kernel height, kernel width, channels)."""
     return weight.transpose(0, 2, 3, 1)
 
 
 def _runs(weight: np.ndarray, merged: bool) -> np.ndarray:
-    """Filters, runs, numbers of a run: a kernel row if `merged`, else a tap."""
+    """Reshapes weights to (filters, runs, numbers of a run). A run is a kernel row if `merged`, else a tap."""
     filters, channels, kernel_h, kernel_w = weight.shape
     return _taps(weight).reshape(filters, kernel_h if merged else kernel_h * kernel_w, -1)
 
 
 def _blocks(elements: np.ndarray) -> bytes:
-    """Blocks of filters side by side; elements are (filters, number of elements, ...)."""
+    """Packs `elements` (filters, number of elements, ...) into blocks with their filters side by side."""
     parts = (elements[first : first + _FILTERS].swapaxes(0, 1) for first in range(0, len(elements), _FILTERS))
     return b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
 
@@ -94,12 +94,12 @@ def _padded(runs: np.ndarray, multiple: int) -> np.ndarray:
 
 
 def pack_floats(weight: np.ndarray, groups: int) -> bytes:
-    """Weights (filters, channels of a group, kernel height, kernel width) of a float convolution."""
+    """Pack weights (filters, channels of a group, kernel height, kernel width) of a float convolution."""
     return b"".join(_blocks(_taps(part).reshape(len(part), -1).astype("<f4")) for part in np.split(weight, groups))
 
 
 def pack_bytes(weight: np.ndarray, groups: int, merged: bool) -> bytes:
-    """Weights of an int8 convolution; `merged` if a kernel row is a run."""
+    """Pack weights of an int8 convolution. With `merged`, a kernel row is a run."""
     packed = []
     for part in np.split(weight, groups):
         runs = _padded(_runs(part, merged).astype(np.int8), 4)
@@ -108,7 +108,7 @@ def pack_bytes(weight: np.ndarray, groups: int, merged: bool) -> bytes:
 
 
 def pack_bits(weight: np.ndarray, groups: int, merged: bool) -> bytes:
-    """Weights of a binary convolution, where positive ones are bits 1."""
+    """Pack weights of a binary convolution. Positive weights become bits 1."""
     packed = []
     for part in np.split(weight, groups):
         words = np.packbits(_padded(_taps(part) > 0, 32), axis=-1, bitorder="little").view("<u4")
@@ -118,7 +118,7 @@ def pack_bits(weight: np.ndarray, groups: int, merged: bool) -> bytes:
 
 
 def _bit_block(words: np.ndarray) -> bytes:
-    """Of (filters, runs, words of a run)."""
+    """Packs words (filters, runs, words of a run) of one block."""
     filters, runs, length = words.shape
     whole = words[..., : length // 2 * 2].reshape(filters, runs, -1, 2).transpose(1, 2, 0, 3).reshape(runs, -1)
     rest = words[..., length // 2 * 2 :].transpose(1, 2, 0).reshape(runs, -1)
@@ -126,7 +126,7 @@ def _bit_block(words: np.ndarray) -> bytes:
 
 
 def pack_signs(weight: np.ndarray, groups: int, merged: bool) -> bytes:
-    """Weights -1 and +1 of a convolution of floats or bytes, a bit each."""
+    """Pack weights -1 and +1 of a convolution of floats or bytes, one bit each."""
     packed = []
     for part in np.split(weight, groups):
         signs = _padded(_runs(part, merged) > 0, 4).reshape(len(part), -1, 4)

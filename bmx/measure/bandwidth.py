@@ -1,4 +1,4 @@
-"""How fast this machine reads memory: what layers with more weights than fit its caches cannot pass."""
+"""Measures how fast this machine reads memory: the limit for layers whose weights do not fit the caches."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["MemoryReader", "cache_bytes"]
 
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
 _UNKNOWN_CACHE = 64 * 2**20
-_CACHES = 4  # the array is as many times larger than the last-level cache
-_PIECE = 2**22  # bytes that are timed at once
-_PIECES = 8  # of each thread, at least
+_CACHES = 4  # size of the array, in last-level caches
+_PIECE = 2**22  # bytes of a piece; each piece is timed
+_PIECES = 8  # least number of pieces per thread
 
 
 def cache_bytes() -> int:
-    """Size of the last-level cache as the system tells it; 64 MB where it does not."""
+    """Size of the last-level cache in bytes as the system reports it; 64 MiB if it does not."""
     sizes = [_UNKNOWN_CACHE]
     for path in glob.glob("/sys/devices/system/cpu/cpu0/cache/index*/size"):
         try:
@@ -34,9 +34,9 @@ def cache_bytes() -> int:
 
 
 class MemoryReader:
-    """Reads an array far larger than the caches, each thread a part of it, by the C library's memcmp.
+    """Reads an array far larger than the caches with the C library's memcmp. Each thread reads a part.
 
-    What was in the caches before is not in them afterwards.
+    Afterwards the caches no longer hold what they held before.
 
     Parameters
     ----------
@@ -45,13 +45,13 @@ class MemoryReader:
     Attributes
     ----------
     size : int
-        Bytes of the array: at least four times the last-level cache.
+        Bytes of the array, at least four times the last-level cache.
     """
 
     def __init__(self, threads: int = 1):
         pieces = max(_PIECES, _CACHES * cache_bytes() // (threads * _PIECE))
         self.size = threads * pieces * _PIECE
-        self._array = np.ones(self.size, np.uint8)  # zeros might be one page, many times
+        self._array = np.ones(self.size, np.uint8)  # not zeros: the system might map a single page many times
         self._compare = ctypes.CDLL(None).memcmp
         self._compare.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
         first = self._array.ctypes.data
@@ -60,14 +60,14 @@ class MemoryReader:
         self._threads = ThreadPoolExecutor(threads)
 
     def read(self) -> float:
-        """Read the array once; bytes a second of all threads together: of each the median over the pieces of its part.
+        """Read the array once. Returns bytes per second: the sum over threads of the median over a thread's pieces.
 
-        So a thread that has to wait for another program now and then counts as if it had not.
+        The median leaves out pieces during which a thread had to wait for another program.
         """
         return sum(_PIECE / seconds for seconds in self._threads.map(self._read, self._parts))
 
     def _read(self, places: Sequence[int]) -> float:
-        """Median seconds of a piece, of which the halves are compared."""
+        """Median seconds for a piece. memcmp compares its two halves."""
         times = []
         for place in places:
             start = time.perf_counter()

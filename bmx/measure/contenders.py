@@ -1,4 +1,4 @@
-"""Starts a process for each model and has them run in turns."""
+"""Starts one process per model and lets them run in turns."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .runners import ONNX_FRAMEWORKS, kind
 
 __all__ = ["Contender", "Layer", "Result", "measure"]
 
-_ROUND_SECONDS = 0.1  # how long a contender has the machine each time
+_ROUND_SECONDS = 0.1  # length of a contender's turn
 _MAX_CALLS = 5000
 _PROFILE_CALLS = 20
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A model, and how it is run.
+    """A model and how to run it.
 
     Attributes
     ----------
@@ -31,14 +31,14 @@ class Contender:
         A .bmx file, ``PREFIX-NNNN.params`` or an .onnx file.
     batch, threads : int
     name : str
-        In tables; default: the file's name, and with a `framework` that of it.
+        Name in tables. Default: the name of the file, followed by the framework's name if `framework` is given.
     shape : tuple of int, optional
-        Of one sample, for checkpoints and .onnx files that do not tell; others must have it. A checkpoint takes that of
-        the models beside it if it can.
+        Shape of one sample, for checkpoints and for .onnx files without it. The inputs of other models must have this
+        shape. By default a checkpoint takes the shape of the models beside it, if it fits.
     backend : str, optional
         For checkpoints: MXNet's subgraph backend.
     framework : str, optional
-        For .onnx files: what runs them, of `runners.ONNX_FRAMEWORKS`; default: ONNX Runtime.
+        For .onnx files: the framework that runs them, one of `runners.ONNX_FRAMEWORKS`. Default: ONNX Runtime.
     """
 
     path: str
@@ -51,7 +51,7 @@ class Contender:
 
     @property
     def title(self) -> str:
-        """The name, or that of the file and of what runs it."""
+        """The name, or by default the names of the file and of the framework."""
         file = os.path.basename(self.path)
         return self.name or (f"{file} ({ONNX_FRAMEWORKS[self.framework]})" if self.framework else file)
 
@@ -62,13 +62,13 @@ class Layer(NamedTuple):
     Attributes
     ----------
     name, kind : str
-        The kind is that of docs/format.md.
+        The kind is as in docs/format.md.
     seconds : float
-        In a call.
+        Time per call.
     macs : int
-        Multiply-adds of the whole batch.
+        Multiply-adds for the whole batch.
     arithmetic : str
-        Of convolutions and dense layers: binary, float, int8, float x binary or int8 x binary; empty of others.
+        For convolutions and dense layers: binary, float, int8, float x binary or int8 x binary; otherwise empty.
     """
 
     name: str
@@ -80,31 +80,31 @@ class Layer(NamedTuple):
 
 @dataclass
 class Result:
-    """What was measured of a contender.
+    """The measurements of a contender.
 
     Attributes
     ----------
     name, kind : str
     input : str
-        Shapes of a sample, such as 3x224x224.
+        Shapes of the inputs for one sample, such as 3x224x224.
     batch, threads : int
     median, p5, p95 : float
-        Seconds of a call, with the whole batch.
+        Seconds per call with the whole batch.
     images_per_second : float
     calls : int
-        How many were timed.
+        Number of timed calls.
     memory : int
-        Largest resident memory of the process, in bytes, with Python and the framework; 0 if not known.
+        Peak resident memory of the process in bytes, including Python and the framework; 0 if not known.
     memory_of_model : int
-        How much more that is than before the model, and for checkpoints and .onnx files their framework, was loaded.
+        Memory added by the model, in bytes; for checkpoints and .onnx files by their framework too.
     load_seconds : float
-        Time to load the model, and for checkpoints and .onnx files their framework, and to run it once.
+        Time to load the model and run it once; for checkpoints and .onnx files with the import of the framework.
     file_bytes : int
         Size of the model's files.
     accuracy : float or None
-        Share of right predictions, where there were data and labels.
+        Fraction of correct predictions, if data and labels were given.
     layers : list of Layer or None
-        The steps of a .bmx file, if they were asked for.
+        The steps of a .bmx file, if requested.
     """
 
     name: str
@@ -148,17 +148,17 @@ def measure(
     data: Optional[str] = None,
     labels: Optional[str] = None,
 ) -> List[Result]:
-    """Time models in turns, each in a process of its own, on normally distributed input.
+    """Time models in turns, each in its own process, on normally distributed input.
 
     Parameters
     ----------
     contenders : sequence of Contender
     rounds : int
-        How often each has its turn; a turn is a tenth of a second or three calls, whichever is longer.
+        Number of turns of each contender. A turn is a tenth of a second or three calls, whichever is longer.
     layers : bool
-        Measure the steps of .bmx files too, after everything else.
+        Also measure the steps of .bmx files, after everything else.
     data, labels : str, optional
-        .npy files with samples and their classes, for the accuracy.
+        .npy files with samples and their classes, to measure the accuracy.
 
     Returns
     -------
@@ -168,7 +168,7 @@ def measure(
     Raises
     ------
     bmx.Error
-        If a file is missing or damaged, what runs it is not installed, or the process of a model ends.
+        If a file is missing or damaged, its framework is not installed, or the process of a model ends.
     """
     kinds = [kind(contender.path) for contender in contenders]
     if data and labels:
@@ -222,4 +222,6 @@ def _result(
 def _check_samples(data: str, labels: str) -> None:
     samples, wanted = load_samples(data, mapped=True), load_samples(labels, ndim=1)
     if wanted.shape != samples.shape[:1]:
-        raise Error(f"{labels}: has the shape {wanted.shape}; {data} has {len(samples)} samples, of a class each")
+        raise Error(
+            f"{labels}: has the shape {wanted.shape}; {data} has {len(samples)} samples, each of which needs one class"
+        )

@@ -1,6 +1,6 @@
-"""A process that does work on request, and both ends of how it is asked: a line of JSON each way.
+"""A process that works on request. Requests and replies are lines of JSON; both ends are here.
 
-What libraries print in it goes to standard error; replies have the standard output for themselves.
+Standard output carries only replies. Output of libraries in the process goes to standard error.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ __all__ = ["Process", "serve"]
 class Process:
     """A Python process that is stopped between its turns.
 
-    Threads that look for work while they wait for it, as ONNX Runtime's and OpenMP's do for many milliseconds, would
-    take a processor from the next process.
+    Otherwise its idle threads would take processors from the next process: threads of ONNX Runtime and OpenMP spin for
+    many milliseconds while they wait for work.
 
     Parameters
     ----------
     command : sequence of str
         Arguments for Python: a program, or ``-m`` and a module, that calls :func:`serve`.
     name : str
-        With which errors begin.
+        Begins error messages.
     threads : int
-        Of OpenMP.
+        Number of OpenMP threads.
     first : dict of str to object
-        Keyword arguments of what the program gave to :func:`serve`.
+        Keyword arguments for the callable that the program passed to :func:`serve`.
 
     Raises
     ------
     bmx.Error
-        If the process ends or cannot do what it is asked; also from `ask`.
+        If the process ends or a request fails; `ask` raises it too.
     """
 
     def __init__(self, command: Sequence[str], name: str, threads: int, first: Dict[str, Any]):
         self.name = name
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_DYNAMIC": "false"}
-        # This very package, wherever it is, and its dependencies.
+        # The process must import this package, wherever it is, and its dependencies.
         environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).resolve().parents[2]), *filter(None, sys.path)])
         self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
         self._process = subprocess.Popen(
@@ -65,7 +65,7 @@ class Process:
             raise
 
     def ask(self, do: str, **arguments: Any) -> Any:
-        """What the method `do` of the object in the process returns."""
+        """Call the method `do` of the object in the process and return its result."""
         return self._exchange({"do": do, **arguments})
 
     def _exchange(self, request: Any) -> Any:
@@ -77,7 +77,7 @@ class Process:
         except BrokenPipeError:
             reply = ""
         if not reply:
-            status = self._process.wait()  # the log is complete
+            status = self._process.wait()  # afterwards the log is complete
             self._log.seek(0)
             lines = self._log.read().split("\n")
             reason = next((line.strip() for line in reversed(lines) if line.strip()), "no message")
@@ -91,7 +91,7 @@ class Process:
         return content["value"]
 
     def _signal(self, name: str) -> None:
-        if hasattr(signal, name):  # not on Windows
+        if hasattr(signal, name):  # Windows has no such signals
             self._process.send_signal(getattr(signal, name))
 
     def close(self) -> None:
@@ -108,12 +108,13 @@ class Process:
 
 
 def serve(make: Callable[..., Any]) -> None:
-    """Make an object of the first request, then do as the others say until there are no more.
+    """Make an object from the first request, then serve the other requests until there are no more.
 
     Parameters
     ----------
     make : callable
-        Takes the arguments of :class:`Process`; methods of what it returns take and return what JSON can say.
+        Makes the object from the keyword arguments `first` of :class:`Process`. Arguments and results of the object's
+        methods must be JSON values.
     """
     if sys.platform.startswith("linux"):
         _end_with_parent()
@@ -140,6 +141,6 @@ def _reply(stream: TextIO, **content: Any) -> None:
 
 
 def _end_with_parent() -> None:
-    """Have Linux kill this process with its parent: one that is stopped between its turns would stay for ever."""
+    """Have Linux kill this process with its parent. If it is stopped between turns, it would otherwise stay forever."""
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -1,4 +1,4 @@
-"""Models of three kinds behind one interface; each imports its own framework, and only that."""
+"""Three kinds of models behind one interface. Each imports only its own framework."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ ONNX_FRAMEWORKS = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}  # mod
 
 
 def kind(path: str) -> str:
-    """``bmx``, ``onnx`` or ``mxnet``, by the name of a file that is there.
+    """The kind of an existing file by its name: ``bmx``, ``onnx`` or ``mxnet``.
 
     Raises
     ------
     bmx.Error
-        If there is no such file, or it is of another kind.
+        If the file does not exist or its name is of no such kind.
     """
     found = "bmx" if path.endswith(".bmx") else "onnx" if path.endswith(".onnx") else None
     if checkpoint_names.parse(path):
@@ -38,7 +38,7 @@ def kind(path: str) -> str:
 
 
 def installed(framework: str) -> bool:
-    """Whether the module of one of `ONNX_FRAMEWORKS` is there; it is not imported."""
+    """Whether the module of one of `ONNX_FRAMEWORKS` is installed. This does not import it."""
     return importlib.util.find_spec(framework) is not None
 
 
@@ -48,17 +48,17 @@ class Runner(ABC):
     Attributes
     ----------
     inputs : dict of str to tuple of int
-        Shapes without the batch, in order.
+        Shapes of the inputs without the batch, in order.
     """
 
     inputs: Dict[str, Shape]
 
     @abstractmethod
     def run(self, arrays: Sequence[np.ndarray]) -> List[np.ndarray]:
-        """Outputs for float32 inputs in order, (batch, ...) each; the next run may overwrite them."""
+        """The outputs for float32 inputs (batch, ...) in order. The next run may overwrite them."""
 
     def profile(self, arrays: Sequence[np.ndarray], calls: int) -> Optional[List[Tuple[str, str, float, int, str]]]:
-        """The numbers of `Layer` for each step, medians of calls; None where the framework has no such thing."""
+        """The fields of `Layer` for each step, medians over the calls; None if the framework cannot measure steps."""
         return None
 
 
@@ -86,7 +86,7 @@ class _BmxRunner(Runner):
 
 
 class _MXNetRunner(Runner):
-    """A symbol with static memory, as a hybridized Gluon block with static_alloc and static_shape runs it."""
+    """Runs a symbol with static memory, like a hybridized Gluon block with static_alloc and static_shape."""
 
     def __init__(self, path: str, batch: int, shape: Optional[Shape], hint: Optional[Shape], backend: Optional[str]):
         from .. import registration
@@ -121,14 +121,14 @@ class _MXNetRunner(Runner):
         self._network = mx.nd.CachedOp(symbol, [("static_alloc", True), ("static_shape", True)])
 
     def run(self, arrays):
-        if arrays[0] is not self._given:  # MXNet's own arrays are its best setting
+        if arrays[0] is not self._given:  # MXNet is fastest on arrays of its own
             self._given, self._arrays[self._place] = arrays[0], self._mx.nd.array(arrays[0])
         outputs = self._network(*self._arrays)
         return [output.asnumpy() for output in (outputs if isinstance(outputs, list) else [outputs])]
 
 
 def _fitting(network: Any, shape: Optional[Shape]) -> Optional[Shape]:
-    """The shape, if a checkpoint takes samples of it."""
+    """The shape if the checkpoint takes samples of this shape, else None."""
     try:
         return shape if shape is not None and network.shapes({network.inputs[0]: (1, *shape)}) else None
     except Error:
@@ -143,7 +143,7 @@ class _OnnxRuntimeRunner(Runner):
             raise Error(f"{path}: needs ONNX Runtime: pip install onnxruntime") from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 4  # errors become exceptions, whose message is enough
+        options.log_severity_level = 4  # errors become exceptions; their messages are enough
         try:
             onnxruntime.set_default_logger_severity(4)
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -163,7 +163,7 @@ class _OnnxRuntimeRunner(Runner):
 
 
 class _OpenVINORunner(Runner):
-    """Arithmetic is as OpenVINO chooses: int8 as quantized, floats in bfloat16 on CPUs with matrix units for it."""
+    """OpenVINO chooses the arithmetic: int8 where quantized, bfloat16 for floats on CPUs with matrix units for it."""
 
     def __init__(self, path: str, threads: int, batch: int, shape: Optional[Shape]):
         try:
@@ -173,7 +173,7 @@ class _OpenVINORunner(Runner):
         settings = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads}
         limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
         if not any(word in limit for word in ("BF16", "FP16", "AMX", "ALL", "DEFAULT")):
-            # It would choose bfloat16 by the CPU, and compute it without the instructions that the limit leaves out.
+            # OpenVINO would choose bfloat16 by the CPU, and then compute it without the instructions outside the limit.
             settings["INFERENCE_PRECISION_HINT"] = "f32"
         try:
             core = openvino.Core()
@@ -197,7 +197,7 @@ class _OpenVINORunner(Runner):
 
 
 def _sizes(port: Any) -> List[Optional[int]]:
-    """The sizes of an input of OpenVINO's, None where the file does not say one; empty if it says not how many."""
+    """The sizes of an input in OpenVINO. A size that the file leaves open is None; with an open rank there are none."""
     shape = port.partial_shape
     if shape.rank.is_dynamic:
         return []
@@ -209,7 +209,7 @@ def _onnx_inputs(
 ) -> Dict[str, Shape]:
     """The shapes of inputs (name, type, sizes) without the batch."""
     if not ports:
-        raise Error(f"{path}: has no input")
+        raise Error(f"{path}: it has no input")
     return {name: _onnx_shape(path, name, kind, wanted, sizes, batch, shape) for name, kind, sizes in ports}
 
 
@@ -217,17 +217,19 @@ def _onnx_shape(
     path: str, name: str, type_: str, wanted: str, sizes: List[Any], batch: int, shape: Optional[Shape]
 ) -> Shape:
     if type_ != wanted:
-        raise Error(f"{path}: its input {name!r} is a {type_}; allowed is {wanted}")
-    # sizes are empty also where the file does not say how many dimensions there are
+        raise Error(f"{path}: its input {name!r} is a {type_}; it must be {wanted}")
+    # `sizes` is also empty if the file does not fix the number of dimensions
     if sizes and isinstance(sizes[0], int) and sizes[0] != batch:
-        raise Error(f"{path}: takes batches of {sizes[0]} only, not of {batch}")
+        raise Error(f"{path}: it takes only batches of {sizes[0]}, not of {batch}")
     known = tuple(sizes[1:])
     if not sizes or not all(isinstance(size, int) for size in known):
         if shape is None:
             raise Error(f"{path}: the shape of {name!r} is not in the file; give it with --data-shape")
         known = tuple(shape)
     if 0 in known:
-        raise Error(f"{path}: its input {name!r} has the shape {'x'.join(map(str, known))}, which holds nothing")
+        raise Error(
+            f"{path}: its input {name!r} has the shape {'x'.join(map(str, known))}; all sizes must be 1 or more"
+        )
     return known
 
 
@@ -239,9 +241,9 @@ def check_outputs(path: str, outputs: Sequence[Any]) -> None:
     """Raise bmx.Error unless the outputs are arrays of numbers that are not empty."""
     for number, output in enumerate(outputs):
         if not isinstance(output, np.ndarray) or output.dtype.kind not in "fiub":
-            raise Error(f"{path}: its output {number} is no array of numbers")
+            raise Error(f"{path}: its output {number} is not an array of numbers")
         if not output.size:
-            raise Error(f"{path}: its output {number} is empty, of the shape {output.shape}")
+            raise Error(f"{path}: its output {number} is empty: its shape is {output.shape}")
 
 
 def open_model(
@@ -260,23 +262,23 @@ def open_model(
     path : str
         A .bmx file, ``PREFIX-NNNN.params`` with ``PREFIX-symbol.json`` beside it, or an .onnx file.
     threads : int
-        MXNet takes it from ``OMP_NUM_THREADS`` instead, before it is imported.
+        Number of threads. MXNet ignores it and reads ``OMP_NUM_THREADS`` when it is imported.
     batch : int
-        The batch that it will be run with.
+        The batch size of all runs.
     shape : tuple of int, optional
-        Of one sample, for checkpoints (derived from the network by default) and .onnx files that do not say it. Other
+        Shape of one sample, for checkpoints (default: derived from the network) and for .onnx files without it. Other
         models must have an input of this shape.
     hint : tuple of int, optional
-        For checkpoints: the shape to take where it fits and `shape` is not given.
+        For checkpoints: the shape to use if `shape` is not given and this one fits.
     backend : str, optional
         For checkpoints: MXNet's subgraph backend, such as 'MKLDNN'.
     framework : str, optional
-        For .onnx files: what runs them, of `ONNX_FRAMEWORKS`; default: ONNX Runtime.
+        For .onnx files: the framework that runs them, one of `ONNX_FRAMEWORKS`. Default: ONNX Runtime.
 
     Raises
     ------
     bmx.Error
-        If the file is missing or damaged, what runs it is not installed, or it takes samples of another shape.
+        If the file is missing or damaged, its framework is not installed, or it takes samples of another shape.
     """
     which = kind(path)
     if which == "mxnet":
@@ -294,6 +296,6 @@ def open_model(
 
 
 def random_inputs(runner: Runner, batch: int) -> List[np.ndarray]:
-    """Normally distributed inputs, always the same."""
+    """Normally distributed inputs, the same in every call."""
     generator = np.random.RandomState(0)
     return [generator.standard_normal((batch, *shape)).astype(np.float32) for shape in runner.inputs.values()]

@@ -1,12 +1,12 @@
-"""Measures single layers of all kinds of arithmetic, of random weights, with one image.
+"""Measures single layers with random weights on one image, in all kinds of arithmetic.
 
-Each layer is a program of its own, a .bmx file in a temporary folder: pages of files are what weights are in, and how
-large these are decides how fast they are read. All layers have their turns, round by round, and are measured twice in a
-turn: *cold*, with weights that come from memory, as in a network whose weights do not fit the caches; and *warm*,
-called again and again, so that the weights stay in the caches as far as they fit.
+Each layer is its own program, a .bmx file in a temporary folder. As in real use, weights then lie in pages of a file;
+the size of the pages affects how fast they are read. The layers take turns, round by round, and each turn measures
+twice. A *cold* call reads its weights from memory, as in a network whose weights do not fit the caches. *Warm* calls
+repeat the layer, so that its weights stay in the caches as far as they fit.
 
-What has been used often stays in some caches even while far more than their size is read. For cold calls there are
-therefore several copies of a layer, of which each is called in one of so many rounds, after much else has been read.
+Some caches keep frequently used data even while far more than their size is read. Cold calls therefore rotate through
+several copies of a layer, so that much else has been read since the last call of a copy.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from .bandwidth import MemoryReader
 
 __all__ = ["KINDS", "SHAPES", "LayerResult", "LayersReport", "Shape", "layer_program", "measure_layers"]
 
-_WARM_SECONDS = 5e-3  # how long a layer is called again and again in a turn
+_WARM_SECONDS = 5e-3  # duration of the warm calls in a turn
 _LEAST_CALLS = 3
-_COPIES = 8  # for cold calls; fewer, but two, if all caches hold less
-_LARGEST = 2**28  # numbers of a tensor, weights of a layer
+_COPIES = 8  # copies for cold calls; at least two, but no more than needed to exceed the caches
+_LARGEST = 2**28  # most numbers of a tensor, most weights of a layer
 
 
 class Kind(NamedTuple):
-    """An arithmetic: its name in tables, the type of the layer's input, whether weights are -1 and +1, a bit each."""
+    """An arithmetic: its name in tables, the type of the layer's input, and whether the weights are 1-bit signs."""
 
     name: str
     dtype: str
@@ -50,11 +50,11 @@ KINDS = {
     "int8-binary": Kind("int8 x binary", "u8", True),
     "binary": Kind("binary x binary", "bit", True),
 }
-"""Kinds of arithmetic, input by weights."""
+"""Kinds of arithmetic, named input x weights."""
 
 
 class Shape(NamedTuple):
-    """A layer from `channels` to as many: fully connected if `height` is 0, else a 3x3 convolution, stride 1."""
+    """A layer with `channels` inputs and outputs: a 3x3 convolution, stride 1, or fully connected if `height` is 0."""
 
     channels: int
     height: int = 0
@@ -67,7 +67,7 @@ class Shape(NamedTuple):
 
     @property
     def macs(self) -> int:
-        """Multiply-adds, those with the border counted."""
+        """Multiply-adds, including those with the border."""
         return math.prod(self.weight) * max(1, self.height * self.width)
 
     def __str__(self) -> str:
@@ -81,7 +81,7 @@ SHAPES = (Shape(4096), Shape(64, 56, 56), Shape(128, 28, 28), Shape(256, 14, 14)
 
 @dataclass
 class LayerResult:
-    """What was measured of a layer.
+    """The measurements of a layer.
 
     Attributes
     ----------
@@ -89,13 +89,13 @@ class LayerResult:
         One of `KINDS`.
     shape : Shape
     weight_bytes : int
-        Of the weights, as they lie in memory.
+        Bytes of the weights as stored in memory.
     tensor_bytes : int
-        Of the tensors that it reads and writes, and of the numbers of each channel.
+        Bytes of the tensors that it reads and writes, and of the per-channel numbers.
     macs : int
         Multiply-adds.
     cold, warm : float
-        Median seconds of a call.
+        Median seconds per call.
     """
 
     kind: str
@@ -108,19 +108,19 @@ class LayerResult:
 
     @property
     def bytes(self) -> int:
-        """All that the layer reads and writes, once each."""
+        """Bytes of all that the layer reads and writes, each counted once."""
         return self.weight_bytes + self.tensor_bytes
 
 
 @dataclass
 class LayersReport:
-    """Layers, and how fast memory was read in the same run.
+    """The layers, and the memory bandwidth measured in the same run.
 
     Attributes
     ----------
     threads, rounds : int
     bandwidth : float
-        Median of bytes a second that `threads` threads read from an array of `read_bytes`, in turns with the layers.
+        Median bytes per second that `threads` threads read from an array of `read_bytes`, in turns with the layers.
     read_bytes : int
     layers : list of LayerResult
         Shape by shape.
@@ -138,10 +138,10 @@ class LayersReport:
 
 
 def layer_program(kind: str, shape: Shape) -> programs.Program:
-    """A program with a layer of random weights; what it gives out is its input.
+    """A program with one layer of random weights. The program outputs its own input.
 
-    Results of floats and bytes go through an affine operation, as of BatchNorm, to the type of the input; binary ones
-    through thresholds to bits.
+    In float and int8 layers an affine operation, as in BatchNorm, follows, and the result has the type of the input. In
+    binary layers thresholds turn the result into bits.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ def layer_program(kind: str, shape: Shape) -> programs.Program:
 
 
 def _tensor(program: programs.Program, name: str, dtype: str, shape: Shape, pad: int) -> programs.Tensor:
-    """A tensor behind the others."""
+    """Add a tensor after the others."""
     height, width = shape.height or 1, shape.width or 1
     pixel = programs.pixel_bytes(dtype, shape.channels)
     row = (width + 2 * pad) * pixel
@@ -198,7 +198,7 @@ def _weight(kind: str, shape: Shape) -> np.ndarray:
 
 
 class _Layer:
-    """Copies of a layer, and what was measured of them."""
+    """The copies of a layer and their measurements."""
 
     def __init__(self, kind: str, shape: Shape, threads: int, folder: str, read_bytes: int):
         from .. import runtime
@@ -215,16 +215,16 @@ class _Layer:
             shutil.copyfile(paths[0], path)
         self._models = [runtime.Model(path, threads=threads) for path in paths]
         for model in self._models:
-            model.run(self._input)  # memory is there from now on
+            model.run(self._input)  # allocates its memory
         self._cold: List[float] = []
         self._warm: List[float] = []
 
     def _seconds(self, model: Any) -> float:
-        """Of the layer in a call; each is timed alone, so that a disturbed one is one among many."""
+        """Seconds of the layer in one call. Calls are timed one by one, so a disturbance affects only one of many."""
         return model.profile(self._input, warm_up=False)[self._place].seconds
 
     def measure(self, reader: MemoryReader) -> float:
-        """Have a turn; bytes a second that were read from memory."""
+        """Take a turn. Returns the bytes per second read from memory."""
         bandwidth = reader.read()
         warm, *copies = self._models
         self._cold.append(self._seconds(copies[len(self._cold) % len(copies)]))
@@ -249,22 +249,22 @@ def measure_layers(
     Parameters
     ----------
     kinds : sequence of str
-        Of `KINDS`.
+        Each one of `KINDS`.
     shapes : sequence of Shape
     threads, rounds : int
 
     Raises
     ------
-    programs.Error
+    bmx.Error
         If a kind is unknown or a shape too large.
     """
     for kind in kinds:
         if kind not in KINDS:
-            raise Error(f"unknown kind of layer {kind!r}; kinds are {', '.join(KINDS)}")
+            raise Error(f"unknown kind of layer {kind!r}; allowed: {', '.join(KINDS)}")
     for shape in shapes:
         largest = max(math.prod(shape.weight), math.prod(filter(None, shape)))
         if largest > _LARGEST:
-            raise Error(f"layer {shape}: has {largest:,} numbers; layers of at most {_LARGEST:,} can be measured")
+            raise Error(f"layer {shape}: it has {largest:,} numbers; at most {_LARGEST:,} are allowed")
     reader = MemoryReader(threads)
     with tempfile.TemporaryDirectory() as folder:
         layers = [_Layer(kind, shape, threads, folder, reader.size) for shape in shapes for kind in kinds]

@@ -1,4 +1,4 @@
-"""The program of a contender's process: loads a model, then times it, or whatever else it is asked."""
+"""The program of a contender's process. It loads a model, then times it or answers other requests."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ..errors import Error
 from .process import serve
 from .runners import Runner, check_outputs, open_model, random_inputs
 
-_WARM_UP = 2  # calls before each round that do not count: others have emptied the caches
+_WARM_UP = 2  # calls before each round that do not count, because other contenders have emptied the caches
 
 
 class _Server:
-    """Requests by name; each returns what is sent back."""
+    """Has one method per request; its result is the reply."""
 
     def __init__(self, path: str, batch: int, **options: Any):
         self._path, self._batch = path, batch
@@ -59,18 +59,20 @@ class _Server:
         for start in range(0, len(samples), self._batch):
             part = np.asarray(samples[start : start + self._batch], np.float32)
             count = len(part)
-            if count < self._batch:  # shapes stay as they are
+            if count < self._batch:  # the model keeps its batch size
                 part = np.concatenate([part, np.zeros((self._batch - count, *part.shape[1:]), np.float32)])
             scores = self._runner.run([np.ascontiguousarray(part)])[0]
             if scores.shape[:1] != (self._batch,):
-                raise Error(f"{self._path}: its output has the shape {scores.shape}, not one row for each sample")
+                raise Error(
+                    f"{self._path}: its output has the shape {scores.shape}; it must have one row for each sample"
+                )
             scores = scores[:count].reshape(count, -1)
             right += int(np.sum(scores.argmax(axis=1) == wanted[start : start + count]))
         return right / len(samples)
 
 
 def _status(field: str) -> int:
-    """Bytes of this process's memory, by the kernel's name for them; 0 where there is no /proc."""
+    """Bytes of this process's memory, by the field's name in /proc/self/status; 0 without /proc."""
     try:
         with open("/proc/self/status", encoding="ascii") as file:
             return next(int(line.split()[1]) * 1024 for line in file if line.startswith(field + ":"))

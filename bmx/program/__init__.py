@@ -1,10 +1,10 @@
-"""Compiled networks: what a .bmx file holds, as Python objects, and the file itself. Needs NumPy only."""
+"""Compiled networks as Python objects, and their .bmx files. Needs NumPy only."""
 
 from . import operations
 from .check_program import LARGEST_SIZE, MOST_OPERATIONS, check
 from .description import Row, arithmetic, describe, table
 from .file import decode, encode, write
-from .operations import *  # noqa: F403 - a new operation is named in its own file only
+from .operations import *  # noqa: F403 - so that a new operation is named in one file only
 from .program import Port, Program, image_shape
 from .steps import (
     ARITHMETICS,

@@ -1,4 +1,4 @@
-"""Whether the operations and stores of a step are ones that docs/format.md allows."""
+"""Checks the operations and stores of a step against docs/format.md."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from .steps import Conv, Step, Tensor
 
 def require_f32(tensor: Tensor) -> None:
     """Check the type of a tensor."""
-    require(tensor.dtype == "f32", f"tensor {tensor.name!r} has the type {tensor.dtype}, f32 is needed")
+    require(tensor.dtype == "f32", f"tensor {tensor.name!r} has the type {tensor.dtype}; it must be f32")
 
 
 def check_array(what: str, values: np.ndarray, shape: Tuple[int, ...], dtype: type) -> None:
-    """Check the shape and type of an array, which the message calls `what`."""
+    """Check the shape and type of an array; error messages call it `what`."""
     fits = isinstance(values, np.ndarray) and values.shape == shape and values.dtype == dtype
     found = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
     require(fits, f"its {what} is {found}, not {np.dtype(dtype)} {shape}")
 
 
 def check_epilogue(step: Step, channels: int, size: Optional[Tuple[int, int]] = None) -> Tuple[int, int]:
-    """Check operations and stores; returns height and width of the output, which must be `size` if that is given."""
+    """Check operations and stores. Returns height and width of the output, which must equal `size` if given."""
     require(bool(step.stores), "it stores nothing")
     kinds = [type(store) for store in step.stores]
     distinct = all(issubclass(kind, StoreKind) and kinds.count(kind) == 1 for kind in kinds)
-    require(distinct, "its stores are not one of a kind")
+    require(distinct, "it has unknown stores, or two of the same kind")
     size = step.stores[0].value.shape[:2] if size is None else size
     shape = (*size, channels)
     for store in step.stores:
@@ -47,13 +47,13 @@ def _check_operation(operation: Operation, shape: Tuple[int, int, int]) -> None:
 
 def _check_store(store: StoreKind, step: Step, shape: Tuple[int, int, int]) -> None:
     tensor, dtype = store.value, row_of(store).dtype
-    require(tensor.dtype == dtype, f"tensor {tensor.name!r} has the type {tensor.dtype}, {dtype} is stored")
+    require(tensor.dtype == dtype, f"tensor {tensor.name!r} has the type {tensor.dtype}; the store needs {dtype}")
     require(tensor.shape == shape, f"tensor {tensor.name!r} is {tensor.shape}, the result is {shape}")
     _check_fields(store, shape)
     if isinstance(store, CountBits):
         binary = isinstance(step, Conv) and step.source.dtype == "bit"
         alone = binary and not step.epilogue and len(step.stores) == 1
-        require(alone, "thresholds of counts belong to a binary convolution that does nothing else")
+        require(alone, "only a binary convolution without operations and other stores compares counts")
 
 
 def _check_fields(owner: Union[Operation, StoreKind], shape: Tuple[int, int, int]) -> None:

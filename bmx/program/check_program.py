@@ -1,7 +1,7 @@
-"""Whether a program is one that docs/format.md allows: checked before it is written and after it is read.
+"""Checks a program against docs/format.md, before it is written and after it is read.
 
-The engine's reader, `src/engine`, checks the same of a file, rule by rule; tests/program/test_both_readers.py compares
-what they say of damaged files.
+The engine's reader, `src/engine`, checks the same rules. tests/program/test_both_readers.py compares their verdicts on
+damaged files.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ def check(program: Program, where: str = "compiled network") -> None:
     ----------
     program : Program
     where : str
-        For error messages: the file's path.
+        Begins error messages, for example the file's path.
 
     Raises
     ------
     bmx.Error
-        That names the first step or tensor that is not valid, and why.
+        If the program is not valid. The message names the first wrong step or tensor, and the reason.
     """
     if not 0 <= program.arena <= LARGEST_ARENA or program.arena % 64:
         raise Error(f"{where}: the arena has {program.arena} bytes; it must be a multiple of 64 up to 2**34")
@@ -54,7 +54,9 @@ def check(program: Program, where: str = "compiled network") -> None:
     stored = Counter(step.output for step in program.steps if isinstance(step, Store))
     for number, port in enumerate(program.outputs):
         if stored[number] != 1:
-            raise Error(f"{where}: output {port.name!r} is stored {stored[number]} times; it must be once")
+            raise Error(
+                f"{where}: output {port.name!r} is stored {stored[number]} times; exactly one step must store it"
+            )
 
 
 def _check_name(name: str, where: str) -> None:
@@ -74,4 +76,4 @@ def _check_ports(ports: List[Port], where: str) -> None:
         if math.prod(port.shape) > LARGEST:
             raise Error(f"{where} {port.name!r} has the shape {port.shape}; at most 2**31 - 1 numbers are allowed")
         if names[port.name] > 1:
-            raise Error(f"{where} {port.name!r}: two have this name")
+            raise Error(f"{where} {port.name!r}: two of them have this name")

@@ -1,4 +1,4 @@
-"""Whether a step is one that docs/format.md allows: one function for each kind."""
+"""Checks a step against docs/format.md, with one function per kind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .program import Program
 from .rules import ALLOWED, LARGEST, LARGEST_SIZE, require, stored_float
 from .steps import Conv, Copy, Depthwise, Fill, Load, Map, Pool, PoolBits, Softmax, Step, Store, Tensor, Window
 
-_FARTHEST = 2**30  # pixel that a window of a pooling meets
+_FARTHEST = 2**30  # coordinate that a pooling window may reach
 _LARGEST_BYTE = 255
 
 
@@ -33,14 +33,14 @@ def _window(window: Window, pooling: bool = False) -> None:
 
 
 def _window_near(window: Window, size: Tuple[int, int]) -> None:
-    """Check that the windows of a pooling with a result of that size are not too far outside of the image."""
+    """Check that pooling windows for a result of this size do not reach too far outside the image."""
     _window(window, pooling=True)
     farthest = max(n * s + k + p for n, s, k, p in zip(size, window.stride, window.kernel, window.pad))
-    require(farthest <= _FARTHEST, f"its windows are too far outside of the image: {window}")
+    require(farthest <= _FARTHEST, f"its windows are too far outside the image: {window}")
 
 
 def _window_inside(window: Window, source: Tensor, size: Tuple[int, int]) -> None:
-    """Check that all windows lie in the image and its border."""
+    """Check that all windows lie inside the image and its border."""
     _window(window)
     for axis, name in enumerate(("row", "column")):
         first = -window.pad[axis]
@@ -67,12 +67,12 @@ def _store(step: Store, program: Program) -> None:
 
 
 def _fill(step: Fill, program: Program) -> None:
-    """Any tensor has a border that can be filled."""
+    """Nothing to check: every tensor has a border that can be filled."""
 
 
 def _conv(step: Conv, program: Program) -> None:
     source, weight = step.source, step.weight
-    require(not (step.signs and source.dtype == "bit"), "weights of bits are signs in any case")
+    require(not (step.signs and source.dtype == "bit"), "signs is set, but weights of bits are always signs")
     require(weight.ndim == 4 and min(weight.shape) >= 1, f"its weight has the shape {weight.shape}")
     _groups(step)
     if step.run:
@@ -81,14 +81,14 @@ def _conv(step: Conv, program: Program) -> None:
     shape = (step.filters, source.channels // step.groups, *step.window.kernel)
     check_array("weight", weight, shape, np.float32 if step.arithmetic == "float" else np.int8)
     if source.dtype == "bit" or step.signs:
-        require(bool(np.all(np.abs(weight) == 1)), "weights other than -1 and +1")
+        require(bool(np.all(np.abs(weight) == 1)), "its weights must all be -1 or +1")
     if source.dtype == "u8":
         _sums(weight)
     all_, difference = stored_float(step.all, "all"), stored_float(step.step, "step")
     if source.dtype == "bit":
         require(math.isfinite(all_) and math.isfinite(difference), f"its result is {all_} - {difference} * p")
     else:
-        require(all_ == 0 and difference == 0, "all and step belong to binary convolutions")
+        require(all_ == 0 and difference == 0, "only binary convolutions have all and step")
     _window_inside(step.window, source, check_epilogue(step, step.filters))
 
 
@@ -98,16 +98,18 @@ def _groups(step: Conv) -> None:
     if groups == 1:
         return
     channels = source.channels // groups
-    require(filters % (8 * groups) == 0, f"{filters} filters in {groups} groups; 8 and its multiples can be in one")
-    require(not step.run, "a run goes over all channels, but there are groups")
+    require(
+        filters % (8 * groups) == 0, f"{filters} filters in {groups} groups; a group must have a multiple of 8 filters"
+    )
+    require(not step.run, "a run covers all channels, so there must be 1 group")
     whole = source.dtype != "bit" or channels % 64 == 0
     require(whole, f"binary groups of {channels} channels; they must be a multiple of 64")
 
 
 def _sums(weight: np.ndarray) -> None:
-    """Check that accumulators of 32 bits hold the sums of a filter, whatever the bytes are."""
+    """Check that the sums of a filter fit 32-bit accumulators, whatever the input bytes are."""
     sums = np.abs(weight.reshape(len(weight), -1).astype(np.int64)).sum(axis=1)
-    require(int(sums.max()) * _LARGEST_BYTE <= LARGEST, "its sums can be larger than 32 bits")
+    require(int(sums.max()) * _LARGEST_BYTE <= LARGEST, "its sums may not fit 32 bits")
 
 
 def _depthwise(step: Depthwise, program: Program) -> None:
@@ -124,7 +126,10 @@ def _pool(step: Pool, program: Program) -> None:
 
 def _pool_bits(step: PoolBits, program: Program) -> None:
     bits = step.source.dtype == step.tensor.dtype == "bit"
-    require(bits and step.source.channels == step.tensor.channels, "its tensors are not bits of as many channels")
+    require(
+        bits and step.source.channels == step.tensor.channels,
+        "its tensors must be bits with the same number of channels",
+    )
     _window_near(step.window, step.tensor.shape[:2])
     if step.flip is not None:
         check_array("flip", step.flip, (step.source.channels,), np.bool_)

@@ -1,4 +1,4 @@
-"""Whether a tensor is one that docs/format.md allows, and lies in the arena as it says."""
+"""Checks a tensor and its place in the arena against docs/format.md."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LARGEST_IN_BORDER = {"f32": 0, "bit": 1, "u8": 255}
 
 
 def check_tensor(tensor: Tensor, arena: int, where: str) -> None:
-    """Check that a tensor is well formed and lies in the arena; raises bmx.Error, which begins with `where`."""
+    """Check that a tensor is valid and lies in the arena. Raises bmx.Error; its message begins with `where`."""
     try:
         _check_values(tensor)
         _check_place(tensor, arena)
@@ -27,7 +27,9 @@ def _check_values(tensor: Tensor) -> None:
     require(all(1 <= size <= LARGEST_SIZE for size in shape), f"its size is {shape}; {ALLOWED}")
     require(all(0 <= size <= LARGEST_SIZE for size in border), f"its border is {border}; {ALLOWED}")
     largest = _LARGEST_IN_BORDER[tensor.dtype]
-    require(0 <= tensor.border_value <= largest, f"its border holds {tensor.border_value}, at most {largest} can be")
+    require(
+        0 <= tensor.border_value <= largest, f"its border holds {tensor.border_value}; at most {largest} is allowed"
+    )
     scale, zero_point = stored_float(tensor.scale, "its scale"), tensor.zero_point
     if tensor.dtype == "u8":
         require(0 < scale < math.inf, f"its scale is {scale}; it must be positive and finite")
@@ -38,7 +40,7 @@ def _check_values(tensor: Tensor) -> None:
 
 
 def _check_place(tensor: Tensor, arena: int) -> None:
-    """Pixels lie apart from each other and from the border; columns of the border may be those of the next row too."""
+    """Pixels must not overlap each other or the border. Two neighbouring rows may share border columns."""
     row, pixel = tensor.row_stride, tensor.pixel_stride
     places = (tensor.offset, row, pixel)
     alignment = _ALIGNMENT[tensor.dtype]
@@ -55,6 +57,6 @@ def _check_place(tensor: Tensor, arena: int) -> None:
     beside = max(left, right) if rows > 1 else 0
     apart = max(tensor.width * pixel, (tensor.width + beside - 1) * pixel + size)
     require(row >= apart, f"rows are {row} bytes apart; they must be at least {apart}")
-    # What rows share is filled twice, with the same bytes only if it is the same pixels.
+    # Both rows fill the shared bytes. They write the same bytes only if their pixels coincide.
     shared = left + right > 0 and row < (left + tensor.width + right) * pixel
     require(rows == 1 or not shared or row % pixel == 0, f"borders of rows overlap, {row} bytes apart")

@@ -1,6 +1,6 @@
-"""The bytes of a .bmx file to the program: hostile until parsed.
+"""Reads the bytes of a .bmx file, which may be hostile, into a program.
 
-What is wrong with the fields of a step is a Problem, which becomes an error that names the step.
+A fault in the fields of a step raises Problem, which becomes an error that names the step.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .steps import ARITHMETICS, DTYPES, Conv, Load, Pool, Step, Tensor, Window
 
 
 class _Decoder:
-    """Takes a file apart and takes no byte that is not there."""
+    """Parses a file and never reads beyond its end."""
 
     OPERATIONS = {row.code: row for row in OPERATIONS}
 
@@ -72,7 +72,7 @@ class _Decoder:
         return program
 
     def parts(self, *parts: Tuple[str, int, int]) -> List[memoryview]:
-        """The parts, which follow each other with nothing but zeros up to the next multiple of 64 between them."""
+        """The parts. They follow each other, with zeros up to the next multiple of 64 between them."""
         views, end = [], HEADER.size
         for what, offset, size in parts:
             begin = packing.padded(end, 64)
@@ -87,11 +87,11 @@ class _Decoder:
         return views
 
     def names(self, strings: bytes) -> bytes:
-        require(strings[:1] == strings[-1:] == b"\0", "names that do not begin and end with a 0 byte")
+        require(strings[:1] == strings[-1:] == b"\0", "its names do not begin and end with a 0 byte")
         try:
             strings.decode("utf-8")
         except UnicodeDecodeError:
-            raise Problem("names that are not UTF-8") from None
+            raise Problem("its names are not UTF-8") from None
         return strings
 
     def string(self, offset: int) -> str:
@@ -158,7 +158,7 @@ class _Decoder:
             return self.entry(self.inputs, "input", values[0]).image[2]
         return values[2].shape[0] if step_class is Conv else values[0].channels
 
-    # --- its fields: `what` is the name of one ---
+    # --- fields of a step: `what` is the name of the field ---
 
     def take(self, form: str) -> tuple:
         size = struct.calcsize("<" + form)
@@ -191,7 +191,7 @@ class _Decoder:
     def window(self, what: str = "window") -> Window:
         numbers = self.take("6I2i")
         window = Window(*(numbers[i : i + 2] for i in (0, 2, 4, 6)))
-        require(0 not in numbers[:2], f"its window is {window}")  # no weights have that shape
+        require(0 not in numbers[:2], f"its window is {window}")  # such weights do not exist
         return window
 
     def loops(self, what: str) -> List[Tuple[int, ...]]:
@@ -200,7 +200,7 @@ class _Decoder:
         return [self.take("3I") for _ in range(count)]
 
     def array(self, size: int, what: str, may_be_none: bool = False):
-        """The bytes of an array of the data, or None."""
+        """The bytes of an array in the data, or None."""
         place = self.u32()
         if place == NONE and may_be_none:
             return None
@@ -209,8 +209,8 @@ class _Decoder:
         return bytes(self.data[begin : begin + size])
 
     def canonical(self, what: str, found: bytes, packed: bytes) -> None:
-        """Check that what nothing is read from, as behind the last channel or filter, is 0."""
-        require(found == packed, f"its {what}: bits that must be 0 are not")
+        """Check that unused bits, such as those beyond the last channel or filter, are 0."""
+        require(found == packed, f"its {what}: bits that must be 0 are not 0")
 
     def operands(self, row: Union[OperationRow, StoreRow], channels: int):
         values = []
@@ -254,7 +254,7 @@ class _Decoder:
         self.canonical("weights", found, packing.pack_weights(weight, arithmetic, groups, bool(run)))
         start = self.array(packing.start_bytes(filters, groups), "start", may_be_none=True)
         expected = packing.start(weight, source.zero_point, groups) if dtype == "u8" else None
-        require(start == expected, "its start: not what belongs to its weights and the zero point")
+        require(start == expected, "its start does not match its weights and zero point")
         return [source, window, weight, groups, bool(run), *self.take("2f"), arithmetic.endswith("_signs")]
 
     def depthwise(self, source: Tensor, window: Window) -> np.ndarray:
@@ -274,5 +274,5 @@ class _Decoder:
 
 
 def parse(content: bytes, where: str) -> Program:
-    """The program of a file; what its steps mean remains to be checked. `where` is for error messages."""
+    """The program of a file. The caller must still check its steps. Error messages begin with `where`."""
     return _Decoder(content, where).program()

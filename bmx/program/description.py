@@ -1,4 +1,4 @@
-"""What a program does, step by step, as data and as a table: `bmx inspect`."""
+"""Describes the steps of a program, as data and as a table for `bmx inspect`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .steps import (
 if TYPE_CHECKING:
     from .program import Program
 
-_ARITHMETIC = {"float_signs": "float x binary", "int8_signs": "int8 x binary"}  # and others by their names
+_ARITHMETIC = {"float_signs": "float x binary", "int8_signs": "int8 x binary"}  # others keep their names
 
 
 @dataclass(frozen=True)
@@ -35,17 +35,17 @@ class Row:
     Attributes
     ----------
     name, kind : str
-        Of the step; the kind as docs/format.md names it.
+        Name and kind of the step; the kind as in docs/format.md.
     what : str
-        For example ``binary conv 3x3/2 64->128``.
+        What it computes, for example ``binary conv 3x3/2 64->128``.
     inputs, outputs : list of str
-        Shape and type of each tensor, for example ``56x56x64 bit``; of the epilogue's too.
+        Shape and type of each tensor, for example ``56x56x64 bit``. Operands of the epilogue are inputs too.
     weights : int
-        Bytes in the file of weights and numbers of channels, those that steps share counted with each.
+        Bytes of weights and per-channel numbers in the file. Shared ones count in every step that uses them.
     macs : int
-        Multiply-adds for one image.
+        Multiply-adds per image.
     memory : int
-        Bytes of the tensors that it stores to, borders included.
+        Bytes of the tensors that it writes, including borders.
     """
 
     name: str
@@ -59,12 +59,12 @@ class Row:
 
 
 def describe(program: Program) -> List[Row]:
-    """One row a step."""
+    """One row per step."""
     return [_row(step, program) for step in program.steps]
 
 
 def table(program: Program) -> str:
-    """The rows as text, with totals; what ``str(program)`` gives."""
+    """The rows as text, with totals. ``str(program)`` returns it."""
     rows = describe(program)
     lines = [("step", "what", "in", "out", "weights", "MACs", "memory")]
     for row in rows:
@@ -91,7 +91,7 @@ def table(program: Program) -> str:
 
 
 def arithmetic(step: Step) -> str:
-    """What a step multiplies, as in reports: binary, float, int8, float x binary, int8 x binary; empty of others."""
+    """The arithmetic of a step: binary, float, int8, float x binary or int8 x binary; empty if it has none."""
     if isinstance(step, Depthwise):
         return "float"
     return _ARITHMETIC.get(step.arithmetic, step.arithmetic) if isinstance(step, Conv) else ""
@@ -149,7 +149,7 @@ def _window(window: Window) -> str:
 
 
 def _operation(operation: Operation) -> str:
-    """Its word, and the numbers that are the same for all channels; a ReLU needs none."""
+    """The word of an operation and its numbers that are the same for all channels. A ReLU needs no numbers."""
     if word(operation) == "relu":
         return "relu"
     numbers = [getattr(operation, name) for kind, name in fields_of(row_of(operation).fields) if kind == "f32"]

@@ -1,4 +1,4 @@
-"""A program to the bytes of its .bmx file."""
+"""Writes a program as the bytes of a .bmx file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .steps import ARITHMETICS, DTYPES, Conv, Pool, Step, Tensor, Window
 
 
 class _Encoder:
-    """Gathers the parts of a file; arrays and names that are equal are stored once."""
+    """Builds the parts of a file. Equal arrays and names are stored once."""
 
     STEPS = {kind: (code, fields_of(text)) for code, (kind, text) in STEPS.items()}
     FUNCTIONS = {name: number for number, name in enumerate(FUNCTIONS, 1)}
@@ -146,5 +146,5 @@ class _Encoder:
 
 
 def assemble(program: Program) -> bytes:
-    """The file of a program that is valid."""
+    """The bytes of a file for a valid program."""
     return _Encoder(program).file()

@@ -1,7 +1,7 @@
-"""The .bmx file: a program to bytes and back, as docs/format.md has it, byte for byte.
+"""Writes and reads .bmx files exactly as docs/format.md defines them.
 
-Encoding is deterministic: equal arrays and names are stored once, in the order of their first use. What is decoded must
-have zeros wherever the format says so behind the last channel, filter or element.
+Encoding is deterministic: equal arrays and names are stored once, in the order of their first use. Decoding requires
+zeros wherever the format pads beyond the last channel, filter or element.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def encode(program: Program) -> bytes:
     Raises
     ------
     bmx.Error
-        If the program is not one that the format allows; the message names the step or tensor.
+        If the format does not allow the program. The message names the step or tensor.
     """
     check(program)
     return assemble(program)
 
 
 def write(program: Program, path: Union[str, os.PathLike]) -> int:
-    """Write a program's file, whole or not at all: a temporary file in the same folder is renamed.
+    """Write a program's file, whole or not at all: a temporary file in the same folder is renamed to it.
 
     Returns
     -------
@@ -63,7 +63,7 @@ def decode(source: Union[bytes, bytearray, memoryview, str, os.PathLike]) -> Pro
     Raises
     ------
     bmx.Error
-        If the file cannot be read, or anything in it is not what the format allows.
+        If the file cannot be read, or the format does not allow something in it.
     """
     if isinstance(source, (bytes, bytearray, memoryview)):
         data, where = bytes(source), "compiled network"

@@ -1,7 +1,7 @@
-"""The records and fields of a .bmx file, docs/format.md as tables: one for the writer and the reader.
+"""The records and fields of a .bmx file (docs/format.md) as tables, which the writer and the reader share.
 
-A field is a kind and the attribute that it is; kinds are methods of the encoder and of the decoder. Operations and
-stores have their fields in `operations`.
+A field is written as its kind and the attribute that holds it. Each kind is a method of the encoder and of the decoder.
+The fields of operations and stores are in `operations`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MAGIC = b"\x89BMX\r\n\x1a\n"
 BYTE_ORDER = 0x01020304
 NONE = 0xFFFFFFFF
 HEADER = struct.Struct("<8sIIQII QIIQ QII QII QQ QQ II")
-CHECKED = 32  # the checksum is of what follows
+CHECKED = 32  # the checksum covers the bytes from here on
 PORT = struct.Struct("<II4I16s")
 TENSOR = struct.Struct("<II3i4iIQQQfI8s")
 

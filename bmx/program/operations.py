@@ -1,12 +1,10 @@
-"""The operations and stores of an epilogue: a class each, and a row in the tables of docs/format.md.
+"""The operations and stores of an epilogue. Each has a class and a row in a table.
 
-Whatever has to know an operation or store reads its row: the writer, reader and checks of files, descriptions and
-reports, the compiler's arithmetic and passes, the lowering, the export to C. The engine's half of a row is in
-src/kernels/engine/operations.h. tests/program/test_operations.py holds both halves and docs/format.md against each
-other.
+All code that depends on the kind of operation or store reads its row: the writer, reader and checks of files,
+descriptions and reports, the compiler's arithmetic and passes, the lowering, the export to C. The engine's half of a
+row is in src/kernels/engine/operations.h. tests/program/test_operations.py compares both halves with docs/format.md.
 
-The classes are those of the compiler's graph too: what they read and store are the values of a graph, or the tensors of
-a program.
+The compiler's graph uses the same classes. There they read and store values of the graph, here tensors of a program.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from .rounding import fma, round_half_away
 
 
 class ArrayField(NamedTuple):
-    """A kind of field that is one number a channel: how `packing` packs it, and the type of the array."""
+    """A kind of field with one number per channel: how `packing` packs it, and the type of the array."""
 
     packing: str
     dtype: type
@@ -33,11 +31,11 @@ ARRAYS = {
     "sign": ArrayField("sign", np.bool_),
     "flip": ArrayField("flip", np.bool_),
 }
-"""Those kinds of fields."""
+"""The kinds of fields that are arrays."""
 
 
 def fields_of(text: str) -> List[Tuple[str, str]]:
-    """Kind and attribute of each field.
+    """The kind and the attribute of each field.
 
     Examples
     --------
@@ -52,16 +50,16 @@ def fields_of(text: str) -> List[Tuple[str, str]]:
 
 @dataclass(frozen=True)
 class FunctionRow:
-    """A function of FUNCTION.
+    """A function that the operation FUNCTION can apply.
 
     Attributes
     ----------
     compute : callable
-        Its meaning on a float64 array; what it gives is rounded to float32.
+        Computes it on a float64 array. The result is then rounded to float32.
     c : str
-        The same in C, an expression of a float y.
+        The same as a C expression of a float y.
     monotone : bool
-        Whether it rises or falls everywhere, with its roundings.
+        Whether it never changes direction, rounding included.
     """
 
     compute: Callable[[np.ndarray], np.ndarray]
@@ -73,7 +71,7 @@ _erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
 def _softsign(y: np.ndarray) -> np.ndarray:
-    """Rounded twice, as the engine does, so that it falls here and there."""
+    """Rounded twice, as in the engine. Because of that it is not monotone."""
     y = np.float32(y)
     return y / (1 + np.abs(y))
 
@@ -106,14 +104,14 @@ FUNCTIONS: Dict[str, FunctionRow] = {
     "negate": FunctionRow(np.negative, "-y"),
     "signum": FunctionRow(np.sign, "y > 0 ? 1.0f : y < 0 ? -1.0f : y"),
 }
-"""The functions by their names; the number of one in the file is its place here, from 1."""
+"""The functions by name. In a file the number of a function is its place here, from 1."""
 
 
-# --- operations; arrays are float32, one number a channel -----------------------------------------------------------
+# --- operations; arrays are float32, one number per channel ---------------------------------------------------------
 
 
 class Operation:
-    """What becomes of the y of each pixel and channel: one of an epilogue's operations."""
+    """An operation of an epilogue. It is applied to the y of each pixel and channel."""
 
 
 @dataclass(eq=False)
@@ -126,14 +124,14 @@ class Affine(Operation):
 
 @dataclass(eq=False)
 class Add(Operation):
-    """``y + operand``: of the same shape, or with sizes of 1 in its place."""
+    """``y + operand``. The operand has the shape of y, or sizes of 1 that broadcast."""
 
     operand: Any
 
 
 @dataclass(eq=False)
 class Multiply(Operation):
-    """``y * operand``: of the same shape, or with sizes of 1 in its place."""
+    """``y * operand``. The operand has the shape of y, or sizes of 1 that broadcast."""
 
     operand: Any
 
@@ -147,7 +145,7 @@ class PRelu(Operation):
 
 @dataclass(eq=False)
 class Clip(Operation):
-    """``y`` between two numbers; ReLU is ``Clip(0, inf)``."""
+    """``y`` clipped to the range from low to high; ReLU is ``Clip(0, inf)``."""
 
     low: float
     high: float
@@ -155,7 +153,7 @@ class Clip(Operation):
 
 @dataclass(eq=False)
 class Function(Operation):
-    """One of `FUNCTIONS`, by its name."""
+    """One of `FUNCTIONS`, by name."""
 
     name: str
 
@@ -185,32 +183,33 @@ class Minimum(Operation):
 
 @dataclass(frozen=True)
 class OperationRow:
-    """What there is to know of a kind of operation.
+    """All facts about a kind of operation.
 
     Attributes
     ----------
     code : int
-        In the file.
+        Its number in the file.
     kind : type
+        Its class.
     fields : str
-        Its operands in the file, each a kind and the attribute that it is: numbers (one a channel), tensor, f32 or
+        Its fields in the file. Each is a kind and an attribute; kinds are numbers (one per channel), tensor, f32 and
         function.
     compute : callable
-        Its meaning in NumPy: of the operation, y, and the numbers of the operand if there is one; float32 arrays whose
-        last axis is the channels.
+        Computes it in NumPy from the operation, y and, if there is an operand, the numbers of the operand. Arrays are
+        float32; their last axis is the channels.
     word : str or callable
-        What reports and descriptions call it, and its section in bmx/export_c/c/epilogue.c (of functions apply_*);
-        it may depend on the operation.
+        Its name in reports and descriptions, and its section in bmx/export_c/c/epilogue.c (functions: apply_*). A
+        callable takes the operation.
     c : str
-        With an operand: the meaning in C, an expression of the floats y and t; the section is made of it.
+        For an operation with an operand: its C expression of the floats y and t, from which the section is made.
     monotone : callable
-        Whether an operation without operand rises or falls everywhere, in every channel.
+        Whether an operation without an operand never changes direction, in any channel.
     commutative : bool
         Whether y and the operand can be exchanged.
     chooses : bool
-        Whether what it gives is y itself or the operand itself.
+        Whether the result is always y itself or the operand itself.
     problem : callable
-        What is wrong with the numbers of an operation as the file has them, in words, or nothing.
+        Returns the fault of an operation's numbers, as rounded in the file, in words; None if there is none.
     """
 
     code: int
@@ -243,7 +242,7 @@ def _clip(operation: Clip, y: np.ndarray) -> np.ndarray:
 
 
 def _limits(operation: Clip) -> Optional[str]:
-    low, high = float(np.float32(operation.low)), float(np.float32(operation.high))  # not NaN either
+    low, high = float(np.float32(operation.low)), float(np.float32(operation.high))  # refuses NaN too
     return None if low <= high else f"it clips from {low} to {high}; the first must be the smaller"
 
 
@@ -270,7 +269,7 @@ OPERATIONS = (
     OperationRow(
         *(8, Maximum, "tensor operand", lambda op, y, t: np.where((y > t) | np.isnan(y), y, t), "maximum"),
         c="y > t || y != y ? y : t",
-        commutative=True,  # but for the sign of a 0 beside another
+        commutative=True,  # except that the sign of zero may differ
         chooses=True,
     ),
     OperationRow(
@@ -280,14 +279,14 @@ OPERATIONS = (
         chooses=True,
     ),
 )
-"""The operations by their codes."""
+"""The operations, in the order of their codes."""
 
 
 # --- stores ---------------------------------------------------------------------------------------------------------
 
 
 class StoreKind:
-    """What a step stores of its results, and where."""
+    """A store of an epilogue: what is stored of the result, and where."""
 
 
 @dataclass(eq=False)
@@ -310,7 +309,7 @@ class Bits(StoreKind):
 class Bytes(StoreKind):
     """``clamp(rint(y * inverse_scale) + zero point of the value, 0, 255)``.
 
-    In the compiler's graph the inverse scale is left to the lowering, which takes it of the value.
+    In the compiler's graph the inverse scale is not set: the lowering takes it from the value.
     """
 
     value: Any
@@ -319,7 +318,7 @@ class Bytes(StoreKind):
 
 @dataclass(eq=False)
 class CountBits(StoreKind):
-    """``(p <= threshold) xor flip`` for the p differing bits of a binary convolution."""
+    """``(p <= threshold) xor flip``, where p is the number of differing bits in a binary convolution."""
 
     value: Any
     threshold: np.ndarray  # int32
@@ -328,19 +327,20 @@ class CountBits(StoreKind):
 
 @dataclass(frozen=True)
 class StoreRow:
-    """What there is to know of a kind of store.
+    """All facts about a kind of store.
 
     Attributes
     ----------
     code : int
-        Its bit in the file; stores come in this order.
+        Its bit in the file. Stores are written in the order of these bits.
     kind : type
+        Its class.
     fields : str
-        As those of an `OperationRow`.
+        As in `OperationRow`.
     dtype : str
-        Of the tensor.
+        The type of the tensor.
     problem : callable
-        As that of an `OperationRow`.
+        As in `OperationRow`.
     """
 
     code: int
@@ -361,10 +361,10 @@ STORES = (
     StoreRow(4, Bytes, "tensor value, f32 inverse_scale", "u8", problem=_inverse_scale),
     StoreRow(8, CountBits, "tensor value, counts threshold, flip flip", "bit"),
 )
-"""The stores by their bits."""
+"""The stores, in the order of their bits."""
 
 
-# --- what readers of the tables share -------------------------------------------------------------------------------
+# --- reading the tables ---------------------------------------------------------------------------------------------
 
 _ROWS: Dict[type, Union[OperationRow, StoreRow]] = {row.kind: row for row in (*OPERATIONS, *STORES)}
 
@@ -385,7 +385,7 @@ def operands(epilogue: Sequence[Operation]) -> list:
 
 
 def word(operation: Operation) -> str:
-    """What an operation is called in reports.
+    """The name of an operation in reports.
 
     Examples
     --------
@@ -397,7 +397,7 @@ def word(operation: Operation) -> str:
 
 
 def bits_of(y: np.ndarray, threshold: np.ndarray, flip: np.ndarray) -> np.ndarray:
-    """What `Bits` stores of float32 numbers whose last axis is the channels."""
+    """The bits that `Bits` stores for float32 numbers whose last axis is the channels."""
     with np.errstate(invalid="ignore"):
         return ~(np.where(flip, -y, y) < threshold)
 

@@ -1,7 +1,7 @@
-"""What a step stores must not overlap what it reads or another of its stores (docs/format.md, "Memory of a step").
+"""Checks that a store of a step overlaps neither its inputs nor another store (docs/format.md, "Memory of a step").
 
-Whether two tensors with strides of their own have a byte in common has no short answer in general: three simple reasons
-why they have none are looked for, and tensors that lie apart for another reason are refused.
+There is no short general test whether two tensors with different strides share a byte. This looks for three simple
+reasons why they do not. Tensors that lie apart for another reason are refused.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .steps import Conv, Depthwise, Step, Tensor
 
 
 class _Region(NamedTuple):
-    """`rows`, `row_stride` bytes apart, of `columns` pixels, `pixel_stride` bytes apart, of `pixel` bytes."""
+    """`rows` rows, `row_stride` bytes apart, of `columns` pixels, `pixel_stride` bytes apart, of `pixel` bytes."""
 
     begin: int
     rows: int
@@ -49,7 +49,7 @@ def _with_border(tensor: Tensor) -> _Region:
 
 
 def _meet(a: _Region, b: _Region) -> bool:
-    """False only if no byte is in both."""
+    """False only if the regions share no byte."""
     beside = a.end <= b.begin or b.end <= a.begin
     other_columns = a.row_stride == b.row_stride and _apart(a.begin, a.row, b.begin, b.row, a.row_stride)
     same_grid = a.pixel_stride == b.pixel_stride and a.on_grid and b.on_grid
@@ -58,7 +58,7 @@ def _meet(a: _Region, b: _Region) -> bool:
 
 
 def _apart(a: int, a_size: int, b: int, b_size: int, period: int) -> bool:
-    """Whether two intervals never meet when both are repeated every `period`."""
+    """Whether two intervals never meet when both repeat with `period`."""
     ahead = (b - a) % period
     return ahead >= a_size and ahead + b_size <= period
 
@@ -68,7 +68,7 @@ def _same_place(a: Tensor, b: Tensor) -> bool:
 
 
 def check_overlap(step: Step) -> None:
-    """Check a step whose tensors are valid; raises Problem. Operands of operations may be what it stores."""
+    """Check a step whose tensors are valid. Raises Problem. An operand of the epilogue may be overwritten in place."""
     reads, stored = step.reads(), step.writes()
     read_besides: List[Tensor] = operands(getattr(step, "epilogue", ()))
     region = _with_border if isinstance(step, (Conv, Depthwise)) else _image

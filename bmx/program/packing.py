@@ -1,8 +1,8 @@
-"""The layouts of weights and of numbers of channels in a .bmx file, to and from their logical form.
+"""Converts weights and per-channel numbers between their logical form and their layout in a .bmx file.
 
-Weights: for each group blocks of filters; in a block the runs, in a run the elements, in an element the filters of the
-block side by side (docs/format.md). A run is a kernel row or a tap; only those of bytes, which are rounded up to whole
-elements of 4 bytes, differ by which.
+Weights consist of groups, a group of blocks of filters, a block of runs, a run of elements. An element holds the
+filters of the block side by side (docs/format.md). A run is a kernel row or a tap. The choice changes the layout of
+bytes only, because their runs are rounded up to whole elements of 4 bytes.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Tuple
 import numpy as np
 
 BLOCK = {"binary": 8, "float": 16, "int8": 16, "float_signs": 16, "int8_signs": 16}
-"""Filters of a block."""
+"""Filters per block."""
 
 CHANNELS = 32
-"""Arrays of one number a channel are padded to a multiple of this."""
+"""Arrays with one number per channel are padded to a multiple of this."""
 
-_ELEMENT = {"binary": "<u8", "float": "<f4", "int8": "<i4"}  # of a filter
-_SIGNS = {"float_signs": 1, "int8_signs": 4}  # bits of an element of a filter
+_ELEMENT = {"binary": "<u8", "float": "<f4", "int8": "<i4"}  # type of an element, per filter
+_SIGNS = {"float_signs": 1, "int8_signs": 4}  # bits of an element, per filter
 
 
 def padded(count: int, multiple: int) -> int:
@@ -27,7 +27,7 @@ def padded(count: int, multiple: int) -> int:
 
 
 def _layout(arithmetic: str, shape: Tuple[int, ...], groups: int, run: bool) -> Tuple[int, int, int, int]:
-    """Groups, blocks a group, elements of all runs of a filter, filters of a block."""
+    """Returns groups, blocks per group, elements per filter, filters per block."""
     filters, channels, kernel_h, kernel_w = shape
     taps, runs = (kernel_w, kernel_h) if run else (1, kernel_h * kernel_w)
     elements = taps * channels
@@ -47,7 +47,7 @@ def weight_bytes(arithmetic: str, shape: Tuple[int, ...], groups: int, run: bool
     arithmetic : str
         One of `ARITHMETICS`.
     shape : (int, int, int, int)
-        Of the logical weight: filters, C / groups, kernel height, kernel width.
+        Shape of the logical weight: filters, C / groups, kernel height, kernel width.
     groups : int
     run : bool
 
@@ -65,7 +65,7 @@ def weight_bytes(arithmetic: str, shape: Tuple[int, ...], groups: int, run: bool
 
 
 def pack_weights(weight: np.ndarray, arithmetic: str, groups: int, run: bool) -> bytes:
-    """The weights of a convolution as the file has them; parameters as `weight_bytes`, with the logical weight."""
+    """Pack the logical weight of a convolution as in the file. Parameters as in `weight_bytes`."""
     if arithmetic in _SIGNS:
         return _pack_signs(weight, arithmetic, groups, run)
     filters, channels, kernel_h, kernel_w = weight.shape
@@ -102,7 +102,7 @@ def _unpack_signs(data: bytes, arithmetic: str, shape: Tuple[int, ...], groups: 
 
 
 def _whole_elements(taps: np.ndarray, run: bool) -> np.ndarray:
-    """The runs of weights (filters, kernel height, kernel width, channels) with zeros up to whole elements of 4."""
+    """Pad the runs of weights (filters, kernel height, kernel width, channels) with zeros to a multiple of 4."""
     runs = taps.reshape(*taps.shape[:2], -1) if run else taps
     whole = np.zeros(runs.shape[:-1] + (padded(runs.shape[-1], 4),), bool if taps.dtype == bool else np.int8)
     whole[..., : runs.shape[-1]] = runs
@@ -110,7 +110,7 @@ def _whole_elements(taps: np.ndarray, run: bool) -> np.ndarray:
 
 
 def _blocks(rows: np.ndarray, layout: Tuple[int, int, int, int]) -> np.ndarray:
-    """Filters, elements, parts of an element as groups, blocks, elements, filters of a block, parts."""
+    """Reorder (filters, elements, parts of an element) to (groups, blocks, elements, filters of a block, parts)."""
     groups, blocks, elements, block = layout
     grid = np.zeros((groups, blocks * block, elements, rows.shape[-1]), rows.dtype)
     grid[:, : len(rows) // groups] = rows.reshape(groups, len(rows) // groups, elements, -1)
@@ -140,7 +140,7 @@ def unpack_weights(data: bytes, arithmetic: str, shape: Tuple[int, ...], groups:
 
 
 def start(weight: np.ndarray, zero_point: int, groups: int) -> bytes:
-    """What the accumulators of a convolution of bytes start from: minus zero point times the sum of the weights."""
+    """Start values of the accumulators of a convolution of bytes: minus zero point times the sum of the weights."""
     filters = weight.shape[0]
     sums = weight.reshape(filters, -1).sum(axis=1, dtype=np.int64) * -zero_point
     rows = np.zeros((groups, padded(filters // groups, CHANNELS)), "<i4")
@@ -154,7 +154,7 @@ def start_bytes(filters: int, groups: int) -> int:
 
 
 def pack_channels(values: np.ndarray, kind: str) -> bytes:
-    """One number a channel as the file has them; `kind` is 'f32', 'i32', 'sign' (bool) or 'flip' (bool)."""
+    """Pack one number per channel as in the file; `kind` is 'f32', 'i32', 'sign' (bool) or 'flip' (bool)."""
     if kind == "flip":
         return _flip_bytes(values, 512)
     numbers = np.where(values, 0x80000000, 0) if kind == "sign" else values
@@ -172,7 +172,7 @@ def unpack_channels(data: bytes, kind: str, channels: int) -> np.ndarray:
 
 
 def channels_bytes(kind: str, channels: int) -> int:
-    """Size of one number a channel in the file."""
+    """Size in the file of an array with one number per channel."""
     return padded(channels, 512) // 8 if kind == "flip" else 4 * padded(channels, CHANNELS)
 
 
@@ -183,12 +183,12 @@ def _flip_bytes(values: np.ndarray, multiple: int) -> bytes:
 
 
 def pack_words(values: np.ndarray) -> bytes:
-    """Bits of channels as the words of a pixel: the flips of POOL_BITS."""
+    """Pack one bit per channel like the words of a pixel, for the flips of POOL_BITS."""
     return _flip_bytes(values, 64)
 
 
 def pack_depthwise(weight: np.ndarray) -> bytes:
-    """Weights (channels, kernel height, kernel width) of a DEPTHWISE step as the file has them."""
+    """Pack the weights (channels, kernel height, kernel width) of a DEPTHWISE step as in the file."""
     channels, kernel_h, kernel_w = weight.shape
     out = np.zeros((kernel_h, kernel_w, padded(channels, CHANNELS)), "<f4")
     out[..., :channels] = weight.transpose(1, 2, 0)

@@ -1,4 +1,4 @@
-"""Arithmetic that rounds as the engine does, where NumPy's own rounds otherwise."""
+"""Arithmetic that rounds as the engine does and NumPy does not."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["fma", "round_half_away"]
 def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     """``a * b + c`` of float32 arrays, rounded once.
 
-    The product is exact in float64. The sum is made there too, and rounded *to odd*: where it is not exact and its last
-    bit is 0, it becomes the neighbour on the other side of the exact sum, whose last bit is 1. Such a number is never
-    half way between two float32 numbers, so that rounding it again gives what rounding the exact sum gives (Boldo and
-    Melquiond, 2008). The error of the sum is exact too (Knuth's two-sum).
+    The product is exact in float64. The sum is also computed in float64, and rounded *to odd*: if it is not exact and
+    its last bit is 0, it becomes the neighbour on the other side of the exact sum, whose last bit is 1. Such a number
+    is never half way between two float32 numbers, so rounding it again equals rounding the exact sum (Boldo and
+    Melquiond, 2008). The error of the sum is known exactly (Knuth's two-sum).
 
     Examples
     --------

@@ -1,18 +1,18 @@
-"""What the checks of docs/format.md share: its limits, and how one of them says that a rule is broken."""
+"""Limits of docs/format.md, and how a check reports a broken rule."""
 
 from __future__ import annotations
 
 import struct
 
 LARGEST = 2**31 - 1
-LARGEST_SIZE = 2**24  # of tensors, windows, borders and loops
+LARGEST_SIZE = 2**24  # largest size of tensors, windows, borders and loops
 LARGEST_ARENA = 2**34
-MOST_OPERATIONS = 64  # of an epilogue
+MOST_OPERATIONS = 64  # per epilogue
 ALLOWED = f"at most {LARGEST_SIZE} is allowed"
 
 
 class Problem(Exception):
-    """What is wrong with a step or tensor; whoever knows with which makes a bmx.Error of it."""
+    """A fault of a step or tensor. The caller that knows its name turns this into a bmx.Error."""
 
 
 def require(condition: bool, text: str) -> None:
@@ -22,7 +22,7 @@ def require(condition: bool, text: str) -> None:
 
 
 def stored_float(value: float, what: str) -> float:
-    """The float32 that the file has for a number; one that is too large for it is a Problem."""
+    """The number as float32, as in the file. Raises Problem if it is too large."""
     try:
         return struct.unpack("<f", struct.pack("<f", value))[0]
     except OverflowError:

@@ -1,8 +1,8 @@
-"""What a compiled network consists of: tensors with their places in memory, and the steps that compute it.
+"""The parts of a compiled network: tensors with their places in memory, and the steps that compute it.
 
-The classes are those of docs/format.md, which says what each step computes, with weights and numbers of channels in
-their logical form, as NumPy arrays: `packing` has the layouts of the file. Steps and operations refer to tensors as
-objects; a tensor's number in the file is its place in `Program.tensors`. The operations and stores are in `operations`.
+The classes follow docs/format.md, which says what each step computes. Weights and per-channel numbers are NumPy arrays
+in their logical form; `packing` has the layouts of the file. Steps and operations refer to tensors as objects. In the
+file the number of a tensor is its place in `Program.tensors`. The operations and stores are in `operations`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 from .operations import Operation, StoreKind, operands
 
 DTYPES = ("f32", "bit", "u8")
-"""The types of tensors; the number of one in the file is its place here, from 0."""
+"""The types of tensors. In a file the number of a type is its place here, from 0."""
 
 ARITHMETICS = ("binary", "float", "int8", "float_signs", "int8_signs")
-"""The arithmetics of convolutions; the number of one in the file is its place here, from 0."""
+"""The arithmetics of convolutions. In a file the number of an arithmetic is its place here, from 0."""
 
 
 @dataclass(eq=False)
@@ -33,13 +33,13 @@ class Tensor:
     border : (int, int, int, int)
         Rows above, columns left, rows below, columns right.
     border_value : int
-        What the border holds: 0 (f32), a bit or a byte.
+        The value in the border: 0 (f32), a bit or a byte.
     offset : int
-        Of pixel (0, 0) in the arena, in bytes.
+        Place of pixel (0, 0) in the arena, in bytes.
     row_stride, pixel_stride : int
         In bytes.
     scale, zero_point : float, int
-        Of u8: a byte b means ``scale * (b - zero_point)``.
+        For u8: a byte b means ``scale * (b - zero_point)``.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Tensor:
 
     @property
     def extent(self) -> Tuple[int, int]:
-        """First byte in the arena, border included, and the one behind the last."""
+        """The first byte in the arena, border included, and the byte after the last."""
         above, left, below, right = self.border
         first = self.offset - above * self.row_stride - left * self.pixel_stride
         last_pixel = (self.height - 1 + below) * self.row_stride + (self.width - 1 + right) * self.pixel_stride
@@ -100,17 +100,17 @@ class Window:
 
 @dataclass(eq=False)
 class Step:
-    """What all steps have."""
+    """The base of all steps."""
 
     name: str
 
     def reads(self) -> List[Tensor]:
-        """The tensors that it reads, those of the epilogue last."""
+        """The tensors that it reads; operands of the epilogue come last."""
         own = [self.source] if isinstance(getattr(self, "source", None), Tensor) else []
         return own + operands(getattr(self, "epilogue", ()))
 
     def writes(self) -> List[Tensor]:
-        """The tensors that it stores to."""
+        """The tensors that it writes."""
         if hasattr(self, "stores"):
             return [store.value for store in self.stores]
         return [self.tensor] if hasattr(self, "tensor") else []
@@ -118,7 +118,7 @@ class Step:
 
 @dataclass(eq=False)
 class Load(Step):
-    """Input number `input` of the program through an epilogue."""
+    """Reads input number `input` of the program and applies an epilogue."""
 
     input: int
     epilogue: List[Operation] = field(default_factory=list)
@@ -127,7 +127,7 @@ class Load(Step):
 
 @dataclass(eq=False)
 class Store(Step):
-    """A tensor (f32) becomes output number `output`."""
+    """Writes a tensor (f32) to output number `output`."""
 
     source: Tensor
     output: int
@@ -142,18 +142,18 @@ class Fill(Step):
 
 @dataclass(eq=False)
 class Conv(Step):
-    """A convolution: binary, float or int8 as the source's type says.
+    """A convolution. The type of its source decides whether it is binary, float or int8.
 
     Attributes
     ----------
     weight : ndarray (filters, C / groups, kernel height, kernel width)
-        float32 (f32), or int8: -1 and +1 (bit, signs), or numbers (u8).
+        float32 for f32; int8 for u8; int8 -1 and +1 for bit and for signs.
     run : bool
         Whether the taps of a kernel row are read as one run.
     all, step : float
-        Binary: the result is ``all - step * p`` for p differing bits.
+        For binary convolutions: the result is ``all - step * p`` for p differing bits.
     signs : bool
-        Whether the weights of floats (f32) or bytes (u8) are binary, -1 and +1, and a bit each in the file.
+        Whether the weights for floats (f32) or bytes (u8) are -1 and +1. In the file each takes one bit.
     """
 
     source: Tensor
@@ -181,7 +181,7 @@ class Conv(Step):
 
 @dataclass(eq=False)
 class Depthwise(Step):
-    """A convolution with one filter a channel; weight is float32 (channels, kernel height, kernel width)."""
+    """A convolution with one filter per channel; weight is float32 (channels, kernel height, kernel width)."""
 
     source: Tensor
     window: Window
@@ -205,7 +205,7 @@ class Pool(Step):
 
 @dataclass(eq=False)
 class PoolBits(Step):
-    """The OR of the bits of a window, xor flip (bool, one a channel; None: nowhere)."""
+    """The OR of the bits of a window, xor flip (one bool per channel; None for no flips)."""
 
     source: Tensor
     tensor: Tensor
@@ -215,7 +215,7 @@ class PoolBits(Step):
 
 @dataclass(eq=False)
 class Map(Step):
-    """A tensor (f32 or u8) through an epilogue."""
+    """Applies an epilogue to a tensor (f32 or u8)."""
 
     source: Tensor
     epilogue: List[Operation] = field(default_factory=list)

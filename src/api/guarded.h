@@ -1,4 +1,4 @@
-// How every function of the C API fails: with a status, and a message for bmx_last_error().
+// Every function of the C API fails the same way: with a status, and a message for bmx_last_error().
 #pragma once
 
 #include <exception>

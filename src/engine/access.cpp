@@ -10,7 +10,7 @@ namespace {
 
 using Part = Access::Part;
 
-// The bytes of a tensor: `rows` times, every row_stride, `columns` pixels, every pixel_stride, of `bytes` bytes.
+// The bytes of a tensor: `rows` rows, row_stride apart, of `columns` pixels, pixel_stride apart, of `bytes` bytes.
 struct Region {
   int64_t begin, rows, columns, row_stride, pixel_stride, bytes;
 
@@ -28,7 +28,7 @@ Region region(const Tensor& t, Part part) {
   return r;
 }
 
-// Whether two intervals never meet when both are repeated every `period`.
+// Whether two intervals never meet when both repeat with `period`.
 bool apart(int64_t a, int64_t a_size, int64_t b, int64_t b_size, int64_t period) {
   if (period <= 0) return false;
   const int64_t ahead = ((b - a) % period + period) % period;
@@ -37,8 +37,8 @@ bool apart(int64_t a, int64_t a_size, int64_t b, int64_t b_size, int64_t period)
 
 bool on_grid(const Region& r) { return r.rows == 1 || r.row_stride % r.pixel_stride == 0; }
 
-// True only if no byte is in both: beside each other, in other columns of the same rows, or in other channels of the
-// same pixels.
+// True only if the regions share no byte: one ends before the other begins, or they are different columns of the same
+// rows, or different channels of the same pixels.
 bool disjoint(const Region& a, const Region& b) {
   if (a.end() <= b.begin || b.end() <= a.begin) return true;
   if (a.row_stride == b.row_stride && apart(a.begin, a.row_bytes(), b.begin, b.row_bytes(), a.row_stride)) return true;
@@ -46,8 +46,8 @@ bool disjoint(const Region& a, const Region& b) {
          apart(a.begin, a.bytes, b.begin, b.bytes, a.pixel_stride);
 }
 
-// Whether two tensors are channels of the same pixels, or the same tensor, so that one's border is not in the other's
-// image.
+// Whether two tensors are channels of the same pixels, or the same tensor. The border of one then never meets the image
+// of the other.
 bool same_pixels(const Tensor& a, const Tensor& b) {
   const Tensor &low = a.offset <= b.offset ? a : b, &high = a.offset <= b.offset ? b : a;
   return a.row_stride == b.row_stride && a.pixel_stride == b.pixel_stride && a.height == b.height &&

@@ -1,5 +1,5 @@
-// Which bytes of the arena a step reads and writes: what must not overlap within a step, and what one step does with
-// the bytes of another.
+// Which bytes of the arena a step reads and writes. The check of overlaps within a step uses this, and so does the
+// order of steps that share bytes.
 #pragma once
 
 #include <vector>
@@ -8,25 +8,25 @@
 
 namespace bmx::engine {
 
-// A tensor of a step.
+// A step's use of a tensor.
 struct Access {
   enum class Part { kImage, kBorder, kAll };
   int tensor;
   Part part;
   bool write;
-  bool operand = false;  // of ADD or MULTIPLY
+  bool operand = false;  // read by an operation of the epilogue
 };
 
 std::vector<Access> accesses(const Step& step);
 
-// False only if no byte is in both.
+// False only if the two share no byte.
 bool overlap(const Program& program, const Access& x, const Access& y);
 
-// Throws Refusal if what a step stores overlaps what it reads or another of its stores, unless it is ADD or MULTIPLY in
-// place.
+// Throws Refusal if a store of a step overlaps one of its inputs or another store. An operand of the epilogue may be
+// overwritten in place.
 void check_overlap(const Program& program, const Step& step);
 
-// Bytes of tensors that a step reads and writes.
+// Bytes of the tensors that a step reads and writes.
 int64_t tensor_bytes(const Program& program, const Step& step);
 
 }  // namespace bmx::engine

@@ -7,17 +7,18 @@
 namespace bmx::engine {
 namespace {
 
-constexpr int kFilterChunk = 64;  // threads share filters in these
-constexpr int kShares = 4;        // of a thread, so that others can take some,
-constexpr double kShare = 500;    // if they take so many nanoseconds each
+constexpr int kFilterChunk = 64;  // a share of filters is a multiple of this
+constexpr int kShares = 4;        // shares per thread, so that other threads can take over some of them
+constexpr double kShare = 500;    // nanoseconds that a share takes at least
 
-// The largest share of a thread, compared with an even one.
+// The largest share of a thread divided by an even share.
 double imbalance(int64_t items, int parts) {
   return static_cast<double>((items + parts - 1) / parts * parts) / static_cast<double>(items);
 }
 
-// Filters where pixels are few, or the weights are more than the results as floats: each thread then reads its weights
-// only. Elsewhere pixels: what a thread writes is what it reads in the next step, and no cache line is of two threads.
+// Threads share the filters if there are few pixels, or if the weights are larger than the results as floats: each
+// thread then reads only its own weights. Otherwise they share the pixels: a thread then reads in the next step what it
+// has written, and no cache line is shared.
 bool split_filters(const Program& program, const Step& step, int threads) {
   if (step.kind != Kind::kConv || step.conv.groups != 1) return false;
   const int64_t size = int64_t{step.height} * step.width;
@@ -39,9 +40,9 @@ int64_t items_of(const Program& program, const Step& step) {
   return step.kind == Kind::kCopy ? copy_items(step.axes) : int64_t{step.height} * step.width;
 }
 
-// Roughly, in nanoseconds, on a fast processor.
+// A rough estimate in nanoseconds, on a fast processor.
 double duration(const Step& step) {
-  const double a_nanosecond[] = {400, 25, 100, 25, 80};  // multiply-adds of each arithmetic
+  const double a_nanosecond[] = {400, 25, 100, 25, 80};  // multiply-adds per nanosecond of each arithmetic
   const double macs = static_cast<double>(step.macs), bytes = static_cast<double>(step.bytes);
   return macs / a_nanosecond[static_cast<int>(step.arithmetic)] + bytes / 8;
 }

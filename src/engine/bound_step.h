@@ -1,4 +1,4 @@
-// A step with all pointers into one arena: what is left to do is to call its kernel.
+// A step with all its pointers into one arena, ready to call its kernel.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +8,8 @@
 
 namespace bmx::engine {
 
-// A share of a step: its items (pixels of the result; of a FILL rows; of a COPY numbers but for the last axis) and, of
-// a convolution, filters.
+// A share of a step: a range of its items and, in a convolution, of its filters. Items are pixels of the result, rows
+// in a FILL, and in a COPY the combinations of indices of all axes but the last.
 struct Share {
   int64_t first, last;
   int32_t first_filter, last_filter;
@@ -17,10 +17,10 @@ struct Share {
 
 Share whole(const Program& program, const Step& step);
 
-// The whole step in as many shares as some threads take one after the other: the first are those of the first thread.
+// Cuts a step into shares for `threads` threads. Each thread owns consecutive shares: the first thread the first ones.
 std::vector<Share> shares_of(const Program& program, const Step& step, int threads);
 
-// The arrays that a program hands over, one image after the other in each.
+// The caller's arrays. Each holds one image after the other.
 struct Images {
   const float* const* inputs;
   float* const* outputs;
@@ -39,12 +39,12 @@ class BoundStep {
   void bind_epilogue(const Program& program, const Step& step, uint8_t* arena);
 
   const nhwc::Kernels* kernels_ = nullptr;
-  decltype(nhwc::Kernels::conv_binary) kernel_ = nullptr;  // of a CONV's arithmetic
+  decltype(nhwc::Kernels::conv_binary) kernel_ = nullptr;  // in a CONV, the kernel of its arithmetic
   decltype(nhwc::TileConv::run) tiles_ = nullptr;          // the same on tiles, where these are faster
   int64_t scratch_ = 0;
   const Step* step_ = nullptr;
-  const Tensor* tensor_ = nullptr;  // that a FILL fills or a MAP reads
-  int64_t array_size_ = 0;          // of LOAD and STORE
+  const Tensor* tensor_ = nullptr;  // the tensor that a FILL fills or a MAP reads
+  int64_t array_size_ = 0;          // in LOAD and STORE: numbers per image
   nhwc::View in_, out_;
   nhwc::Conv conv_{};
   nhwc::Pool pool_{};

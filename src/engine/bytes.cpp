@@ -17,7 +17,7 @@ namespace {
   throw std::runtime_error(path + ": cannot be read: " + why);
 }
 
-// Closes a file descriptor at the end of its scope: a mapping outlives it.
+// Closes a file descriptor at the end of its scope; the mapping outlives it.
 struct Descriptor {
   int number;
   ~Descriptor() { close(number); }

@@ -11,7 +11,7 @@ namespace bmx::engine {
 
 class Bytes {
  public:
-  // Throws std::runtime_error with the path and the reason.
+  // Throws std::runtime_error that names the path and the reason.
   static Bytes map(const std::string& path);
   static Bytes copy(const void* data, size_t size);
 
@@ -19,7 +19,7 @@ class Bytes {
   Bytes& operator=(Bytes&&) = delete;
   ~Bytes();
 
-  const uint8_t* data() const { return data_; }  // at a multiple of 64
+  const uint8_t* data() const { return data_; }  // aligned to 64 bytes
   size_t size() const { return size_; }
 
  private:

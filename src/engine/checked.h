@@ -1,5 +1,5 @@
-// What files are checked with: sums and products of sizes that stay at the largest number instead of overflowing, as
-// nothing that large ever fits; and bytes that must be 0.
+// Helpers for checking files. Sums and products of sizes saturate instead of overflowing, because nothing that large
+// ever fits. `all_zero` is for bytes that must be 0.
 #pragma once
 
 #include <algorithm>
@@ -10,7 +10,7 @@ namespace bmx::engine {
 
 constexpr int64_t kHuge = std::numeric_limits<int64_t>::max();
 
-// Of numbers >= 0.
+// These functions take numbers >= 0.
 inline int64_t times(int64_t a, int64_t b) {
   int64_t product;
   return __builtin_mul_overflow(a, b, &product) ? kHuge : product;

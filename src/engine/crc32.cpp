@@ -9,8 +9,8 @@ namespace {
 constexpr int kSlices = 16;
 using Table = std::array<std::array<uint32_t, 256>, kSlices>;
 
-// table[k][b] is the checksum of byte b followed by k zeros, without the inversions: what a byte adds to the sum
-// when k more come after it.
+// table[k][b] is the checksum of byte b followed by k zeros, without the inversions: the contribution of a byte that k
+// more bytes follow.
 constexpr Table make_table() {
   Table table{};
   for (uint32_t byte = 0; byte < 256; ++byte) {

@@ -1,4 +1,4 @@
-// CRC-32 as in zlib and PNG, 16 bytes a turn: a file's checksum takes about a millisecond for 4 MB.
+// CRC-32 as in zlib and PNG, 16 bytes at a time: the checksum of 4 MB takes about a millisecond.
 #pragma once
 
 #include <cstddef>

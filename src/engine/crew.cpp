@@ -12,10 +12,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr auto kAwake = std::chrono::milliseconds(1);  // how long a thread without a job looks for one
-constexpr int kSpins = 2000;                           // some ten microseconds, before others may have the processor
-constexpr int kPatience = 50;  // looks, about a microsecond, before a thread takes what others have not begun
-constexpr int kShift = 16;     // of the number of a run in a word
+constexpr auto kAwake = std::chrono::milliseconds(1);  // an idle thread looks for a job this long before it sleeps
+constexpr int kSpins = 2000;   // pauses, about ten microseconds, before a waiting thread yields the processor
+constexpr int kPatience = 50;  // looks, about a microsecond, before a thread takes parts of other threads
+constexpr int kShift = 16;     // a word holds the number of a run above this many bits
 constexpr uint64_t kMostParts = (uint64_t{1} << kShift) - 1;
 
 uint64_t word(uint64_t run, uint64_t rest) { return run << kShift | rest; }
@@ -25,7 +25,7 @@ uint64_t count_in(uint64_t word, uint64_t run) { return run_of(word) == run ? re
 
 }  // namespace
 
-// Between two looks at what another thread will write.
+// Waits between two looks at a value that another thread will write.
 class Crew::Pause {
  public:
   void begin_again() { count_ = 0; }
@@ -64,12 +64,12 @@ void Crew::start_helpers() {
   }
 }
 
-// Parts are taken in the order of the lists. So what one has waited for, those behind it in its list need not.
+// Parts are taken in the order of the lists. So a part need not wait for what an earlier part of its list waited for.
 Crew::Plan Crew::plan(const Job& job) const {
   Plan plan;
   plan.parts.resize(threads_);
-  std::vector<std::vector<int>> known(threads_, std::vector<int>(threads_, -1));  // to have done: up to which stage
-  int all_before = 0;                                                             // the last stage that waits
+  std::vector<std::vector<int>> known(threads_, std::vector<int>(threads_, -1));  // the last stage known to be done
+  int all_before = 0;  // the last stage that waits for all before it
   for (int stage = 0; stage < static_cast<int>(job.size()); ++stage) {
     const int64_t parts = job[stage].parts;
     if (job[stage].wait) all_before = stage;
@@ -81,7 +81,7 @@ Crew::Plan Crew::plan(const Job& job) const {
         for (int other = first; other <= last; ++other) news |= other != thread && known[thread][other] < before;
         if (news) all.push_back({before, first, last});
       };
-      if (all_before > 0) wait(all_before - 1, 0, threads_ - 1);  // also a thread that has no part in that stage
+      if (all_before > 0) wait(all_before - 1, 0, threads_ - 1);  // even for threads without a part in that stage
       if (job[stage].wait || job[stage].needs.empty()) return all;
       for (const Need& need : job[stage].needs[part]) {
         if (need.first < need.last) wait(need.stage, owner(need.stage, need.first), owner(need.stage, need.last - 1));
@@ -119,22 +119,22 @@ void Crew::end() {
 }
 
 void Crew::wake() {
-  mutex_.lock();  // so that nobody is between looking at the order and sleeping
+  mutex_.lock();  // no thread is then between looking at the order and sleeping
   mutex_.unlock();
   wake_.notify_all();
 }
 
 void Crew::run(int job) {
   const std::vector<Part>& own = plans_[job].parts[0];
-  if (own.empty()) return;  // the first part of each stage is in this list
+  if (own.empty()) return;  // the job is empty: the first part of each stage is in this list
   const Order order = word(run_of(order_.load(std::memory_order_relaxed)) + 1, static_cast<uint64_t>(job));
-  // The first part is the caller's: no other thread has to see that soon, nor the caller to wait until others have seen
-  // the order.
+  // The caller takes the first part before it publishes the order, so it never competes for that part and does not wait
+  // until other threads have seen the order.
   progress_[0].taken.store(word(run_of(order), 1), std::memory_order_relaxed);
   order_.store(order, std::memory_order_release);
   if (asleep_.load(std::memory_order_relaxed) > 0) wake();
   do_part(order, 0, own[0], 0);
-  // Whoever counts himself asleep after this has seen the order.
+  // A thread that counts itself asleep after this has seen the order.
   if (asleep_.fetch_add(0, std::memory_order_acq_rel) > 0) wake();
   for (Pause pause; !over(order, 0); pause()) take_parts(order, 0, &pause);
 }
@@ -162,7 +162,7 @@ Crew::Order Crew::next(Order last) {
   return order;
 }
 
-// Until nobody has parts to be taken.
+// Takes parts until no thread has any left.
 void Crew::take_parts(Order order, int thread, Pause* pause) {
   int patience = kPatience;
   for (;; pause->begin_again()) {
@@ -177,7 +177,7 @@ void Crew::take_parts(Order order, int thread, Pause* pause) {
         later |= found == Found::kLater;
       }
       if (found == Found::kPart) {
-        patience = 0;  // someone is late, and may be so again
+        patience = 0;  // that thread is late and may be late again
         break;
       }
       if (!later) return;
@@ -185,8 +185,9 @@ void Crew::take_parts(Order order, int thread, Pause* pause) {
   }
 }
 
-// The next of the owner's. None is left after the end of a run: whoever takes one may rely on what belongs to the run;
-// and on what those have seen who took the parts before, since a part does not wait for what they waited for.
+// Takes the next part of the owner. After the end of a run no part is left, so the data of the run is valid for whoever
+// takes one. The taker also sees all that the takers of earlier parts have seen: a part does not wait for what they
+// have waited for.
 Crew::Found Crew::take_part(Order order, int owner, int thread) {
   const uint64_t run = run_of(order);
   const Plan& plan = plans_[rest_of(order)];
@@ -224,12 +225,12 @@ bool Crew::ready(uint64_t run, const Plan& plan, int owner, const Part& part) co
   return true;
 }
 
-// Whether so many of the owner's parts are done, or the run is over.
+// Whether `parts` parts of the owner are done, or the run is over.
 bool Crew::reached(uint64_t run, int owner, uint64_t parts) const {
   return parts == 0 || progress_[owner].done.load(std::memory_order_acquire) >= word(run, parts);
 }
 
-// For helpers when there is another order, for the caller when all is done.
+// A run is over for a helper when there is another order, and for the caller when all parts are done.
 bool Crew::over(Order order, int thread) const {
   if (thread > 0) return order_.load(std::memory_order_relaxed) != order;
   const Plan& plan = plans_[rest_of(order)];

@@ -1,13 +1,13 @@
 // Threads that work together on jobs of microseconds to milliseconds: the steps of an image, or whole images.
 //
-// A job is a list of stages, a stage a number of parts, and a part may need some parts of the stages before. Each
-// thread has a list of parts of its own, in every stage those of the same place, so that it finds in its caches what it
-// wrote in the stage before, and so that most parts need only what the same thread has done. Where one needs another
-// thread's it comes last in its stage: until then the other has done it, and nobody waits.
+// A job is a list of stages, and a stage is a number of parts. A part may need parts of earlier stages. Each thread
+// owns a list of parts, at the same place in every stage: it then finds in its caches what it wrote in the stage
+// before, and most parts need only parts of the same thread. A part that needs another thread's part comes last in its
+// stage: the other thread is usually done by then, and nobody waits.
 //
-// A thread that waits nevertheless, for more than a microsecond, takes what others have not begun. All wait for parts,
-// never for threads: one that has no processor, because another program uses it, holds up the others only if it lost it
-// within a part. (OpenMP's threads must all come to the end of a parallel region.)
+// A thread that still has to wait for more than a microsecond takes parts that other threads have not begun. Threads
+// wait for parts, never for threads: a descheduled thread delays the others only if it was preempted inside a part. (In
+// OpenMP all threads must reach the end of a parallel region.)
 #pragma once
 
 #include <atomic>
@@ -22,35 +22,36 @@ namespace bmx::engine {
 
 class Crew {
  public:
-  // The parts `first` to `last`, not counted, of an earlier stage.
+  // The parts first <= part < last of an earlier stage.
   struct Need {
     int stage, first, last;
   };
   struct Stage {
     int parts;
-    bool wait;  // all parts of this and later stages, until all parts of the stages before are done
-    std::vector<std::vector<Need>> needs = {};  // of each part, if they do not wait; empty: nothing
+    bool wait;  // this and later stages begin only when all parts of the earlier stages are done
+    std::vector<std::vector<Need>> needs = {};  // for each part, unless `wait`; empty if no part needs any
   };
   using Job = std::vector<Stage>;
-  // Must not throw. `thread` is less than the number of threads; 0 is the one that calls run().
+  // Must not throw. `thread` is less than the number of threads; 0 is the thread that calls run().
   using Work = std::function<void(int job, int stage, int part, int thread)>;
 
-  // `threads` >= 2, with the one that calls run(). Throws std::runtime_error if the system has not so many.
+  // `threads` >= 2 includes the thread that calls run(). Throws std::runtime_error if the system cannot start them.
   Crew(int threads, const std::vector<Job>& jobs, Work work);
   ~Crew();
   Crew(const Crew&) = delete;
   Crew& operator=(const Crew&) = delete;
 
-  // Returns when all parts of a job are done; what they wrote is then there for the caller. For one thread at a time.
+  // Returns when all parts of a job are done; the caller then sees all they wrote. Only one thread at a time may call
+  // it.
   void run(int job);
 
  private:
-  // What all look at, in one word: the number of the run, 48 bits, and the job or kEnd, 16 bits. At a microsecond for
-  // each, runs can be counted for nine years.
+  // One word that all threads read: the number of the run in 48 bits, and the job or kEnd in 16 bits. At a microsecond
+  // per run, the numbers last nine years.
   using Order = uint64_t;
   static constexpr uint64_t kEnd = 0xFFFF;
 
-  // Until the threads `first` to `last` have done all their parts up to a stage.
+  // Wait until the threads first <= thread <= last have done all their parts up to a stage.
   struct Wait {
     int stage, first, last;
   };
@@ -59,15 +60,15 @@ class Crew {
     size_t first_wait, last_wait;
   };
   struct Plan {
-    std::vector<std::vector<Part>> parts;  // of each thread, in the order in which they are taken
+    std::vector<std::vector<Part>> parts;  // for each thread, in the order in which they are taken
     std::vector<Wait> waits;
-    std::vector<std::vector<uint64_t>> ends;  // of each stage and thread: how many of its parts are in it or before
+    std::vector<std::vector<uint64_t>> ends;  // [stage][thread]: parts of the thread up to the end of this stage
   };
-  // Of a thread's parts in a run, whose number is in the words too: so nothing need be reset, and a thread that is
-  // late, still in an earlier run, takes nothing. On a cache line each, since others look at the second.
+  // How far a thread's parts are. Both words also hold the number of the run: so nothing needs a reset, and a thread
+  // that is still in an earlier run takes nothing. Each word has its own cache line, because other threads read `done`.
   struct Progress {
     alignas(64) std::atomic<uint64_t> taken{0};
-    alignas(64) std::atomic<uint64_t> done{0};  // stage by stage: none is begun while one before is not done
+    alignas(64) std::atomic<uint64_t> done{0};  // a part begins only when the thread's earlier stages are done
   };
   enum class Found { kPart, kLater, kNone };
   class Pause;
@@ -87,7 +88,7 @@ class Crew {
 
   const int threads_;
   const Work work_;
-  std::vector<Plan> plans_;  // of each job
+  std::vector<Plan> plans_;  // one per job
   std::vector<Progress> progress_;
   alignas(64) std::atomic<Order> order_{0};
   alignas(64) std::atomic<int> asleep_{0};

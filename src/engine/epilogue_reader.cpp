@@ -11,7 +11,7 @@ namespace bmx::engine {
 namespace {
 
 constexpr int kMostOperations = 64;
-constexpr uint32_t kSign = 0x80000000;  // of a float
+constexpr uint32_t kSign = 0x80000000;  // sign bit of a float
 enum Store : uint32_t { kF32 = 1, kBits = 2, kU8 = 4, kCountBits = 8 };
 
 }  // namespace
@@ -36,7 +36,7 @@ Operation StepFields::operation() {
   if (operands.limits) {
     op.low = f32();
     op.high = f32();
-    // Not NaN either.
+    // Written this way round, the test refuses NaN too.
     if (!(op.low <= op.high)) throw Refusal("it clips from " + real(op.low) + " to " + real(op.high));
   }
   if (operands.function) {
@@ -80,7 +80,7 @@ void StepFields::stores() {
 }
 
 int StepFields::stored(nhwc::Type type) {
-  const int index = tensor("what it stores", type);
+  const int index = tensor("its output", type);
   give(at(index));
   return index;
 }
@@ -89,7 +89,7 @@ void StepFields::check_operand(const Tensor& t) const {
   const bool same_pixels = t.height == step_.height && t.width == step_.width;
   const bool same_channels = t.channels == step_.channels;
   if ((same_pixels && (same_channels || t.channels == 1)) || (t.pixels() == 1 && same_channels)) return;
-  throw Refusal(quoted(t) + " is " + shape(t.height, t.width, t.channels) + ", which does not go with " +
+  throw Refusal(quoted(t) + " is " + shape(t.height, t.width, t.channels) + ", which does not fit the result, " +
                 shape(step_.height, step_.width, step_.channels));
 }
 

@@ -17,7 +17,7 @@ namespace {
 
 constexpr uint8_t kMagic[8] = {0x89, 'B', 'M', 'X', '\r', '\n', 0x1A, '\n'};
 constexpr uint32_t kVersion = 1, kByteOrder = 0x01020304, kOtherByteOrder = 0x04030201;
-constexpr size_t kChecked = 32;  // the checksum is of the bytes from here on
+constexpr size_t kChecked = 32;  // the checksum covers the bytes from here on
 constexpr int64_t kAlignment = 64;
 constexpr int64_t kLargestArena = int64_t{sizeof(void*) > 4 ? 16 : 1} << 30;
 constexpr int64_t kLargestArray = 0x7FFFFFFF;  // numbers of an input or output
@@ -77,7 +77,7 @@ Header read_header(const uint8_t* bytes, size_t size) {
   if (size < sizeof(Header)) throw Refusal("truncated: it ends within its header");
   const auto h = read<Header>(bytes);
   if (h.byte_order == kOtherByteOrder) throw Refusal("its numbers are big-endian; .bmx files are little-endian");
-  if (h.byte_order != kByteOrder) throw Refusal("damaged: its mark of the byte order is wrong");
+  if (h.byte_order != kByteOrder) throw Refusal("damaged: its byte order mark is wrong");
   if (h.version != kVersion) {
     throw Refusal("version " + text(h.version) + " of the format; this library reads version " + text(kVersion) +
                   ": compile the network again, or use the bmx that made the file");
@@ -91,7 +91,7 @@ Header read_header(const uint8_t* bytes, size_t size) {
   return h;
 }
 
-// The parts follow each other with nothing but zeros up to the alignment between them, and the last ends the file.
+// The parts follow each other, with zeros up to the alignment between them, and the last part ends the file.
 void check_parts(const Header& h, const uint8_t* bytes, size_t size) {
   struct Part {
     const char* name;
@@ -120,7 +120,7 @@ void check_parts(const Header& h, const uint8_t* bytes, size_t size) {
     if (at > static_cast<int64_t>(size)) throw Refusal("its part '" + std::string(part.name) + "' is too large");
   }
   if (at != static_cast<int64_t>(size) || h.data_size % kAlignment != 0) {
-    throw Refusal("its data does not end the file at a multiple of " + text(kAlignment));
+    throw Refusal("its data must end with the file, at a multiple of " + text(kAlignment));
   }
   if (h.arena % kAlignment != 0 || h.arena > uint64_t{kLargestArena}) {
     throw Refusal("its arena has " + text(h.arena) + " bytes; it must be a multiple of " + text(kAlignment) +
@@ -158,8 +158,7 @@ std::vector<Array> read_arrays(const uint8_t* from, uint32_t count, const char* 
   return arrays;
 }
 
-// The first and the last byte of a tensor, its border included, lie in the arena, and image pixels are apart from each
-// other and from the border.
+// A tensor lies within the arena with its border, and its image pixels overlap neither each other nor the border.
 void check_place(const Tensor& t, uint64_t offset, uint64_t row_stride, uint64_t pixel_stride, int64_t arena) {
   const int alignment = t.type == nhwc::Type::kF32 ? 4 : (t.type == nhwc::Type::kBit ? 8 : 1);
   if (offset % alignment != 0 || row_stride % alignment != 0 || pixel_stride % alignment != 0) {
@@ -175,10 +174,10 @@ void check_place(const Tensor& t, uint64_t offset, uint64_t row_stride, uint64_t
   if (before > static_cast<int64_t>(offset) || end > arena) throw Refusal("it is not within the arena");
   if (pixel < t.pixel_bytes()) throw Refusal("its pixels overlap");
   const bool one_row = t.above + rows_after == 0;
-  const int64_t beside = one_row ? 0 : std::max(t.left, t.right);  // of the next or the last row
+  const int64_t beside = one_row ? 0 : std::max(t.left, t.right);  // border of the next or the previous row
   const int64_t row_bytes = plus(times(plus(t.width, beside) - 1, pixel), t.pixel_bytes());
   if (row < row_bytes || row < times(t.width, pixel)) throw Refusal("its rows overlap");
-  // Columns of the border that two rows share are filled with the same bytes.
+  // Two rows may share border columns: both fill them with the same bytes.
   const bool shared = t.left + t.right > 0 && row < times(plus(t.left, t.width, t.right), pixel);
   if (!one_row && shared && row % pixel != 0) throw Refusal("its rows' borders overlap");
 }
@@ -198,13 +197,13 @@ Tensor read_tensor(const uint8_t* from, int64_t arena, const Strings& strings) {
     t.height = r.height, t.width = r.width, t.channels = r.channels;
     t.above = r.above, t.left = r.left, t.below = r.below, t.right = r.right;
     const uint32_t highest = t.type == nhwc::Type::kU8 ? 255 : (t.type == nhwc::Type::kBit ? 1 : 0);
-    if (r.border > highest) throw Refusal("its border holds " + text(r.border) + ", which its type cannot");
+    if (r.border > highest) throw Refusal("its border holds " + text(r.border) + ", which its type cannot hold");
     t.border = r.border;
     check_place(t, r.offset, r.row_stride, r.pixel_stride, arena);
     t.offset = static_cast<int64_t>(r.offset);
     t.row_stride = static_cast<int64_t>(r.row_stride), t.pixel_stride = static_cast<int64_t>(r.pixel_stride);
     if (t.type == nhwc::Type::kU8 ? !(r.scale > 0 && std::isfinite(r.scale)) : r.scale != 0) {
-      throw Refusal("its scale is " + real(r.scale) + "; that of u8 is positive and finite, of others 0");
+      throw Refusal("its scale is " + real(r.scale) + "; it must be positive and finite for u8, and 0 for other types");
     }
     if (r.zero_point > (t.type == nhwc::Type::kU8 ? 255u : 0u)) {
       throw Refusal("its zero point is " + text(r.zero_point));

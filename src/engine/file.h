@@ -1,5 +1,5 @@
-// Reads .bmx files, as docs/format.md defines them. A file is hostile until it is read: whatever the steps will touch,
-// in the file or in the arena, is checked here, and nothing afterwards.
+// Reads .bmx files, as docs/format.md defines them. Files may be hostile: this checks everything that the steps will
+// touch in the file and in the arena, so nothing is checked afterwards.
 #pragma once
 
 #include <cstddef>
@@ -11,16 +11,16 @@
 
 namespace bmx::engine {
 
-// Why a file is refused, in one line; the file's name is put before it.
+// The reason why a file is refused, in one line. The caller puts the file's name before it.
 class Refusal : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
 
-// A number as a refusal says it.
+// A number as text for a Refusal.
 std::string real(float number);
 
-// The program points into `bytes`, which start at a multiple of 64. Throws Refusal.
+// The program points into `bytes`, which must be aligned to 64. Throws Refusal.
 Program read_program(const uint8_t* bytes, size_t size);
 
 }  // namespace bmx::engine

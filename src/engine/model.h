@@ -11,7 +11,7 @@ namespace bmx::engine {
 
 class Model {
  public:
-  // Both throw std::runtime_error, whose text names the file and what is wrong with it.
+  // Both throw std::runtime_error that names the file and the fault.
   static std::shared_ptr<const Model> load(const std::string& path);
   static std::shared_ptr<const Model> copy(const void* bytes, size_t size);
 

@@ -31,7 +31,7 @@ void fill(const Tensor& t, uint8_t* origin, int64_t first, int64_t last) {
     for (int64_t x = from; x < to; ++x) {
       uint8_t* at = row + x * t.pixel_stride;
       if (words == 0) {
-        std::memset(at, static_cast<int>(t.border), t.pixel_bytes());  // 0 of f32
+        std::memset(at, static_cast<int>(t.border), t.pixel_bytes());  // f32: 0
       } else {
         std::memset(at, t.border != 0 ? 0xFF : 0, t.pixel_bytes());
         const uint64_t end = t.border != 0 ? tail : 0;
@@ -57,7 +57,7 @@ void softmax(const nhwc::View& in, const nhwc::View& out, int64_t first, int64_t
     auto* y = const_cast<float*>(pixel(out, p));
     float largest = x[0];
     for (int64_t c = 1; c < in.channels; ++c) largest = x[c] > largest ? x[c] : largest;
-    double sum = 0;  // of up to millions of terms
+    double sum = 0;  // double: there may be millions of terms
     for (int64_t c = 0; c < in.channels; ++c) {
       y[c] = std::exp(x[c] - largest);
       sum += y[c];

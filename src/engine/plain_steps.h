@@ -1,4 +1,4 @@
-// The steps that move numbers and need no kernels of an instruction set: STORE, FILL, COPY, and SOFTMAX.
+// Steps without kernels for each instruction set: STORE, FILL and COPY, which only move numbers, and SOFTMAX.
 #pragma once
 
 #include <cstdint>
@@ -8,15 +8,15 @@
 
 namespace bmx::engine {
 
-// out, C x H x W floats, of pixels first <= p < last.
+// Writes the pixels first <= p < last of `out`, C x H x W floats.
 void store(const nhwc::View& in, float* out, int64_t first, int64_t last);
 
-// The border of rows first <= r < last, where row 0 is the highest of the border.
+// Fills the border in rows first <= r < last; row 0 is the top row of the border.
 void fill(const Tensor& t, uint8_t* origin, int64_t first, int64_t last);
 
 void softmax(const nhwc::View& in, const nhwc::View& out, int64_t first, int64_t last);
 
-// Items are all combinations of the indices but the last axis's.
+// Items are the combinations of the indices of all axes but the last.
 void copy(const std::vector<CopyAxis>& axes, const uint8_t* in, uint8_t* out, int64_t first, int64_t last);
 int64_t copy_items(const std::vector<CopyAxis>& axes);
 

@@ -1,4 +1,4 @@
-// A compiled network, parsed: the tensors and steps of docs/format.md, whose names are used here.
+// A compiled network, parsed: the tensors and steps of docs/format.md, under the same names.
 //
 // Strings and weights are pointers into the bytes of the file.
 #pragma once
@@ -18,15 +18,15 @@ struct Array {
   const char* name = "";
   int dims = 0;
   std::array<int64_t, 4> shape{};
-  int64_t size = 0;  // numbers of one image
+  int64_t size = 0;  // numbers per image
 };
 
 struct Tensor {
   const char* name = "";
   nhwc::Type type = nhwc::Type::kF32;
   int32_t height = 0, width = 0, channels = 0;
-  int32_t above = 0, left = 0, below = 0, right = 0;  // the border
-  uint32_t border = 0;                                // what it holds
+  int32_t above = 0, left = 0, below = 0, right = 0;  // sizes of the border
+  uint32_t border = 0;                                // the value in the border
   int64_t offset = 0, row_stride = 0, pixel_stride = 0;
   float scale = 0;
   int32_t zero_point = 0;
@@ -46,14 +46,14 @@ const char* kind_name(Kind kind);
 enum class Arithmetic : uint32_t { kBinary = 0, kFloat = 1, kInt8 = 2, kFloatSigns = 3, kInt8Signs = 4 };
 
 struct Operation {
-  nhwc::EpilogueOp op;  // but for the tensor, which has its place in an arena only
+  nhwc::EpilogueOp op;  // without its tensor, which only has an address once there is an arena
   int tensor = kNone;
 };
 
 struct Epilogue {
   std::vector<Operation> ops;
   int f32 = kNone, bits = kNone, u8 = kNone, count_bits = kNone;
-  nhwc::Epilogue stores;  // but for ops and tensors
+  nhwc::Epilogue stores;  // without ops and tensors
 };
 
 struct CopyAxis {
@@ -61,13 +61,13 @@ struct CopyAxis {
 };
 constexpr int kCopyAxes = 6;
 
-// One type for all kinds: each uses the fields that docs/format.md gives it.
+// One type for all kinds. Each kind uses the fields that docs/format.md lists for it.
 struct Step {
   Kind kind = Kind::kLoad;
   const char* name = "";
   int in = kNone, out = kNone;
-  uint32_t array = 0;                           // which input or output
-  int32_t height = 0, width = 0, channels = 0;  // of what comes out
+  uint32_t array = 0;                           // number of the input or output
+  int32_t height = 0, width = 0, channels = 0;  // size of the result
   nhwc::Window window{};
   Arithmetic arithmetic = Arithmetic::kBinary;
   nhwc::Conv conv{};  // groups, filters, run, weights, start, all, step
@@ -75,7 +75,8 @@ struct Step {
   const uint64_t* flips = nullptr;
   std::vector<CopyAxis> axes;
   Epilogue epilogue;
-  int64_t macs = 0, bytes = 0;  // multiply-adds; bytes of tensors and weights that are read and written
+  int64_t macs = 0;   // multiply-adds
+  int64_t bytes = 0;  // bytes of tensors and weights that are read and written
 };
 
 struct Program {

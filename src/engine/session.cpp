@@ -16,9 +16,9 @@ namespace bmx::engine {
 namespace {
 
 constexpr size_t kAlignment = 64;
-constexpr size_t kOverread = 64;  // that kernels may read beyond a tensor
+constexpr size_t kOverread = 64;  // bytes that kernels may read beyond a tensor
 constexpr int kNoPoison = -1;
-constexpr int kAlonePerThread = 16;  // parts that a thread has of a batch
+constexpr int kAlonePerThread = 16;  // parts per thread of a batch
 
 enum Job { kAlone, kTogether, kOneStep };
 
@@ -38,14 +38,14 @@ uint8_t* aligned(uint8_t* memory) {
   return memory + (kAlignment - address % kAlignment) % kAlignment;
 }
 
-// Zeroed memory: of a large arena the system gives pages that take no room before they are used.
+// Zeroed memory. Pages of a large arena take no physical memory before they are used.
 uint8_t* allocate(int64_t size) {
   void* memory = std::calloc(static_cast<size_t>(size) + kOverread + kAlignment, 1);
   if (memory == nullptr) throw std::bad_alloc();
   return static_cast<uint8_t*>(memory);
 }
 
-// What is as it was is not written: the other threads still have it in their caches.
+// Writes only on change, so that other threads keep the cache line.
 template <class T>
 void set(T& variable, T value) {
   if (variable != value) variable = value;
@@ -167,7 +167,7 @@ void Session::measure(int64_t image) {
   }
 }
 
-// In a fork of the process that started it a crew has no threads: nothing can end it.
+// After a fork the child process has a crew without threads. Nothing can end such a crew, so it is leaked.
 void Session::leave_crew() {
   if (process_ != getpid()) static_cast<void>(crew_.release());
   crew_.reset();

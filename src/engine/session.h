@@ -1,4 +1,4 @@
-// Runs a model: its own memory for tensors, so that each of many threads can have a session of one model.
+// Runs a model. A session has its own memory for tensors, so several threads can run one model, each with its session.
 #pragma once
 
 #include <atomic>
@@ -17,7 +17,7 @@ namespace bmx::engine {
 // Memory for the tensors of one image, and the steps bound to it.
 class Arena {
  public:
-  // Zeros, or `poison` (a byte) before each image.
+  // The memory is zero at first. With `poison`, a byte, it is filled with that byte before each image.
   Arena(const Program& program, int poison);
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
@@ -33,27 +33,27 @@ class Arena {
   const int64_t size_;
   const int poison_;
   const std::unique_ptr<uint8_t, Free> memory_;
-  std::unique_ptr<BoundStep[]> steps_;  // that hold pointers to themselves
+  std::unique_ptr<BoundStep[]> steps_;  // no vector: they point to themselves and must not move
   int64_t scratch_ = 0;
 };
 
 class Session {
  public:
-  // `threads` >= 1. Throws std::runtime_error, std::bad_alloc. The environment variable BMX_POISON, a number from 0 to
-  // 255, has arenas filled with that byte before each image: results must not depend on it.
+  // `threads` >= 1. Throws std::runtime_error, std::bad_alloc. If the environment variable BMX_POISON is a number from
+  // 0 to 255, arenas are filled with that byte before each image: results must not depend on it.
   Session(std::shared_ptr<const Model> model, int threads);
   ~Session();
 
-  // Runs `batch` images. Throws std::runtime_error if another thread is in this function.
+  // Runs `batch` images. Throws std::runtime_error if another thread is running this session.
   void run(int64_t batch, const Images& images);
 
-  // Measures each step from now on, or no longer.
+  // Starts or stops measuring each step.
   void profile(bool on);
-  const std::vector<double>& seconds() const { return seconds_; }  // of each step, since profile(true)
+  const std::vector<double>& seconds() const { return seconds_; }  // one per step, since profile(true)
 
   const Model& model() const { return *model_; }
   int threads() const { return threads_; }
-  int64_t bytes() const;  // of arenas and scratch memory; also while another thread is in `run`
+  int64_t bytes() const;  // arenas and scratch memory; may be called while another thread is in `run`
 
  private:
   void take(const Images& images);
@@ -68,27 +68,27 @@ class Session {
   const std::shared_ptr<const Model> model_;
   const int threads_;
   const int poison_;
-  std::vector<std::unique_ptr<Arena>> arenas_;  // the first, and from the first batch on one for each thread
-  std::atomic<int64_t> made_{0};                // arenas
-  const std::vector<Turn> turns_;               // of a thread that has an image alone
-  std::vector<Buffer<uint8_t>> scratch_;        // of each thread
-  std::vector<Share> whole_;                    // of each step
-  std::vector<std::vector<Share>> shares_;      // of each step
+  std::vector<std::unique_ptr<Arena>> arenas_;  // one; after the first batch one per thread
+  std::atomic<int64_t> made_{0};                // number of arenas
+  const std::vector<Turn> turns_;               // the order of steps for a thread that runs an image alone
+  std::vector<Buffer<uint8_t>> scratch_;        // one per thread
+  std::vector<Share> whole_;                    // for each step, the whole of it
+  std::vector<std::vector<Share>> shares_;      // for each step, its shares
   std::vector<double> seconds_;
   bool measure_ = false;
 
-  // What the threads are at.
+  // The current work of the threads.
   std::vector<const float*> inputs_;
   std::vector<float*> outputs_;
   const Images images_;
-  int64_t alone_ = 0;  // images that one thread each takes
-  int64_t image_ = 0;  // that all share
-  size_t step_ = 0;    // that is measured
+  int64_t alone_ = 0;  // number of images that a single thread runs each
+  int64_t image_ = 0;  // the image that all threads share
+  size_t step_ = 0;    // the step being measured
 
-  std::unique_ptr<Crew> crew_;  // from the first run on
-  int process_ = 0;             // that has its threads
+  std::unique_ptr<Crew> crew_;  // made by the first run
+  int process_ = 0;             // the process in which the crew's threads run
 
-  alignas(64) std::atomic<bool> busy_{false};  // written by each run, and not beside what all threads read
+  alignas(64) std::atomic<bool> busy_{false};  // each run writes it, so it is apart from what all threads read
 };
 
 }  // namespace bmx::engine

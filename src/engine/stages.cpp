@@ -7,15 +7,15 @@
 namespace bmx::engine {
 namespace {
 
-constexpr int kOverread = 64;  // bytes that a kernel may read, but not use, beyond others
-constexpr int kMostBack = 64;  // steps that are looked at for each, so that a strange file takes no quadratic time
+constexpr int kOverread = 64;  // bytes that a kernel may read beyond a tensor without using them
+constexpr int kMostBack = 64;  // earlier steps to compare with, so that no file takes quadratic time
 
-// Bytes of the arena; those that a share touches are among them. Both ends grow from share to share.
+// A range of bytes of the arena that covers all that a share touches. Both ends grow from share to share.
 struct Bytes {
   int64_t begin, end;
 };
 
-// Rows of a tensor and of its border, below `last`.
+// The rows first <= row < last of a tensor, with its border.
 Bytes rows(const Tensor& t, int64_t first, int64_t last) {
   const int64_t low = -int64_t{t.above}, high = int64_t{t.height} + t.below;
   first = std::clamp(first, low, high);
@@ -33,7 +33,7 @@ Bytes pixels(const Tensor& t, int64_t first, int64_t last) {
 Bytes used(const Program& program, const Step& step, const Access& access, const Share& share) {
   const Tensor& t = program.tensors[access.tensor];
   const Bytes all = rows(t, -int64_t{t.above}, int64_t{t.height} + t.below);
-  if (share.first >= share.last) return {all.end, all.end};  // the last ones
+  if (share.first >= share.last) return {all.end, all.end};  // empty, after all others
   switch (step.kind) {
     case Kind::kCopy:
       return all;
@@ -56,7 +56,7 @@ Bytes used(const Program& program, const Step& step, const Access& access, const
   return t.height == step.height && t.width == step.width ? pixels(t, share.first, share.last) : all;
 }
 
-// Whether a kernel reads numbers that it does not use, since channels do not fill the last vector or element.
+// Whether a kernel reads numbers that it does not use, because the channels do not fill the last vector or element.
 bool reads_beyond(const Program& program, const Step& step, const Access& access) {
   const Tensor& t = program.tensors[access.tensor];
   const int groups = step.kind == Kind::kConv ? std::max(step.conv.groups, 1) : 1;
@@ -64,7 +64,7 @@ bool reads_beyond(const Program& program, const Step& step, const Access& access
   return !access.write && t.type != nhwc::Type::kBit && t.channels / groups % together != 0;
 }
 
-// The parts of one step that another one's parts must not overtake.
+// Finds the parts of earlier steps that must be done before a part of a step begins.
 class Conflicts {
  public:
   Conflicts(const Program& program, const std::vector<std::vector<Share>>& shares)
@@ -72,7 +72,7 @@ class Conflicts {
     for (const Step& step : program.steps) accesses_.push_back(accesses(step));
   }
 
-  // For each part of a step those of an earlier one, first to last, not counted.
+  // For each part of a step, the parts of an earlier step that it needs.
   std::vector<Crew::Need> find(int step, int before) const {
     const auto own = static_cast<int>(shares_[step].size()), others = static_cast<int>(shares_[before].size());
     std::vector<Crew::Need> needs(own, Crew::Need{before, others, 0});
@@ -112,7 +112,8 @@ class Conflicts {
 
 }  // namespace
 
-// Where all parts need all of the step before, they wait for all there is: nothing before that need be looked at again.
+// If all parts of a step need all parts of the step before it, the step waits for all earlier steps. Later steps then
+// need not be compared with those.
 Crew::Job stages(const Program& program, const std::vector<std::vector<Share>>& shares) {
   const Conflicts conflicts(program, shares);
   Crew::Job job;

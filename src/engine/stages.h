@@ -1,4 +1,4 @@
-// The steps of a program as a job of threads: which parts must be done when a part of a step begins.
+// The steps of a program as a job for threads: which parts must be done before a part of a step begins.
 #pragma once
 
 #include <vector>
@@ -8,7 +8,7 @@
 
 namespace bmx::engine {
 
-// A stage for each step, a part for each of its shares.
+// One stage per step, one part per share of the step.
 Crew::Job stages(const Program& program, const std::vector<std::vector<Share>>& shares);
 
 }  // namespace bmx::engine

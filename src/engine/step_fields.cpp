@@ -22,7 +22,7 @@ std::string shape(int64_t height, int64_t width, int64_t channels) {
   return text(height) + " x " + text(width) + " x " + text(channels);
 }
 
-std::string bits_not_zero(const char* what) { return std::string(what) + ": bits that must be 0 are not"; }
+std::string bits_not_zero(const char* what) { return std::string(what) + ": bits that must be 0 are not 0"; }
 
 uint32_t StepFields::u32() {
   uint32_t value;

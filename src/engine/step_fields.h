@@ -10,13 +10,13 @@
 
 namespace bmx::engine {
 
-constexpr uint32_t kAbsent = 0xFFFFFFFF;  // a tensor or data that a step does without
-constexpr int64_t kPadding = 32;          // arrays of one number a channel are padded to a multiple of this
+constexpr uint32_t kAbsent = 0xFFFFFFFF;  // instead of optional data that a step does not have
+constexpr int64_t kPadding = 32;          // arrays with one number per channel are padded to a multiple of this
 
 std::string text(int64_t number);
 std::string quoted(const Tensor& t);
 std::string shape(int64_t height, int64_t width, int64_t channels);
-// What is wrong with data that has something beyond the last filter, channel or end of a run.
+// The fault of data whose padding beyond the last filter, channel or end of a run is not 0.
 std::string bits_not_zero(const char* what);
 
 class StepFields {
@@ -29,12 +29,12 @@ class StepFields {
   int32_t between(int64_t low, int64_t high, const char* what);
   bool done() const { return fields_.size == 0; }
 
-  // The number of a tensor, of any type or of this one.
+  // Reads the number of a tensor. With `type`, refuses tensors of another type.
   int tensor(const char* what);
   int tensor(const char* what, nhwc::Type type);
   const Tensor& at(int index) const { return program_.tensors[index]; }
 
-  // `count` numbers, whose place is the next field or `place`. Counts as read by the step.
+  // `count` numbers at the place given by the next field, or at `place`. They count as bytes that the step reads.
   template <class T>
   const T* data(int64_t count, const char* what) {
     return data_at<T>(u32(), count, what);
@@ -43,12 +43,12 @@ class StepFields {
   const T* data_at(uint32_t place, int64_t count, const char* what) {
     return reinterpret_cast<const T*>(bytes_at(place, count, sizeof(T), what));
   }
-  // One number a channel of what comes out, `times` over: each time those beyond the channels are 0.
+  // One number per channel of the result, `times` times. The padding after each must be 0.
   template <class T>
   const T* per_channel(const char* what, int64_t times = 1) {
     return reinterpret_cast<const T*>(channels_at(u32(), times, sizeof(T), what));
   }
-  // One bit a channel, as many as fill words of `multiple` bits: those beyond the channels are 0.
+  // One bit per channel, padded to words of `multiple` bits. The padding must be 0.
   template <class T>
   const T* bits(uint32_t place, int64_t multiple, const char* what) {
     return reinterpret_cast<const T*>(bits_at(place, multiple, what));
@@ -56,10 +56,10 @@ class StepFields {
 
   void window(int64_t lowest_pad);
 
-  // Takes the size of a tensor that the step gives, for the step if it has none yet; all must be the same.
+  // Checks that a tensor which the step writes has the step's size. The first such tensor sets it.
   void give(const Tensor& t);
 
-  // Operations and stores. The channels of the step are known, height and width may be.
+  // Reads operations and stores. The channels of the step must be known already; height and width may be.
   void epilogue();
 
  private:

@@ -15,7 +15,7 @@ namespace {
 
 constexpr int64_t kFarthest = 1 << 30;
 
-// One kind of step is one function.
+// Has one function per kind of step.
 class StepReader {
  public:
   StepReader(const Program& program, Part fields, Part data, Step* step)
@@ -63,8 +63,8 @@ class StepReader {
 
   void take_size(const Tensor& t) { step_.height = t.height, step_.width = t.width, step_.channels = t.channels; }
 
-  // An input or output as H x W x C: its last dimensions are height and width, or width alone if it has only two;
-  // those before them are channels.
+  // Reads the number of an input or output and takes its shape as H x W x C. The last two of three or more dimensions
+  // are height and width; the last of two is the width. The dimensions before them are channels.
   void array(const std::vector<Array>& arrays, const char* what) {
     step_.array = fields_.u32();
     if (step_.array >= arrays.size()) throw Refusal("there is no " + std::string(what) + " " + text(step_.array));
@@ -84,13 +84,13 @@ class StepReader {
   }
 
   void store() {
-    step_.in = fields_.tensor("what it reads", nhwc::Type::kF32);
+    step_.in = fields_.tensor("its input", nhwc::Type::kF32);
     array(program_.outputs, "output");
     fields_.give(in());
   }
 
   void fill() {
-    step_.out = fields_.tensor("what it fills");
+    step_.out = fields_.tensor("the tensor to fill");
     take_size(program_.tensors[step_.out]);
   }
 
@@ -129,7 +129,7 @@ class StepReader {
 
   void check_run() const {
     if (step_.conv.groups != 1 || step_.window.dilate_x != 1 || in().pixel_stride != in().pixel_bytes()) {
-      throw Refusal("its kernel rows are no runs: these need 1 group, no dilation and pixels without gaps");
+      throw Refusal("its kernel rows are not runs: a run needs 1 group, no dilation and pixels without gaps");
     }
   }
 
@@ -143,22 +143,22 @@ class StepReader {
       c.start = fields_.data_at<int32_t>(start, layout.starts(), "start");
       layout.check_start(c.weights, c.start, in().zero_point);
     } else if (start != kAbsent) {
-      throw Refusal("it has a start; only convolutions of bytes do");
+      throw Refusal("it has a start; only convolutions of bytes have one");
     }
   }
 
-  // What becomes of the differing bits.
+  // How the count of differing bits becomes a result.
   void results() {
     nhwc::Conv& c = step_.conv;
     c.all = fields_.f32();
     c.step = fields_.f32();
     if (step_.arithmetic != Arithmetic::kBinary && (c.all != 0 || c.step != 0)) {
-      throw Refusal("all and step belong to binary convolutions");
+      throw Refusal("only binary convolutions have all and step");
     }
     if (!std::isfinite(c.all) || !std::isfinite(c.step)) throw Refusal("all and step must be finite");
   }
 
-  // All windows lie in the image and its border.
+  // All windows must lie in the image and its border.
   void check_border() const {
     const Tensor& t = in();
     const nhwc::Window& w = step_.window;
@@ -186,7 +186,7 @@ class StepReader {
     step_.macs = times(step_.height, step_.width, step_.channels, taps);
   }
 
-  // Windows of a pooling may lie outside of the image, if not so far that a place does not fit 32 bits.
+  // Pooling windows may lie outside the image, but not so far that a coordinate does not fit 32 bits.
   void pool_window() {
     fields_.window(0);
     if (step_.window.dilate_y != 1 || step_.window.dilate_x != 1) throw Refusal("pooling has no dilation");
@@ -196,7 +196,7 @@ class StepReader {
     const nhwc::Window& w = step_.window;
     const int64_t y = int64_t{step_.height} * w.stride_y + w.kernel_h + w.pad_y;
     const int64_t x = int64_t{step_.width} * w.stride_x + w.kernel_w + w.pad_x;
-    if (std::max(y, x) > kFarthest) throw Refusal("its windows are too far outside of the image");
+    if (std::max(y, x) > kFarthest) throw Refusal("its windows are too far outside the image");
   }
 
   void pool() {
@@ -210,7 +210,7 @@ class StepReader {
 
   void pool_bits() {
     step_.in = fields_.tensor("its input", nhwc::Type::kBit);
-    step_.out = fields_.tensor("what it stores", nhwc::Type::kBit);
+    step_.out = fields_.tensor("its output", nhwc::Type::kBit);
     step_.channels = in().channels;
     fields_.give(program_.tensors[step_.out]);
     pool_window();
@@ -229,14 +229,14 @@ class StepReader {
 
   void softmax() {
     step_.in = fields_.tensor("its input", nhwc::Type::kF32);
-    step_.out = fields_.tensor("what it stores", nhwc::Type::kF32);
+    step_.out = fields_.tensor("its output", nhwc::Type::kF32);
     take_size(in());
     fields_.give(program_.tensors[step_.out]);
   }
 
   void copy() {
     step_.in = fields_.tensor("its input", nhwc::Type::kF32);
-    step_.out = fields_.tensor("what it stores", nhwc::Type::kF32);
+    step_.out = fields_.tensor("its output", nhwc::Type::kF32);
     const Tensor& out = program_.tensors[step_.out];
     take_size(out);
     const int count = fields_.between(0, kCopyAxes, "number of sizes");
@@ -254,7 +254,7 @@ class StepReader {
     }
     check_copied(in(), last_in);
     check_copied(out, last_out);
-    // So that no small file copies one number for hours.
+    // Otherwise a small file could copy one number for hours.
     if (numbers > out.pixels() * out.channels) throw Refusal("it copies more numbers than " + quoted(out) + " has");
   }
 
@@ -287,7 +287,7 @@ size_t read_step(Part code, const Strings& strings, Part data, Program* program,
   return size;
 }
 
-// Each output is given once.
+// Each output must be stored exactly once.
 void check_outputs(const Program& program) {
   std::vector<int> given(program.outputs.size());
   for (const Step& step : program.steps) {
@@ -295,8 +295,8 @@ void check_outputs(const Program& program) {
   }
   for (size_t i = 0; i < given.size(); ++i) {
     if (given[i] != 1) {
-      throw Refusal("output '" + std::string(program.outputs[i].name) + "' is given by " + text(given[i]) +
-                    " steps; it must be one");
+      throw Refusal("output '" + std::string(program.outputs[i].name) + "' is stored by " + text(given[i]) +
+                    " steps; exactly one step must store it");
     }
   }
 }
@@ -320,7 +320,7 @@ void read_steps(Part code, uint32_t count, const Strings& strings, Part data, Pr
       throw Refusal(where + ": " + refusal.what());
     }
   }
-  if (code.size != 0) throw Refusal("its code goes on after the last step");
+  if (code.size != 0) throw Refusal("its code continues after the last step");
   check_outputs(*program);
 }
 

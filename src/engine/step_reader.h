@@ -1,4 +1,4 @@
-// Reads the steps of a file and checks each against the tensors and the data that it names.
+// Reads the steps of a file and checks each against the tensors and the data that it refers to.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,8 @@
 
 namespace bmx::engine {
 
-// Sizes of tensors, windows and borders: their sums and products of two fit 64 bits, places in an image 32.
+// Largest size of tensors, windows and borders. Sums and products of two sizes then fit 64 bits, coordinates in an
+// image 32.
 constexpr int32_t kLargestSize = 1 << 24;
 
 struct Part {
@@ -17,7 +18,7 @@ struct Part {
   size_t size;
 };
 
-// Appends `count` steps to a program that has its arrays and tensors. Throws Refusal.
+// Appends `count` steps to a program whose arrays and tensors are read already. Throws Refusal.
 void read_steps(Part code, uint32_t count, const Strings& strings, Part data, Program* program);
 
 }  // namespace bmx::engine

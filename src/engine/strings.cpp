@@ -7,8 +7,8 @@
 namespace bmx::engine {
 namespace {
 
-// The bytes of the character at the beginning, 0 if there is none: the shortest form of a number up to 0x10FFFF that is
-// not half of a pair of UTF-16 (RFC 3629).
+// The length of the first character in bytes, 0 if it is not valid UTF-8 (RFC 3629): it must be the shortest form of a
+// number up to 0x10FFFF that is not a UTF-16 surrogate.
 size_t character(const uint8_t* bytes, size_t size) {
   constexpr uint32_t kLowest[] = {0, 0, 0x80, 0x800, 0x10000};
   const uint8_t first = bytes[0];
@@ -40,7 +40,9 @@ Strings::Strings(const uint8_t* bytes, size_t size) : first_(reinterpret_cast<co
 }
 
 const char* Strings::at(uint32_t offset) const {
-  if (offset >= size_) throw Refusal("a name lies at " + std::to_string(offset) + " of a part of fewer bytes");
+  if (offset >= size_)
+    throw Refusal("a name lies at " + std::to_string(offset) + ", but the part of names has only " +
+                  std::to_string(size_) + " bytes");
   if (offset != 0 && first_[offset - 1] != 0) {
     throw Refusal("a name lies at " + std::to_string(offset) + ", where none begins");
   }

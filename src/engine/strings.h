@@ -6,11 +6,12 @@
 
 namespace bmx::engine {
 
-// UTF-8, each followed by a 0 byte, the empty name first. The constructor and `at` throw Refusal where they are not so.
+// The names are UTF-8, each ends with a 0 byte, and the first is empty. The constructor and `at` throw Refusal
+// otherwise.
 class Strings {
  public:
   Strings(const uint8_t* bytes, size_t size);
-  // The name that begins at an offset.
+  // The name that begins at `offset`.
   const char* at(uint32_t offset) const;
 
  private:

@@ -8,9 +8,9 @@
 namespace bmx::engine {
 namespace {
 
-constexpr int64_t kMostWeights = 128 << 10;  // bytes that each band reads again, from a second-level cache
+constexpr int64_t kMostWeights = 128 << 10;  // bytes; each band reads them again, from the second-level cache
 
-// Of the largest tensor that a step reads or writes.
+// Bytes of the largest tensor that a step reads or writes.
 int64_t largest_bytes(const Program& program, const Step& step) {
   int64_t largest = 0;
   for (const Access& access : accesses(step)) {
@@ -20,7 +20,7 @@ int64_t largest_bytes(const Program& program, const Step& step) {
   return largest;
 }
 
-// A step in bands of whole rows, or whole if its tensors are small or its weights are not.
+// Cuts a step into bands of whole rows. It stays whole if its tensors are small or its weights are large.
 std::vector<Share> bands_of(const Program& program, const Step& step, int64_t band_bytes) {
   const Share all = whole(program, step);
   const bool rows = step.kind == Kind::kConv || step.kind == Kind::kDepthwise || step.kind == Kind::kPool ||
@@ -36,7 +36,8 @@ std::vector<Share> bands_of(const Program& program, const Step& step, int64_t ba
   return shares;
 }
 
-// Where the steps in bands that begin at a step end: borders may be filled between them. A single one gains nothing.
+// The end of the chain of banded steps that begins at `first`. FILLs may lie between them. A single banded step is no
+// chain, because it gains nothing.
 int chain_end(const Program& program, const std::vector<std::vector<Share>>& shares, int first) {
   int last = first, cut = 0;
   for (int step = first; step < static_cast<int>(shares.size()); ++step) {
@@ -50,7 +51,7 @@ int chain_end(const Program& program, const std::vector<std::vector<Share>>& sha
   return cut > 1 ? last : first;
 }
 
-// Takes the steps first to last, not counted: of those whose next band may come always the latest.
+// Orders the bands of the steps first <= step < last: the next band is always that of the latest step that is ready.
 class Chain {
  public:
   Chain(const Crew::Job& job, const std::vector<std::vector<Share>>& shares, int first, int last, bool upwards)
@@ -59,7 +60,7 @@ class Chain {
   }
 
   const std::vector<Turn>& order() const { return order_; }
-  // How far steps are behind those before them, bands of the latter, summed over all turns.
+  // How many bands each step is behind the step before it, summed over all steps and turns.
   double lag() const { return lag_; }
 
  private:
@@ -97,13 +98,14 @@ class Chain {
   const std::vector<std::vector<Share>>& shares_;
   const int first_, last_;
   const bool upwards_;
-  std::vector<int> taken_;  // bands of each step
+  std::vector<int> taken_;  // number of bands taken, for each step
   std::vector<Turn> order_;
   double lag_ = 0;
 };
 
-// From the top or from the bottom: where the results of one step take the place of another one's input, the first that
-// are written would often be where the last that is read lies.
+// Goes from the top or from the bottom, whichever lags less. If a step's results take the place of another step's
+// input, the first rows written often lie where the last rows read lie; one direction then has to wait for all of the
+// input.
 std::vector<Turn> chain_turns(const Crew::Job& job, const std::vector<std::vector<Share>>& shares, int first,
                               int last) {
   const Chain down(job, shares, first, last, false), up(job, shares, first, last, true);

@@ -1,8 +1,8 @@
-// The order in which one thread takes the steps of a program.
+// The order in which a single thread runs the steps of a program.
 //
-// Step by step, tensors that are larger than a second-level cache go to the next one and come back. So neighbouring
-// steps with such tensors are cut into bands of rows, and a later step takes each band as soon as what it needs is
-// there: it reads what was just written.
+// If each step ran as a whole, tensors larger than the second-level cache would go to the next level and come back. So
+// neighbouring steps with such tensors are cut into bands of rows. A later step runs a band as soon as its input is
+// ready, and reads what was just written.
 #pragma once
 
 #include <vector>
@@ -16,7 +16,7 @@ struct Turn {
   Share share;
 };
 
-// Bytes of tensors that a band reads and writes: a few of them fit any second-level cache.
+// Bytes of tensors that a band reads and writes. A few bands fit any second-level cache.
 constexpr int64_t kBandBytes = 512 << 10;
 
 std::vector<Turn> turns(const Program& program, int64_t band_bytes = kBandBytes);

@@ -14,11 +14,11 @@
 namespace bmx::engine {
 namespace {
 
-constexpr int64_t kLargestElement = 64;  // bytes
+constexpr int64_t kLargestElement = 64;  // in bytes
 constexpr int64_t kLargestByte = 255, kLargestSum = 0x7FFFFFFF;
 using Element = std::array<uint8_t, kLargestElement>;
 
-// The bits of an element that nothing is read from: of filters beyond `filters`, and beyond the first `used` of each.
+// A mask of the unused bits of an element: all bits of filters beyond `filters`, and each filter's bits beyond `used`.
 Element unused_bits(int64_t element_bytes, int64_t filters, int64_t used, int64_t bits) {
   Element mask{};
   for (int64_t bit = 0; bit < 8 * element_bytes; ++bit) {
@@ -34,9 +34,9 @@ bool any(const uint8_t* element, int64_t bytes, const Element& mask) {
   return false;
 }
 
-constexpr int kFilters = 16;  // of a block of bytes
+constexpr int kFilters = 16;  // filters in a block for inputs of bytes
 
-// Sums of the weights of each filter of a block, and of their absolute values.
+// For each filter of a block, the sum of its weights and of their absolute values.
 struct Sums {
   std::array<int64_t, kFilters> sum{}, absolute{};
 };
@@ -53,7 +53,7 @@ Sums sums_of_bytes(const uint8_t* block, int64_t elements) {
   return sums;
 }
 
-// Of `inputs` weights each, -1 or +1.
+// Each filter has `inputs` weights, -1 or +1.
 Sums sums_of_signs(const uint8_t* block, int64_t elements, int64_t inputs) {
   Sums sums;
   for (int64_t e = 0; e < elements; ++e) {
@@ -134,12 +134,12 @@ void WeightLayout::check_start(const uint8_t* weights, const int32_t* start, int
     const Sums sums = signs ? sums_of_signs(weights, elements, inputs_) : sums_of_bytes(weights, elements);
     int64_t* to = &expected[block / blocks_ * starts_of_group + block % blocks_ * block_filters_];
     for (int64_t f = 0; f < filters_of(block); ++f) {
-      if (times(sums.absolute[f], kLargestByte) > kLargestSum) throw Refusal("its sums can be larger than 32 bits");
+      if (times(sums.absolute[f], kLargestByte) > kLargestSum) throw Refusal("its sums may not fit 32 bits");
       to[f] = -zero_point * sums.sum[f];
     }
   }
   if (!std::equal(expected.begin(), expected.end(), start)) {
-    throw Refusal("its start is not what belongs to its weights and the zero point");
+    throw Refusal("its start does not match its weights and zero point");
   }
 }
 

@@ -12,9 +12,9 @@
  *   bmx_session_free(session);
  *   bmx_model_free(model);
  *
- * Functions that return int, other than a count or a number of bits, return 0 on success, otherwise another number, and
- * bmx_last_error() has the reason; what they would have written is then untouched. A model may be used by any number of
- * threads at once, a session by one at a time. Link with -lbmx.
+ * A function whose int result is neither a count nor a number of bits returns 0 on success. On failure it returns
+ * another number, leaves its results untouched, and bmx_last_error() has the reason. Any number of threads may use a
+ * model at once, but only one thread at a time a session. Link with -lbmx.
  */
 #ifndef BMX_H_
 #define BMX_H_
@@ -37,72 +37,73 @@ extern "C" {
 /* "major.minor.patch" */
 BMX_API const char* bmx_version(void);
 
-/* Bits of the words of packed files that the converter writes by default: 32 or 64, as built. */
+/* Word size in bits of the packed files that the converter writes by default: 32 or 64, as built. */
 BMX_API int bmx_word_bits(void);
 
 /* Sets *name to the kernels in use ("amx", "avx512", "avx2", on ARM "neon_dot", "neon_fma", "neon"; "portable"); fails
  * if the environment variable BMX_ISA names kernels that this machine does not run. The string is never freed. The
- * first call of this or of another function of the library asks Linux for the use of AMX where the processor has it;
- * then signal stacks (sigaltstack) of the process need getauxval(AT_MINSIGSTKSZ) bytes. Without it the kernels are
+ * first call of any function of the library asks Linux for permission to use AMX if the processor has it. From then on
+ * signal stacks (sigaltstack) of the process need getauxval(AT_MINSIGSTKSZ) bytes. If Linux refuses, the kernels are
  * "avx512". */
 BMX_API int bmx_isa(const char** name);
 
-/* Names of all kernels that this machine runs, values of BMX_ISA, the fastest first, NULL at the end. Never freed. */
+/* The kernels that this machine runs: values of BMX_ISA, fastest first, ending with NULL. Never freed. */
 BMX_API const char* const* bmx_isas(void);
 
-/* Why the last call of this thread failed, in one line; "" if none did. Valid until the thread's next failing call. */
+/* The reason why this thread's last failed call failed, in one line; "" if none failed. Valid until the thread's next
+ * failing call. */
 BMX_API const char* bmx_last_error(void);
 
 /* --- Models ----------------------------------------------------------------------------------------------------- */
 
-/* A compiled network: weights and steps. Never changes. */
+/* A compiled network: weights and steps. It never changes. */
 typedef struct bmx_model bmx_model;
 
 /* Maps a .bmx file into memory and checks it, in milliseconds. The file must not be changed or shortened while the
- * model lives; to exchange it, write another and rename it. */
+ * model lives; to replace it, write another file and rename it. */
 BMX_API int bmx_model_load(const char* path, bmx_model** model);
 
-/* The same from memory that holds a whole .bmx file, which is copied. */
+/* The same from memory that holds a whole .bmx file. The bytes are copied. */
 BMX_API int bmx_model_from_memory(const void* bytes, size_t size, bmx_model** model);
 
-/* Frees a model, when the last of its sessions is freed too. NULL is allowed. */
+/* Frees a model. Its memory lives until its last session is freed too. NULL is allowed. */
 BMX_API void bmx_model_free(bmx_model* model);
 
 /* An input or output of a network. */
 typedef struct bmx_array {
   const char* name;
-  int dims;         /* 0 to 4, without the batch; 0: one number an image */
-  int64_t shape[4]; /* as in MXNet: channels, height, width; unused ones are 0 */
-  int64_t size;     /* numbers of one image: the product of the shape */
+  int dims;         /* 0 to 4, without the batch; 0: one number per image */
+  int64_t shape[4]; /* as in MXNet: channels, height, width; unused entries are 0 */
+  int64_t size;     /* numbers per image: the product of the shape */
 } bmx_array;
 
 /* A step of a network, for profiles. */
 typedef struct bmx_step {
-  const char* name; /* the layer's */
+  const char* name; /* name of its layer */
   const char* kind; /* "CONV", "POOL", ... as in docs/format.md */
-  int64_t macs;     /* multiply-adds of one image */
-  int64_t bytes;    /* of tensors and weights that it reads and writes for one image */
+  int64_t macs;     /* multiply-adds per image */
+  int64_t bytes;    /* bytes of tensors and weights that it reads and writes per image */
 } bmx_step;
 
-/* Strings that these and the following functions give live as long as the model. */
+/* Strings returned by these and the following functions live as long as the model. */
 BMX_API const char* bmx_model_name(const bmx_model* model);
 BMX_API int bmx_model_num_inputs(const bmx_model* model);
 BMX_API int bmx_model_num_outputs(const bmx_model* model);
 BMX_API int bmx_model_num_steps(const bmx_model* model);
 
-/* Input, output or step number `index`, from 0; they fail if there is none. */
+/* Describe input, output or step number `index`, from 0; they fail if it does not exist. */
 BMX_API int bmx_model_input(const bmx_model* model, int index, bmx_array* input);
 BMX_API int bmx_model_output(const bmx_model* model, int index, bmx_array* output);
 BMX_API int bmx_model_step(const bmx_model* model, int index, bmx_step* step);
 
 /* --- Sessions --------------------------------------------------------------------------------------------------- */
 
-/* A model together with memory for the tensors of an image. Threads that run a model at the same time need a session
- * each; all of them share the model's weights. */
+/* A model together with memory for the tensors of an image. Threads that run a model at the same time need one session
+ * each; the sessions share the model's weights. */
 typedef struct bmx_session bmx_session;
 
-/* `threads` (1 to 1024): how many share the work of a run. With 1, nothing but the calling thread runs; the others are
- * started by the first run and sleep a millisecond after each. */
+/* `threads` (1 to 1024): how many threads share the work of a run. One of them is the calling thread. The first run
+ * starts the others; they go to sleep a millisecond after each run. */
 BMX_API int bmx_session_new(const bmx_model* model, int threads, bmx_session** session);
 
 /* NULL is allowed. */
@@ -111,19 +112,19 @@ BMX_API void bmx_session_free(bmx_session* session);
 /* Runs the network on `batch` >= 0 images.
  *
  * inputs[i] has the `batch` images of input i one after the other, each bmx_array.size floats in the order of its
- * shape; outputs[i] has room for those of output i. Where the batch is at least as large as the number of threads, each
- * thread takes whole images and has its own memory; otherwise they share each step.
+ * shape; outputs[i] has room for those of output i. If the batch is at least as large as the number of threads, each
+ * thread takes whole images and has its own memory; otherwise the threads share each step.
  *
  * Fails if another thread is running this session. */
 BMX_API int bmx_session_run(bmx_session* session, int64_t batch, const float* const* inputs, float* const* outputs);
 
-/* Bytes of memory that a session has for tensors, and with AMX for what its threads expand. */
+/* Bytes of memory that a session holds for tensors and, with AMX, for weights that its threads expand. */
 BMX_API int64_t bmx_session_bytes(const bmx_session* session);
 
-/* From now on (1), or no longer (0), measures each step. Steps then wait for each other, which costs a little. */
+/* Starts (1) or stops (0) measuring each step. While it measures, steps wait for each other, which costs a little. */
 BMX_API int bmx_session_profile(bmx_session* session, int on);
 
-/* Seconds that step `index` took since bmx_session_profile(session, 1), in all images together. */
+/* Seconds that step `index` took since bmx_session_profile(session, 1), summed over all images. */
 BMX_API int bmx_session_seconds(const bmx_session* session, int index, double* seconds);
 
 #ifdef __cplusplus

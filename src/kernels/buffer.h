@@ -17,7 +17,7 @@ class Buffer {
     if (count == 0) return;
     constexpr size_t kAlignment = 64;
     const size_t bytes = (count * sizeof(T) + kAlignment - 1) / kAlignment * kAlignment;
-    void* memory = nullptr;  // not of std::aligned_alloc, which older Android and iOS lack
+    void* memory = nullptr;  // not std::aligned_alloc: older Android and iOS lack it
     if (posix_memalign(&memory, kAlignment, bytes) != 0) throw std::bad_alloc();
     data_ = static_cast<T*>(memory);
   }

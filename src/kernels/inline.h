@@ -1,5 +1,5 @@
-// For functions that are compiled once for each instruction set: inlined everywhere, so that the linker never keeps one
-// copy for all (a test sees to that: instruction_sets_share_no_functions).
+// For functions that are compiled once per instruction set. They are always inlined: otherwise the linker would keep a
+// single copy for all instruction sets (the test instruction_sets_share_no_functions checks this).
 #pragma once
 
 #define BMX_INLINE [[gnu::always_inline]] inline

@@ -27,7 +27,7 @@ bool always() { return true; }
 
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 
-// Intel since Ice Lake, AMD since Zen 4.
+// Available on Intel since Ice Lake and on AMD since Zen 4.
 bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
@@ -36,7 +36,8 @@ bool has_avx512() {
 
 #if BMX_AMX
 
-// Whether the operating system saves tiles when it switches threads. (xgetbv as bytes: its intrinsic needs a flag.)
+// Whether the operating system saves tiles when it switches threads. (xgetbv is written as bytes, because its intrinsic
+// needs a compiler flag.)
 bool system_saves_tiles() {
   unsigned a, b, c, d;
   if (!__get_cpuid(1, &a, &b, &c, &d) || (c & bit_OSXSAVE) == 0) return false;
@@ -46,13 +47,13 @@ bool system_saves_tiles() {
   return (low & (kConfig | kData)) == (kConfig | kData);
 }
 
-// Linux has each process ask for tiles once; it refuses where a thread's signal stack is too small for them.
+// On Linux a process must ask for tiles once. Linux refuses if a thread's signal stack is too small for them.
 bool system_permits_tiles() {
   constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 
-// Intel's server processors since Sapphire Rapids. All of them also have what else the kernels use.
+// Intel's server processors since Sapphire Rapids have AMX. The AMX kernels use the other extensions tested here too.
 bool has_amx() {
   unsigned a, b, c, d;
   if (!has_avx512() || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
@@ -65,7 +66,7 @@ bool has_amx() {
 
 #elif BMX_AARCH64
 
-// Dot products of bytes.
+// Whether there are dot products of bytes.
 bool has_dot() {
 #if defined(__ARM_FEATURE_DOTPROD)
   return true;
@@ -92,7 +93,7 @@ bool has_neon() {
 #endif
 }
 
-// NEON with fused multiply-add.
+// Whether NEON has fused multiply-add.
 bool has_neon_fma() {
 #if defined(__ARM_NEON) && defined(__ARM_FEATURE_FMA)
   return true;
@@ -111,7 +112,7 @@ struct Row {
   bool (*runs_here)();
 };
 
-// Those of this build, fastest first.
+// The instruction sets of this build, fastest first.
 constexpr Row kRows[] = {
 #if BMX_AMX
     {InstructionSet::kAmx, "amx", has_amx},
@@ -130,7 +131,7 @@ constexpr Row kRows[] = {
 };
 constexpr size_t kCount = sizeof(kRows) / sizeof(*kRows);
 
-// Those that this machine runs.
+// The instruction sets that this machine runs.
 struct Available {
   std::array<const Row*, kCount> rows{};
   std::array<const char*, kCount + 1> names{};
@@ -166,7 +167,7 @@ const char* name_of(InstructionSet set) {
   for (const Row& row : kRows) {
     if (row.set == set) return row.name;
   }
-  return "";  // of another build
+  return "";  // not in this build
 }
 
 const char* const* available_instruction_sets() { return available().names.data(); }

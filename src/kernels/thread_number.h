@@ -1,4 +1,4 @@
-// Which thread of a parallel region the caller is; without OpenMP there is one.
+// The caller's thread number in a parallel region; always 0 without OpenMP.
 #pragma once
 
 #ifdef _OPENMP

@@ -1,5 +1,5 @@
-// The tile instructions in portable C++: the interface of AmxTiles (tiles.h), the results of the processor bit for bit.
-// What the processor answers with an exception, a shape or a register that it does not take, throws std::logic_error.
+// The tile instructions in portable C++, with the interface of AmxTiles (tiles.h) and the processor's results bit for
+// bit. If the processor would raise an exception for a shape or register, this throws std::logic_error.
 //
 // Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, LDTILECFG, TILELOADD, TDPBSSD,
 // TDPBF16PS.
@@ -66,8 +66,9 @@ class TileModel {
     dot_bytes<uint8_t, uint8_t>(Sum, A, B);
   }
 
-  // The even and the odd ones of a row are summed apart, each product rounded once with its sum; then both sums are
-  // added, and this to the tile. Rounded to nearest even; numbers below 2^-126 are zeros, where read and where made.
+  // The even and the odd elements of a row are summed separately, with one rounding per multiply-add. Then the two sums
+  // are added, and their sum to the tile. Rounding is to nearest even. Numbers below 2^-126 count as 0, as inputs and
+  // as results.
   template <int Sum, int A, int B>
   void dot_bf16() {
     check_product(Sum, A, B);
@@ -129,7 +130,7 @@ class TileModel {
     }
   }
 
-  // A bfloat16 as the float that it is the upper half of.
+  // Reads a bfloat16 as float: it is the upper half of one.
   static float read(const uint8_t* p) {
     uint16_t half;
     std::memcpy(&half, p, 2);

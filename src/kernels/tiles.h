@@ -1,22 +1,24 @@
-// The tile instructions of x86 (AMX): eight registers, "tiles", of up to 16 rows of 64 bytes, and the products of two
-// of them added to a third. This is the unit itself; tile_model.h has a model of it in portable C++ with the same
-// interface, so that what kernels do with tiles runs, and is tested, on every machine. A kernel is a template over
-// either:
+// The tile instructions of x86 (AMX). There are eight registers, "tiles", of up to 16 rows of 64 bytes; a product of
+// two tiles is added to a third. This is the unit itself. tile_model.h has a portable model of it with the same
+// interface, so that kernels on tiles run and are tested on every machine. A kernel is a template over the two:
 //
 //   template <class Unit>
 //   void multiply(...) {
-//     const TileConfig config = TileConfig().set(0, rows, columns * 4).set(1, rows, depth).set(2, depth / 4, columns *
-//     4); Unit unit(config); unit.template zero<0>(); unit.template load<1>(a, a_stride);  // depth bytes a row
+//     const TileConfig config =
+//         TileConfig().set(0, rows, columns * 4).set(1, rows, depth).set(2, depth / 4, columns * 4);
+//     Unit unit(config);
+//     unit.template zero<0>();
+//     unit.template load<1>(a, a_stride);  // depth bytes per row
 //     unit.template load<2>(b, b_stride);  // a row has four bytes (two bfloat16) of each column, side by side
 //     unit.template dot_s8_s8<0, 1, 2>();  // tile 0 += tile 1 * tile 2
 //     unit.template store<0>(out, out_stride);
-//   }  // and its tiles are free again
+//   }  // the tiles are free again
 //
-// A thread has one such object at a time, for the time of one call: tiles belong to the thread, and oneDNN, in the same
-// process, configures its own before it uses them. Released tiles also make a switch to another thread cheaper.
+// A thread may have one such object at a time, and only during one call: tiles belong to the thread, and oneDNN in the
+// same process configures them for itself. Released tiles also make thread switches cheaper.
 //
-// Only files that are compiled for AMX (cmake/instruction_sets.cmake) have the class AmxTiles, and only where
-// InstructionSet::kAmx is available may it be used.
+// Only files compiled for AMX (cmake/instruction_sets.cmake) have the class AmxTiles. Use it only if
+// InstructionSet::kAmx is available.
 #pragma once
 
 #include <cstdint>
@@ -43,12 +45,12 @@ struct alignas(64) TileConfig {
     return *this;
   }
 };
-static_assert(sizeof(TileConfig) == 64, "of the processor");
+static_assert(sizeof(TileConfig) == 64, "as the processor reads it");
 
 #if defined(__AMX_TILE__) && defined(__AMX_INT8__) && defined(__AMX_BF16__)
 
-// Written as assembly: compilers' own intrinsics do not say that a tile is loaded from memory, so that stores before it
-// may be moved behind.
+// Written in assembly: the compilers' intrinsics do not declare that a load reads memory, so the compiler may move
+// earlier stores behind it.
 class AmxTiles {
  public:
   BMX_INLINE explicit AmxTiles(const TileConfig& config) { asm volatile("ldtilecfg %0" : : "m"(config)); }
@@ -56,7 +58,7 @@ class AmxTiles {
   AmxTiles(const AmxTiles&) = delete;
   AmxTiles& operator=(const AmxTiles&) = delete;
 
-  // Rows every `stride` bytes from `p` on.
+  // Rows begin at `p`, `stride` bytes apart.
   template <int Tile>
   BMX_INLINE void load(const void* p, int64_t stride) {
     asm volatile("tileloadd (%1,%2,1), %%tmm%c0" : : "i"(Tile), "r"(p), "r"(stride) : "memory");
@@ -70,7 +72,7 @@ class AmxTiles {
     asm volatile("tilezero %%tmm%c0" : : "i"(Tile));
   }
 
-  // Sum += A * B. Of bytes: signed (s8) or unsigned (u8) ones, sums of 32 bits that wrap around.
+  // Sum += A * B for signed (s8) or unsigned (u8) bytes. The sums have 32 bits and wrap around.
   template <int Sum, int A, int B>
   BMX_INLINE void dot_s8_s8() {
     asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(Sum), "i"(A), "i"(B));
@@ -87,7 +89,7 @@ class AmxTiles {
   BMX_INLINE void dot_u8_u8() {
     asm volatile("tdpbuud %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(Sum), "i"(A), "i"(B));
   }
-  // Of bfloat16, sums of float32; tile_model.h has the roundings.
+  // The same for bfloat16, with float32 sums. tile_model.h shows the roundings.
   template <int Sum, int A, int B>
   BMX_INLINE void dot_bf16() {
     asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(Sum), "i"(A), "i"(B));

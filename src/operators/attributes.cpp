@@ -12,7 +12,7 @@
 namespace bmx {
 namespace {
 
-// Takes attributes out of a map by name and type, and knows at the end which ones nobody took.
+// Reads attributes from a map by name and type. At the end it knows which ones nobody has read.
 class Reader {
  public:
   Reader(std::string op, const AttributeMap& attributes) : op_(std::move(op)), attributes_(attributes) {}
@@ -128,7 +128,7 @@ class Reader {
     return all;
   }
 
-  // MXNet's own annotations (__lr_mult__ and the like) are no attributes of the operator.
+  // MXNet's own annotations (such as __lr_mult__) are not attributes of the operator.
   void finish() const {
     for (const auto& [name, value] : attributes_) {
       if (known_.count(name) != 0 || name.compare(0, 2, "__") == 0) continue;
@@ -150,7 +150,7 @@ class Reader {
   std::set<std::string> known_;
 };
 
-// BMX_GRAD_DTYPE is what layers take that do not say themselves.
+// BMX_GRAD_DTYPE is the default for layers without grad_dtype.
 size_t default_gradient_type() {
   const char* type = std::getenv("BMX_GRAD_DTYPE");
   if (type == nullptr || *type == '\0' || std::string(type) == "float32") return 0;
@@ -163,12 +163,12 @@ Estimator read_estimator(Reader* r) {
   return static_cast<Estimator>(r->choice("estimator", 0, {"ste", "approx_sign", "swish_sign"}));
 }
 
-// A layer has a window where its threshold is given: it is on the gradient of sign, so for one bit.
+// A layer has a window if its threshold is given. The window belongs to the gradient of sign, so it needs one bit.
 void read_window(Reader* r, QLayerParam* p) {
   const Estimator estimator = read_estimator(r);
   if (r->take("gradient_cancel_threshold") == nullptr) {
     if (estimator != Estimator::kStraightThrough) {
-      r->fail("estimator", "ste, or others together with a gradient_cancel_threshold (inf: everywhere)");
+      r->fail("estimator", "ste; other estimators need a gradient_cancel_threshold (inf: everywhere)");
     }
     return;
   }
@@ -230,7 +230,7 @@ QConvolutionParam::QConvolutionParam(const char* op, const AttributeMap& attribu
   const std::vector<std::string> layouts = {"NCW", "NCHW", "NCDHW"};
   const size_t layout = r.choice("layout", kernel.size() - 1, layouts);
   if (layout != kernel.size() - 1) r.fail("layout", layouts[kernel.size() - 1] + " for this kernel");
-  // Of cuDNN, or of older files: they do not change a result.
+  // These belong to cuDNN or older files and do not change results.
   r.ignore({"workspace", "cudnn_tune", "cudnn_off", "scaling_factor"});
   r.finish();
 }
@@ -266,7 +266,7 @@ ConvShape QConvolutionParam::shape(const std::vector<int64_t>& data) const {
                                   ", is larger than the data " + to_string(data) + " padded by " + to_string(pad));
     }
   }
-  // Sizes of arrays must not overflow, whatever a file says.
+  // No file may make sizes of arrays overflow.
   auto product = [](std::initializer_list<int64_t> factors) {
     int64_t size = 1;
     for (int64_t factor : factors) {

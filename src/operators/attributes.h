@@ -1,4 +1,4 @@
-// Reads an operator's attributes, which MXNet hands over as strings, with BMXNet's names, defaults and ranges.
+// Reads an operator's attributes, with BMXNet's names, defaults and ranges. MXNet passes them as strings.
 #pragma once
 
 #include <cstdint>
@@ -18,15 +18,15 @@ using AttributeMap = std::unordered_map<std::string, std::string>;
 enum class ScalingMode { kNone, kForward, kBackward };
 enum class GradientMode { kBinary, kLatent };  // bb and bf; ff
 
-// Each constructor throws std::invalid_argument for a value that is not allowed, a required attribute that is
-// missing, or a name that the operator does not have.
+// Each constructor throws std::invalid_argument if a value is not allowed, a required attribute is missing, or the
+// operator has no attribute of that name.
 
 struct QActivationParam {
   explicit QActivationParam(const AttributeMap& attributes);
 
   int act_bit = 1;
   bool backward_only = false;
-  float gradient_cancel_threshold = 0.5f;  // ours; BMXNet v1 has 0.5 fixed, v2 1.0 by default
+  float gradient_cancel_threshold = 0.5f;  // ours: BMXNet v1 always uses 0.5, v2 1.0 by default
   Estimator estimator = Estimator::kStraightThrough;
 };
 
@@ -36,7 +36,7 @@ struct GradientWindow {
   Estimator estimator;
 };
 
-// What convolution and fully connected layers share.
+// The attributes that convolution and fully connected layers share.
 struct QLayerParam {
   int act_bit = 1;
   int weight_bit = 1;
@@ -44,14 +44,14 @@ struct QLayerParam {
   bool binarized_weights_only = false;
   bool no_offset = false;      // ours: 1/1 bits give the +-1 dot product, not (K + dot) / 2
   bool true_gradient = false;  // ours: the gradient includes the 1/2 of (K + dot) / 2
-  bool float_input = false;    // ours: 1/1 bits multiply data that are not signs as they are
+  bool float_input = false;    // ours: with 1/1 bits, data other than -1 and +1 are multiplied as floats
   GradientMode gradient_mode = GradientMode::kBinary;
   GradientType gradient_type = GradientType::kFloat32;  // ours: arithmetic of the backward pass
-  std::optional<GradientWindow> window;                 // ours: in the place of a QActivation before the layer
+  std::optional<GradientWindow> window;                 // ours: replaces a QActivation before the layer
 
   bool binary() const { return binarized_weights_only || (act_bit == 1 && weight_bit == 1); }
   bool offset() const { return binary() && !no_offset; }
-  // Bits that the data are quantized to; with 32 they are used as they are. Packed weights meet binarized data.
+  // Bits that the data are quantized to; 32 means no quantization. Packed weights are multiplied by binarized data.
   int data_bits() const { return float_input ? 32 : (binarized_weights_only ? 1 : act_bit); }
   int num_inputs() const { return no_bias ? 2 : 3; }
   // Factor of the gradients of data and weight.
@@ -69,7 +69,7 @@ struct QConvolutionParam : QLayerParam {
 
   // Whether bits are padded with +1.
   bool pad_bit() const { return !(pad_value < 0); }
-  // What floats are padded with: the quantized pad value.
+  // The padding of floats: the quantized pad value.
   float float_padding() const;
 
   // The geometry for a data shape (batch, channels, spatial...); throws if they do not fit.
@@ -92,15 +92,15 @@ struct BatchNormParam {
   bool use_global_stats = false;
 };
 
-// For an operator without attributes: throws std::invalid_argument if it is given any.
+// For operators without attributes: throws std::invalid_argument if there are any.
 void refuse_attributes(const char* op, const AttributeMap& attributes);
 
 struct CompiledParam {
   explicit CompiledParam(const AttributeMap& attributes);
 
-  std::vector<std::vector<int64_t>> data_shapes, output_shapes;  // of inputs and outputs, without the batch
-  int64_t labels = 0;                                            // inputs that nothing reads
-  int64_t size = 0;                                              // of the program, in bytes
+  std::vector<std::vector<int64_t>> data_shapes, output_shapes;  // one per input and output, without the batch
+  int64_t labels = 0;                                            // number of inputs that nothing reads
+  int64_t size = 0;                                              // bytes of the program
 
   int num_inputs() const { return static_cast<int>(data_shapes.size()) + static_cast<int>(labels) + 1; }
 };

@@ -1,8 +1,8 @@
-// bmx_BatchNorm: MXNet's BatchNorm for plain NCHW arrays on the CPU, where MXNet's own is fast only in oneDNN's
+// bmx_BatchNorm: MXNet's BatchNorm for plain NCHW arrays on the CPU. MXNet's own operator is fast only in oneDNN's
 // layouts, which a binary network does not use. bmx.gluon.nn.BatchNorm builds on it.
 //
-// Inputs data, gamma, beta, moving_mean, moving_var, mode. MXNet does not tell custom operators whether it trains;
-// `mode` does, an array of one element that is 1 in inference and anything else in training.
+// The inputs are data, gamma, beta, moving_mean, moving_var and mode. MXNet does not tell custom operators whether it
+// trains, so `mode` does: an array of one element, which is 1 in inference and anything else in training.
 #include <algorithm>
 #include <cstring>
 

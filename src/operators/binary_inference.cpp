@@ -1,5 +1,5 @@
-// BinaryInferenceConvolution and BinaryInferenceFullyConnected, the layers in files of BMXNet v2's converter:
-// QConvolution and QFullyConnected with packed weights, under the names and with the attributes that they have there.
+// BinaryInferenceConvolution and BinaryInferenceFullyConnected, the layers in files of BMXNet v2's converter. They are
+// QConvolution and QFullyConnected with packed weights, under v2's names and with v2's attributes.
 #include <algorithm>
 #include <initializer_list>
 
@@ -12,7 +12,7 @@ namespace {
 using namespace bmx;
 using namespace mxnet::ext;
 
-// The attributes of the packed layer. It has more of them than v2's: those are refused.
+// The attributes of the packed layer. Attributes that v2 does not have are refused.
 AttributeMap packed_layer(const char* op, const AttributeMap& given, std::initializer_list<const char*> own) {
   AttributeMap attributes = given;
   for (const char* name : {"act_bit", "weight_bit", "binarized_weights_only", "scaling_mode", "gradient_update_mode",
@@ -24,7 +24,7 @@ AttributeMap packed_layer(const char* op, const AttributeMap& given, std::initia
     throw std::invalid_argument(std::string(op) + ": no attribute is called '" + name + "'; there are: " + allowed);
   }
   attributes["binarized_weights_only"] = "True";
-  attributes["true_gradient"] = "True";  // v2's layers before their conversion; its operator has no gradient
+  attributes["true_gradient"] = "True";  // as v2's layers before conversion; v2's own operator has no gradient
   return attributes;
 }
 

@@ -1,5 +1,5 @@
-// bmx_Shift, bmx_Scale and bmx_RPReLU: learned numbers of channels, and the activation of ReActNet (arXiv:2003.03488),
-// for NCHW arrays on the CPU, where MXNet's own broadcasts and PReLU take ten times as long, backward above all.
+// bmx_Shift, bmx_Scale and bmx_RPReLU: a learned number per channel, and the activation of ReActNet (arXiv:2003.03488),
+// for NCHW arrays on the CPU. MXNet's own broadcasts and PReLU take ten times as long, above all in the backward pass.
 #include <algorithm>
 
 #include "kernels/training/channelwise.h"
@@ -11,7 +11,7 @@ namespace {
 using namespace bmx;
 using namespace mxnet::ext;
 
-// What the operators share: inputs by name, data first, then numbers of the channels; no attributes.
+// The operators take the data first, then one number per channel for each further input. They have no attributes.
 struct ShiftInputs {
   static constexpr const char* kOperator = "bmx_Shift";
   static constexpr std::initializer_list<const char*> kNames = {"data", "shift"};

@@ -1,9 +1,8 @@
 // bmx_Compiled: a whole compiled network as one operator, forward only.
 //
-// Inputs are the network's, in the order of its file; labels, which nothing reads, but Module looks for those that the
-// network had; and `program`, the bytes of the .bmx file (docs/format.md). The program is an auxiliary state, though it
-// never changes: such arrays have no gradient, so that a compiled network can stand in front of layers that are
-// trained.
+// The inputs are those of the network, in the order of its file; then labels, which nothing reads but Module looks for;
+// then `program`, the bytes of the .bmx file (docs/format.md). The program never changes, but it is an auxiliary state:
+// such arrays have no gradient, so a compiled network can stand in front of layers that are trained.
 #include <algorithm>
 #include <map>
 #include <memory>
@@ -21,14 +20,15 @@ using namespace mxnet::ext;
 
 using ModelPtr = std::shared_ptr<const engine::Model>;
 
-constexpr int64_t kHeader = 128;  // of a .bmx file; it has the file's size and checksum
+constexpr int64_t kHeader = 128;  // bytes of a .bmx file's header, which has the file's size and checksum
 constexpr int kMostThreads = 64;
 
 std::string header(const MXTensor& program) {
   return std::string(static_cast<const char*>(program.data_ptr), std::min(program.size(), kHeader));
 }
 
-// Models by the headers of their files, as long as an operator uses them: executors for several batches share one.
+// Models by the headers of their files, for as long as an operator uses them. Executors for several batch sizes share
+// one.
 ModelPtr find_model(const MXTensor& program) {
   static std::mutex mutex;
   static std::map<std::string, std::weak_ptr<const engine::Model>> models;
@@ -43,7 +43,7 @@ ModelPtr find_model(const MXTensor& program) {
   return model;
 }
 
-// The attributes size the arrays that the program reads and writes.
+// The attributes give the sizes of the arrays that the program reads and writes, so they must agree with the program.
 void check_shapes(const char* what, const std::vector<engine::Array>& arrays,
                   const std::vector<std::vector<int64_t>>& shapes) {
   bool equal = arrays.size() == shapes.size();
@@ -51,7 +51,7 @@ void check_shapes(const char* what, const std::vector<engine::Array>& arrays,
     equal = std::vector<int64_t>(arrays[i].shape.begin(), arrays[i].shape.begin() + arrays[i].dims) == shapes[i];
   }
   if (!equal) {
-    throw std::invalid_argument(std::string(what) + " is not what the program has; take symbol and parameters from " +
+    throw std::invalid_argument(std::string(what) + " does not match the program; take symbol and parameters from " +
                                 "the same compilation");
   }
 }
@@ -80,8 +80,8 @@ class Compiled final : public CustomStatefulOp {
   }
 
  private:
-  // A session of the program that nobody else uses, made if there is none. The program is taken to be the one of the
-  // last call if its header, which has the checksum, is the same.
+  // A session of the program that nobody else uses; it is made if there is none. If the header, which has the checksum,
+  // is the same as in the last call, the program is taken to be the same.
   std::unique_ptr<engine::Session> take(const MXTensor& program) {
     const int threads = std::min(num_threads(), kMostThreads);
     std::lock_guard<std::mutex> lock(mutex_);

@@ -1,10 +1,10 @@
-// The float layers on oneDNN. Primitives choose their own layouts; what is prepared for a shape is kept.
+// Float convolutions on oneDNN. Primitives choose their own layouts and are kept for each shape.
 //
-// oneDNN pads with zeros, a quantized layer with the quantized pad value v. By linearity
-//   conv(data padded with v) = conv(data padded with 0) + v * (what the padding sees),
-// so that the forward pass adds v times the sum of the weights whose tap falls outside the image, and the gradient
-// of the weight v times the sum of the output gradients that read it there. (An image padded beforehand would do
-// without, but on the small images of deep layers oneDNN takes up to twice the time for it.)
+// oneDNN pads with zeros, but a quantized layer pads with the quantized pad value v. By linearity
+//   conv(data padded with v) = conv(data padded with 0) + v * conv(zeros padded with 1).
+// So the forward pass adds v times the sum of the weights whose tap falls outside the image. The gradient of the weight
+// adds v times the sum of the output gradients whose windows read the padding there. (Padding the image beforehand
+// would avoid this, but on the small images of deep layers oneDNN then takes up to twice the time.)
 #include <omp.h>
 
 #include <algorithm>
@@ -30,7 +30,7 @@ using onednn::Type;
 using onednn::user_scratchpad;
 using OnednnCall = onednn::Call;
 
-// Spatial dimensions that are in use; at least one. Depth and height of size 1 everywhere are left out.
+// The spatial dimensions in use, at least one. Depth and height are left out if they are 1 everywhere.
 int first_axis(const ConvShape& s) {
   int axis = 0;
   while (axis < 2 && s.in[axis] == 1 && s.kernel[axis] == 1 && s.pad[axis] == 0 && s.stride[axis] == 1) ++axis;
@@ -58,7 +58,7 @@ struct Descriptors {
       stride.push_back(s.stride[axis]);
       dilate.push_back(s.dilate[axis] - 1);
       pad.push_back(s.pad[axis]);
-      // What stride leaves over at the end is not read; oneDNN wants the padding that fits exactly.
+      // A stride may leave pixels at the end unread. oneDNN wants the padding that fits exactly.
       pad_end.push_back((s.out(axis) - 1) * s.stride[axis] + s.dilate[axis] * (s.kernel[axis] - 1) + 1 - s.in[axis] -
                         s.pad[axis]);
     }
@@ -76,21 +76,22 @@ struct Descriptors {
 
 namespace {
 
-// Faults of oneDNN 2023.2, found by random geometries beside a definition: of 40 000, half of them dilated, none
-// crashes or is wrong that these rules let pass.
+// Faults of oneDNN 2023.2, found by comparing random geometries with a definition. Of 40 000 geometries, half of them
+// dilated, none that these rules let pass crashes or is wrong.
 //
-// In bfloat16, for AMX: a crash on dilated windows whose taps all miss the image (height 1, dilation 2, padding 3,
-// stride 3); wrong gradients of data whose last planes no window reads (depth 6, 5 taps, padding 1, stride 4). For
-// AVX-512: NaN as the gradient of a tap that no window has on the image (width 2, 2 taps, padding 1, stride 5); wrong
-// gradients of three-dimensional weights (depth 2, 3 taps, padding 1). All are too rare to be told from their like.
+// With bfloat16 on AMX, oneDNN crashes on dilated windows whose taps all miss the image (height 1, dilation 2, padding
+// 3, stride 3), and gradients of data are wrong if no window reads the last planes (depth 6, 5 taps, padding 1, stride
+// 4). With bfloat16 on AVX-512, the gradient of a tap that never meets the image is NaN (width 2, 2 taps, padding 1,
+// stride 5), and gradients of three-dimensional weights are wrong (depth 2, 3 taps, padding 1). Such geometries are too
+// rare to be worth narrower rules.
 bool fails_in_bfloat16(const ConvShape& s) {
   const int64_t read = (s.out(0) - 1) * s.stride[0] + s.dilate[0] * (s.kernel[0] - 1) + 1;
   const bool amx = dnnl::get_effective_cpu_isa() >= dnnl::cpu_isa::avx512_core_amx;
   return (s.kernel[0] > 1 && !amx) || !s.windows_meet_image() || !s.taps_meet_image() || read < s.in[0] + s.pad[0];
 }
 
-// Its gradients of three-dimensional weights are wrong for AVX-512 where images are padded by more than a stride in
-// depth, which is more than 1. They are computed of images that are padded in depth beforehand.
+// On AVX-512, oneDNN's gradients of three-dimensional weights are wrong if the stride in depth is more than 1 and the
+// padding in depth is larger than it. For these the images are padded in depth beforehand.
 bool padded_beforehand(const ConvShape& s) {
   return dnnl::get_effective_cpu_isa() >= dnnl::cpu_isa::avx512_core && s.stride[0] > 1 && s.pad[0] > s.stride[0];
 }
@@ -153,13 +154,13 @@ struct FloatConvolution::State {
 
 namespace {
 
-// Quantizing goes by way of a plain array, except for signs in the layouts that `expand_signs` writes.
+// Quantizing needs a plain array in between, except for signs in the layouts that `expand_signs` writes.
 size_t quantized_bytes(const Descriptors& d, const memory::desc& wanted) {
   return bytes(d.plain_data()) + bytes(wanted);
 }
 
-// Signs of NCHW floats straight into oneDNN's blocks of 16 channels, by way of packed bits that never leave the
-// first-level cache. False if `target` has another layout.
+// Writes the signs of NCHW floats directly into oneDNN's blocks of 16 channels. The packed bits in between stay in the
+// first-level cache. Returns false if `target` has another layout.
 bool expand_signs(const ConvShape& s, const float* values, const memory& target, int threads) {
   const Descriptors d(s);
   const Type type = target.get_desc().get_data_type();
@@ -207,7 +208,7 @@ memory quantized(OnednnCall* call, const ConvShape& s, const QuantizedData& data
   return call->input(values, d.plain_data(), wanted);
 }
 
-// Quantized data with zeros before and behind their depth.
+// Quantized data, padded with zeros in depth.
 float* padded_in_depth(const ConvShape& s, const QuantizedData& data, int threads, Workspace* workspace) {
   const int64_t size = s.in_pixels(), padded = s.in_pixels() / s.in[0] * s.padded(0);
   const int64_t before = s.in_pixels() / s.in[0] * s.pad[0];
@@ -245,7 +246,7 @@ std::vector<std::pair<int64_t, int64_t>> padding_pairs(const ConvShape& s) {
   return pairs;
 }
 
-// What padding with `pad` instead of 0 adds to the output: the same for every image.
+// Adds to the output the effect of padding with `pad` instead of 0. It is the same for every image.
 void add_padding(const ConvShape& s, float pad, const float* weight, float* out, int threads) {
   if (pad == 0) return;
   const auto pairs = padding_pairs(s);
@@ -263,7 +264,7 @@ void add_padding(const ConvShape& s, float pad, const float* weight, float* out,
   }
 }
 
-// And to the gradient of the weight: the same for every channel.
+// Adds the same effect to the gradient of the weight. It is the same for every channel.
 void add_padding_to_gradient(const ConvShape& s, float pad, const float* out_grad, float* weight_grad, int threads) {
   if (pad == 0) return;
   const auto pairs = padding_pairs(s);
@@ -295,7 +296,8 @@ void add_padding_to_gradient(const ConvShape& s, float pad, const float* out_gra
 bool faster_than_lookups(GradientType type) {
   const dnnl::cpu_isa isa = dnnl::get_effective_cpu_isa();
   if (type == GradientType::kBfloat16 && isa >= dnnl::cpu_isa::avx512_core_amx) return true;
-  const SignLookup* lookup = kernels().sign_lookup;  // AVX2's where AVX-512 lacks instructions of the binary kernels
+  const SignLookup* lookup =
+      kernels().sign_lookup;  // AVX2's if AVX-512 lacks instructions that the binary kernels need
   return lookup != nullptr && lookup->lanes < 16 && isa >= dnnl::cpu_isa::avx512_core;
 }
 

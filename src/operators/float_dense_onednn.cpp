@@ -1,4 +1,4 @@
-// Fully connected layers on oneDNN's inner product, which takes plain arrays as they are.
+// Fully connected layers on oneDNN's inner product, which reads plain arrays without reordering.
 #include <algorithm>
 #include <map>
 #include <mutex>

@@ -1,6 +1,6 @@
-// The float side of a quantized convolution: the product of quantized arrays for more than one bit, and the
-// gradients. Two implementations of the same classes: on oneDNN (float_*_onednn.cpp), and in plain C++ where
-// the build has no oneDNN (float_layer_plain.cpp).
+// The float side of quantized layers: products of arrays quantized to more than one bit, and gradients. The classes
+// have two implementations: on oneDNN (float_*_onednn.cpp), and in plain C++ for builds without oneDNN
+// (float_layer_plain.cpp).
 #pragma once
 
 #include <memory>
@@ -11,24 +11,25 @@
 
 namespace bmx {
 
-// Whether float products of this type are faster than lookups of signs (kernels/sign_gradients.h): in bfloat16 on
-// matrix units, or with vectors that are wider than those of the lookups.
+// Whether float products of this type are faster than sign lookups (kernels/training/sign_gradients.h). They are in
+// bfloat16 on matrix units, and where oneDNN's vectors are wider than those of the lookups.
 bool faster_than_lookups(GradientType type);
 
-// NCHW floats that are used quantized to `bits`, or as they are with 32, padded with `pad`, which is quantized already.
+// NCHW floats that are quantized to `bits` before use; 32 means no quantization. The padding is `pad`, which is
+// quantized already.
 struct QuantizedData {
   const float* values;
   int bits;
   float pad;
 };
 
-// One per operator instance. Keeps what is prepared for the shapes it has met; safe for several threads.
+// One per operator instance. It keeps prepared primitives for the shapes it has seen. Thread-safe.
 class FloatConvolution {
  public:
   FloatConvolution();
   ~FloatConvolution();
 
-  // Bytes of workspace that forward and backward take.
+  // Bytes of workspace that forward and backward need.
   size_t forward_bytes(const ConvShape& shape, int threads);
   size_t backward_bytes(const ConvShape& shape, GradientType type, int threads);
 
@@ -36,8 +37,8 @@ class FloatConvolution {
   void forward(const ConvShape& shape, const QuantizedData& data, const float* weight, float* out, int threads,
                Workspace* workspace);
 
-  // The gradients of that product, of which either may be null: not wanted. `type` is the arithmetic of the operands,
-  // sums are float32.
+  // The gradients of that product. A null pointer means that a gradient is not wanted. `type` is the type of the
+  // operands; sums are float32.
   void backward(const ConvShape& shape, const float* out_grad, const QuantizedData& data, const float* weight,
                 float* data_grad, float* weight_grad, GradientType type, int threads, Workspace* workspace);
 
@@ -63,7 +64,7 @@ class FloatDense {
   void forward(const DenseShape& shape, const float* data, const float* weight, float* out, int threads,
                Workspace* workspace);
 
-  // Either gradient may be null: not wanted.
+  // A null pointer means that a gradient is not wanted.
   void backward(const DenseShape& shape, const float* out_grad, const float* data, const float* weight,
                 float* data_grad, float* weight_grad, GradientType type, int threads, Workspace* workspace);
 

@@ -1,5 +1,5 @@
-// The float layers without oneDNN: explicit padding and the matrix products of src/kernels/float_conv.cpp.
-// float32 whatever type is asked for.
+// The float layers without oneDNN: explicit padding and the matrix products of src/kernels/training/float_conv.cpp. The
+// arithmetic is always float32.
 #include "kernels/training/float_conv.h"
 #include "kernels/training/float_matmul.h"
 #include "kernels/training/quantize.h"

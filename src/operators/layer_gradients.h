@@ -1,5 +1,5 @@
-// The gradients of a layer whose weights or data have one bit: on tiles or by lookup where its sizes and the CPU allow
-// (kernels/training/sign_gradients.h), and the others as float products (float_layer.h).
+// The gradients of a layer whose weights or data have one bit. They are computed on tiles or by lookup if the layer's
+// sizes and the CPU allow it (kernels/training/sign_gradients.h), otherwise as float products (float_layer.h).
 #pragma once
 
 #include "kernels/training/sign_gradients.h"
@@ -10,7 +10,7 @@ namespace bmx {
 
 class SignGradients {
  public:
-  // `binary_weight`, `binary_data`: which operands are signs.
+  // `binary_weight` and `binary_data` tell which operands are signs.
   SignGradients(const ConvShape& shape, bool binary_weight, bool binary_data, GradientType type, int threads)
       : shape_(shape), type_(type), threads_(threads) {
     const bool fast = kernels().sign_tiles != nullptr || !faster_than_lookups(type);
@@ -19,14 +19,14 @@ class SignGradients {
     of_weight_ = has && binary_data;
   }
 
-  // Which gradients these are.
+  // Which gradients this object computes.
   bool of_data() const { return of_data_; }
   bool of_weight() const { return of_weight_; }
   bool all() const { return of_data_ && of_weight_; }
-  // To be called where the data turn out not to be signs.
+  // Call this if the data turn out not to be signs.
   void leave_weight() { of_weight_ = false; }
 
-  // Of workspace.
+  // Bytes of workspace.
   size_t bytes() const {
     size_t size = 0;
     if (of_data_) {
@@ -52,8 +52,8 @@ class SignGradients {
     sign_data_gradient(kernels(), shape_, out_grad, weight, factor, window, data_grad, type_, threads_, scratch);
   }
 
-  // Bits of data that are padded with +1 if `pad_bit`, otherwise -1; null if there are others than signs and they are
-  // given up for that.
+  // The bits of the data, padded with +1 if `pad_bit`, otherwise with -1. Null if the data are not all signs and
+  // `others` says to give up then.
   const uint64_t* pack_data(const float* data, bool pad_bit, OtherValues others, Workspace* workspace) const {
     auto* words = workspace->take<uint64_t>(packed_input_words(shape_));
     const bool signs = pack_conv_input(kernels(), shape_, data, pad_bit, words, threads_, others);

@@ -96,7 +96,7 @@ std::vector<int64_t> known_data_shape(const Shape& data) {
 
 Planes planes_of(const std::vector<int64_t>& data) {
   if (data.size() < 2)
-    throw std::invalid_argument("data has shape " + to_string(data) + "; at least (batch, channels)");
+    throw std::invalid_argument("data has shape " + to_string(data) + "; it must be (batch, channels, ...)");
   Planes planes{data[0], data[1], 1};
   for (size_t i = 2; i < data.size(); ++i) planes.pixels *= data[i];
   return planes;
@@ -120,9 +120,9 @@ void assign_packed_shape(const std::vector<int64_t>& wanted, size_t words32, siz
 
 }  // namespace bmx
 
-// lib_api.cc keeps every message for ever, shows all of them with each error, and copies all of them at each
-// call that follows: after one error, every step would get slower. The build renames its two functions out
-// of the way (CMakeLists.txt), and these show the message of this thread's last failure once.
+// lib_api.cc keeps every message forever, shows all of them with each error, and copies all of them at each later call:
+// after one error, every step would get slower. So the build renames its two functions (CMakeLists.txt), and these
+// replacements show the message of this thread's last failure once.
 extern "C" {
 
 __attribute__((visibility("default"))) int _msgSize() { return bmx::pending_error.empty() ? 0 : 1; }

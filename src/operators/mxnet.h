@@ -1,4 +1,4 @@
-// The boundary to MXNet: lib_api.h, and exceptions to its error messages.
+// The boundary to MXNet: wraps lib_api.h and turns exceptions into MXNet's error messages.
 #pragma once
 
 #include <omp.h>
@@ -15,7 +15,7 @@
 
 namespace bmx {
 
-// The message that MXNet shows for a failed call of this thread.
+// Sets the message that MXNet shows for a failed call of this thread.
 void set_mxnet_error(const std::string& message);
 
 // Runs f; an exception becomes MX_FAIL with the message "<op>: <what>".
@@ -34,12 +34,12 @@ mxnet::ext::MXReturnValue guarded(const char* op, F f) {
   }
 }
 
-// MXNet gives its worker threads a share of the cores (OMP_NUM_THREADS if set); we use the same.
+// MXNet gives each worker thread a share of the cores (OMP_NUM_THREADS if set). We use the same number.
 inline int num_threads() { return omp_get_max_threads(); }
 
 inline float* floats(mxnet::ext::MXTensor& tensor) { return tensor.data<float>(); }
 
-// What MXNet asks of an operator before it runs. Storage is always dense (infer_dense).
+// The functions that MXNet calls before it runs an operator. Storage is always dense (infer_dense).
 struct Inference {
   mxnet::ext::parseAttrs_t parse_attributes;
   mxnet::ext::inferType_t type;
@@ -47,14 +47,14 @@ struct Inference {
   mxnet::ext::mutateInputs_t mutate_inputs = nullptr;
 };
 
-// Registers an operator for the CPU, under all of its names: one of two functions, or one that makes an object with a
-// state. Called while the library is loaded, for the value of a constant.
+// Registers an operator for the CPU under all its names. It consists of two functions, or of one function that makes an
+// object with state. Called in the initializer of a constant, so it runs when the library is loaded.
 bool register_operator(std::initializer_list<const char*> names, mxnet::ext::fcomp_t forward,
                        mxnet::ext::fcomp_t backward, const Inference& inference);
 bool register_operator(std::initializer_list<const char*> names, mxnet::ext::createOpState_t create,
                        const Inference& inference);
 
-// Empty while MXNet knows nothing of it; a dimension that it does not know is kUnknown.
+// Empty if MXNet does not know the shape; a dimension that it does not know is kUnknown.
 using Shape = std::vector<unsigned>;
 constexpr unsigned kUnknown = ~0u;
 
@@ -64,26 +64,26 @@ inline std::vector<int64_t> to_int64(const Shape& shape) {
   return dims;
 }
 
-// The shape of the data; throws while any of it is unknown, for everything else follows from it.
+// The shape of the data. Throws if any of it is unknown, because all other shapes follow from it.
 std::vector<int64_t> known_data_shape(const Shape& data);
 
 // The planes of data of at least 2 dimensions, (batch, channels, ...).
 Planes planes_of(const std::vector<int64_t>& data);
 
-// Inputs are float32: an unknown type becomes float32, another one is an error. With `words`, input 1 holds
-// packed words and may also be float64, int32 or int64.
+// Inputs must be float32: an unknown type becomes float32, any other is an error. With `words`, input 1 holds packed
+// words and may also be float64, int32 or int64.
 void infer_float32(std::initializer_list<const char*> names, bool words, std::vector<int>* in_types,
                    std::vector<int>* out_types);
 
-// All arrays are dense: unknown storage becomes dense, a sparse array is an error.
+// Arrays must be dense: unknown storage becomes dense, a sparse array is an error.
 mxnet::ext::MXReturnValue infer_dense(const std::unordered_map<std::string, std::string>& attributes,
                                       std::vector<int>* in_storage, std::vector<int>* out_storage);
 
-// Sets *shape to `wanted` where it is unknown; throws where it is known and different.
+// Sets *shape to `wanted` if it is unknown. Throws if it is known and different.
 void assign_shape(const char* name, const std::vector<int64_t>& wanted, Shape* shape);
 
-// The shape of packed words when it is not known: as BMXNet declares it, in 32-bit words. A known shape stays
-// if it has as many elements as there are words of 32 or of 64 bits.
+// Sets the shape of packed words if it is unknown: as BMXNet declares it, in 32-bit words. A known shape stays if it
+// has as many elements as there are words of 32 or of 64 bits. Otherwise this throws.
 void assign_packed_shape(const std::vector<int64_t>& wanted, size_t words32, size_t words64, Shape* shape);
 
 }  // namespace bmx

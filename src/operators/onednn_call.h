@@ -1,4 +1,4 @@
-// One use of oneDNN by an operator: its stream, and memory from the operator's workspace.
+// A single use of oneDNN by an operator: a stream, and memory from the operator's workspace.
 #pragma once
 
 #include <cstring>
@@ -15,14 +15,14 @@ using dnnl::memory;
 using Tag = memory::format_tag;
 using Type = memory::data_type;
 
-// Primitives are shared by threads, so that each call brings its own scratchpad.
+// Threads share primitives, so each call brings its own scratchpad.
 inline dnnl::primitive_attr user_scratchpad() {
   dnnl::primitive_attr attr;
   attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   return attr;
 }
 
-// Operands of the gradients. oneDNN has bfloat16 kernels for AVX-512 only.
+// The type of the operands of gradients. oneDNN has bfloat16 kernels for AVX-512 only.
 inline Type operand_type(GradientType type) {
   return type == GradientType::kBfloat16 && dnnl::get_effective_cpu_isa() >= dnnl::cpu_isa::avx512_core &&
                  dnnl::get_effective_cpu_isa() != dnnl::cpu_isa::avx2_vnni_2
@@ -30,11 +30,11 @@ inline Type operand_type(GradientType type) {
              : Type::f32;
 }
 
-// Shapes that an operator keeps primitives for: more than networks have for one layer, and an end to growth where
-// every image has a size of its own.
+// An operator keeps primitives for at most this many shapes. A layer of a usual network needs fewer; the limit stops
+// growth if every image has another size.
 constexpr size_t kMostPrepared = 16;
 
-// What an array takes up in the workspace.
+// Bytes that an array takes up in the workspace.
 inline size_t bytes(const memory::desc& desc) { return Workspace::bytes<char>(desc.get_size()); }
 
 class Call {
@@ -43,7 +43,7 @@ class Call {
 
   memory allocate(const memory::desc& desc) { return memory(desc, engine_, workspace_->take<char>(desc.get_size())); }
 
-  // `values`, which lie in memory as `plain`, in the layout and type of `target`.
+  // Copies `values`, whose layout is `plain`, into the layout and type of `target`.
   memory reordered(const float* values, const memory::desc& plain, memory target) {
     memory source(plain, engine_, const_cast<float*>(values));
     dnnl::reorder(source, target).execute(stream_, source, target);
@@ -55,7 +55,7 @@ class Call {
     return memory(plain, engine_, const_cast<float*>(values));
   }
 
-  // Where a primitive writes what `finish` then brings to `values`.
+  // The memory that a primitive writes to. `finish` then copies the result to `values`.
   memory output(float* values, const memory::desc& plain, const memory::desc& wanted) {
     return plain == wanted ? memory(plain, engine_, values) : allocate(wanted);
   }
@@ -63,8 +63,8 @@ class Call {
   void run(const dnnl::primitive& primitive, const memory::desc& scratchpad,
            std::unordered_map<int, memory> arguments) {
     memory scratch = allocate(scratchpad);
-    // oneDNN's bfloat16 gradients of the weight multiply parts of it by zero that they never wrote; what an earlier
-    // operator left there may be NaN.
+    // oneDNN's bfloat16 weight gradients multiply unwritten parts of the scratchpad by zero. An earlier operator may
+    // have left NaN there.
     std::memset(scratch.get_data_handle(), 0, scratchpad.get_size());
     arguments.insert({DNNL_ARG_SCRATCHPAD, scratch});
     primitive.execute(stream_, arguments);

@@ -1,4 +1,4 @@
-// The kernel layout of packed file words, kept between calls.
+// Keeps packed weights in the kernels' layout between calls.
 #pragma once
 
 #include <cstring>
@@ -9,15 +9,15 @@
 
 namespace bmx {
 
-// Converting the words of a file takes longer than the convolution itself, so that an operator keeps the
-// result with a copy of the words it came from, and compares them at each call: whatever is done to the
-// weight array, the result is right. Safe for several threads.
+// Converting the words of a file takes longer than the convolution itself, so an operator keeps the result together
+// with a copy of the words. It compares the words at each call, so the result is right even if the weight array
+// changes. Thread-safe.
 class PackedCache {
  public:
   using Words = std::shared_ptr<const Buffer<uint64_t>>;
 
-  // The converted weight of `words` words; convert(target) is called if the `bytes` at `source`, or what they mean,
-  // differ from last time.
+  // The converted weight of `words` words. Calls convert(target) if the `bytes` bytes at `source`, or `word_bits`,
+  // differ from the last call.
   template <class Convert>
   Words get(const void* source, size_t bytes, int word_bits, size_t words, Convert convert) {
     std::lock_guard<std::mutex> lock(mutex_);

@@ -1,4 +1,4 @@
-// QActivation: quantizes its input; the gradient passes straight through, for one bit inside a window.
+// QActivation quantizes its input. The gradient passes straight through; with one bit, only inside a window.
 #include <algorithm>
 
 #include "kernels/training/quantize.h"
@@ -23,7 +23,7 @@ MXReturnValue infer_type(const AttributeMap&, std::vector<int>* in_types, std::v
 
 MXReturnValue infer_shape(const AttributeMap&, std::vector<Shape>* in_shapes, std::vector<Shape>* out_shapes) {
   return guarded("QActivation", [&] {
-    known_data_shape(in_shapes->at(0));  // MXNet would take a size that is not known for a large one
+    known_data_shape(in_shapes->at(0));  // MXNet would take an unknown size for a large one
     out_shapes->at(0) = in_shapes->at(0);
   });
 }

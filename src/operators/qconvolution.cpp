@@ -1,10 +1,11 @@
 // QConvolution, and QConvolution_v1, its name in older files.
 //
-// Forward of 1/1 bits: popcount arithmetic on packed bits, (K + dot) / 2 = K - popcount(x ^ w) exactly. Other
-// bit widths: quantized floats, padded by the quantized pad value, and a float convolution. So are data that are not
-// signs with float_input.
-// Backward: the gradients of the convolution of the quantized arrays, straight through both quantizers; with a
-// gradient_cancel_threshold that of the data passes a window, as through a QActivation before the layer.
+// Forward with 1/1 bits: popcount arithmetic on packed bits, (K + dot) / 2 = K - popcount(x ^ w) exactly. Forward with
+// other bit widths: a float convolution of quantized floats, padded by the quantized pad value. It also serves
+// float_input, if the data are not signs.
+//
+// Backward: the gradients of the convolution of the quantized arrays, straight through both quantizers. With a
+// gradient_cancel_threshold the gradient of the data passes a window, as if a QActivation stood before the layer.
 #include "kernels/buffer.h"
 #include "kernels/training/binary_conv.h"
 #include "kernels/training/float_conv.h"
@@ -21,7 +22,7 @@ using namespace mxnet::ext;
 
 size_t weight_size(const ConvShape& s) { return static_cast<size_t>(s.filters * s.inputs()); }
 
-// Mean |w| where scaling_mode asks for it; BMXNet scales only 1/1-bit layers.
+// The mean of |w| if scaling_mode asks for it. BMXNet scales only 1/1-bit layers.
 float scale_of(const QConvolutionParam& param, const ConvShape& s, const float* weight) {
   return param.act_bit == 1 && param.weight_bit == 1 && !param.binarized_weights_only ? mean_abs(weight, weight_size(s))
                                                                                       : 1.0f;
@@ -52,7 +53,7 @@ class QConvolution final : public QLayer {
     forward_float(s, data, weight, bias, out, resource);
   }
 
-  // False, and nothing done, if the data are not signs and their signs are not to be taken.
+  // Does nothing and returns false if the data are not signs and the layer must not binarize them.
   bool forward_binary(const ConvShape& s, const float* data, MXTensor* weight, const float* bias, float* out,
                       const Resource& resource) {
     const Kernels& k = kernels();

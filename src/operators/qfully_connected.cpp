@@ -1,5 +1,5 @@
-// QFullyConnected: forward of 1/1 bits on packed bits, (D + dot) / 2 = D - popcount(x ^ w) exactly; other bit
-// widths as a float product of the quantized arrays. Backward as QConvolution's.
+// QFullyConnected. Forward with 1/1 bits: popcount arithmetic on packed bits, (D + dot) / 2 = D - popcount(x ^ w)
+// exactly. Forward with other bit widths: a float product of the quantized arrays. Backward: as in QConvolution.
 #include <algorithm>
 
 #include "kernels/buffer.h"
@@ -24,7 +24,7 @@ struct Sizes {
   }
 };
 
-// As a convolution of 1x1 images, and back.
+// The sizes as a convolution of 1x1 images, and back.
 ConvShape images(const Sizes& s) {
   ConvShape shape;
   shape.batch = static_cast<int64_t>(s.rows);
@@ -44,7 +44,8 @@ Sizes sizes_of(const QFullyConnectedParam& param, const std::vector<int64_t>& da
   s.units = static_cast<size_t>(param.num_hidden);
   const size_t row_dims = param.flatten ? 1 : data.size() - 1;
   for (size_t i = 0; i < data.size(); ++i) (i < row_dims ? s.rows : s.inputs) *= static_cast<size_t>(data[i]);
-  if (s.inputs == 0) throw std::invalid_argument("data has shape " + to_string(data) + ": no inputs");
+  if (s.inputs == 0)
+    throw std::invalid_argument("data has shape " + to_string(data) + "; it must have at least one input");
   return s;
 }
 
@@ -62,7 +63,7 @@ class QFullyConnected final : public QLayer {
     forward_float(s, data, weight, bias, out, resource);
   }
 
-  // False, and nothing done, if the data are not signs and their signs are not to be taken.
+  // Does nothing and returns false if the data are not signs and the layer must not binarize them.
   bool forward_binary(const Sizes& s, const float* data, MXTensor* weight, const float* bias, float* out,
                       const Resource& resource) {
     const Kernels& k = kernels();
@@ -128,7 +129,7 @@ class QFullyConnected final : public QLayer {
     if (pass.data_grad != nullptr) multiply(pass.data_grad, s.rows * s.inputs, pass.scale);
   }
 
-  // For quantized_data and quantized_weight.
+  // Workspace of quantized_data and quantized_weight.
   static size_t quantized_bytes(const Sizes& s) {
     return Workspace::bytes<float>(s.rows * s.inputs) + Workspace::bytes<float>(s.units * s.inputs);
   }

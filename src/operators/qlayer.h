@@ -1,4 +1,4 @@
-// What QConvolution and QFullyConnected share as operators of MXNet.
+// The common base of QConvolution and QFullyConnected as operators of MXNet.
 #pragma once
 
 #include <algorithm>
@@ -16,7 +16,7 @@
 
 namespace bmx {
 
-// The inputs of both.
+// The inputs of both operators.
 enum QLayerInput { kData, kWeight, kBias };
 
 class QLayer : public mxnet::ext::CustomStatefulOp {
@@ -28,7 +28,7 @@ class QLayer : public mxnet::ext::CustomStatefulOp {
     return guarded(name_, [&] { forward(inputs, floats(outputs->at(0)), resource); });
   }
 
-  // Inputs: the gradient of the output, the inputs of forward, its output.
+  // Inputs: the gradient of the output, then the inputs and the output of forward.
   mxnet::ext::MXReturnValue Backward(Tensors* inputs, Tensors* outputs, const Resource& resource) final {
     return guarded(name_, [&] { backward(inputs, outputs, resource); });
   }
@@ -36,35 +36,35 @@ class QLayer : public mxnet::ext::CustomStatefulOp {
  protected:
   QLayer(const char* name, const QLayerParam& param) : name_(name), layer_(param) {}
 
-  // The float products of a backward pass. A gradient may be null: not wanted.
+  // The float products of a backward pass. A null pointer means that a gradient is not wanted.
   struct FloatPass {
     const float *out_grad, *data;
-    const float* weight;     // null: packed
+    const float* weight;     // null if the weights are packed
     const uint64_t* packed;  // in the kernels' layout
     float *data_grad, *weight_grad;
-    bool latent;  // the data's gradient meets the weights as they are, not quantized
-    float scale;  // of the gradient of the data
+    bool latent;  // the gradient of the data uses the latent weights instead of the quantized ones
+    float scale;  // factor of the gradient of the data
   };
 
   virtual void forward(Tensors* inputs, float* out, const Resource& resource) = 0;
 
-  // As a convolution, of 1x1 images where it is none.
+  // The layer as a convolution. A fully connected layer is one of 1x1 images.
   virtual ConvShape shape_of(const std::vector<int64_t>& data) const = 0;
   virtual PackedCache::Words packed(const ConvShape& shape, mxnet::ext::MXTensor* weight) = 0;
-  // The factor that binarized weights have in the backward pass.
+  // The factor of binarized weights in the backward pass.
   virtual float weight_scale(const ConvShape& shape, const float* weight) const = 0;
   virtual bool pad_bit() const = 0;
   virtual size_t float_backward_bytes(const ConvShape& shape, int threads) = 0;
   virtual void float_backward(const ConvShape& shape, const FloatPass& pass, int threads, Workspace* memory) = 0;
 
-  // What packing does with data that are not signs.
+  // What packing does if the data are not signs.
   OtherValues other_values() const { return layer_.float_input ? OtherValues::kGiveUp : OtherValues::kTakeSign; }
 
-  // What becomes of a float product: (K + y) / 2 where the layer has that, plus the bias, times the scale.
+  // Turns a float product y into the result: (K + y) / 2 if the layer has the offset, plus the bias, times the scale.
   struct FloatEpilogue {
     float all;
     bool offset;
-    const float* bias;  // null: none
+    const float* bias;  // null if there is none
     float scale;
 
     bool nothing() const { return !offset && bias == nullptr && scale == 1; }
@@ -78,8 +78,8 @@ class QLayer : public mxnet::ext::CustomStatefulOp {
     return Workspace(bytes, [&](int size) { return resource.alloc_cpu(size); });
   }
 
-  // Packed words of a file, of which there must be count(word bits), in the kernels' layout of `size` words, made by
-  // convert(words, word bits, target) when they are new.
+  // Packed words of a file in the kernels' layout, which has `size` words. There must be count(word bits) of them. If
+  // they are new, convert(words, word bits, target) converts them.
   template <class Count, class Convert>
   PackedCache::Words packed_weight(mxnet::ext::MXTensor* weight, size_t size, Count count, Convert convert) {
     using namespace mxnet::ext;
@@ -107,8 +107,9 @@ class QLayer : public mxnet::ext::CustomStatefulOp {
   }
 
  private:
-  // The gradients of the product of the quantized arrays, straight through both quantizers; by lookup where one of them
-  // has one bit. With float_input the data may turn out to be signs, then those of the weight are by lookup too.
+  // The gradients of the product of the quantized arrays, straight through both quantizers. Where an operand has one
+  // bit, they are computed from its signs. With float_input the data may turn out to be signs; then the gradient of the
+  // weight is computed so too.
   void backward(Tensors* inputs, Tensors* outputs, const Resource& resource) {
     const int threads = num_threads();
     const float* out_grad = floats(inputs->at(0));
@@ -159,11 +160,12 @@ class QLayer : public mxnet::ext::CustomStatefulOp {
     if (!layer_.no_bias) bias_backward(out_grad, s.batch, s.filters, s.out_pixels(), floats(outputs->at(kBias)));
   }
 
-  // What packed_weight reads besides words of 32 and 64 bits: 32-bit words as numbers, which float32 cannot hold.
+  // A third format that packed_weight reads: each 32-bit word as a float64 number, because float32 cannot hold it.
   static constexpr int kNumbers = 0;
 
-  // Whether 64-bit patterns are numbers of 32-bit words instead. Words of 64 bits that are as many as words of 32 bits
-  // have at most 32 bits in use, and so are tiny numbers, not integers, unless they are 0.
+  // Whether the values are 32-bit words stored as numbers, rather than 64-bit patterns. If there are as many words of
+  // 64 bits as of 32, each uses at most 32 bits. Read as float64, such a pattern is tiny and no integer, unless it is
+  // 0.
   static bool are_numbers(const double* values, size_t count) {
     return std::all_of(values, values + count,
                        [](double value) { return value >= 0 && value < 4294967296.0 && value == std::floor(value); });
@@ -181,7 +183,7 @@ class QLayer : public mxnet::ext::CustomStatefulOp {
     return SignWindow{data, layer_.window->threshold, layer_.window->estimator};
   }
 
-  // The gradient of the data, in place, through the window of a layer that has one.
+  // Applies the layer's window, if it has one, to the gradient of the data in place.
   void pass_window(const float* data, float* gradient, size_t size, int threads) const {
     const std::optional<GradientWindow>& window = layer_.window;
     if (window) sign_backward(gradient, data, gradient, size, window->threshold, window->estimator, threads);

@@ -1,4 +1,4 @@
-// bmx_ReCU: the rectified clamp unit for latent weights, of kernels/recu.h.
+// bmx_ReCU: the rectified clamp unit for latent weights (kernels/training/recu.h).
 #include "kernels/training/recu.h"
 
 #include <algorithm>

@@ -1,7 +1,7 @@
-// Temporary memory of one call of an operator, all of it taken from MXNet at once.
+// Temporary memory for one call of an operator. It is taken from MXNet in one piece.
 //
-// MXNet keeps this memory between calls. Memory that is new to the process costs a page fault for every 4 KiB
-// at its first touch: for the arrays of a training step that is more than reading and writing them.
+// MXNet keeps this memory between calls. Memory that is new to the process costs a page fault per 4 KiB at its first
+// touch. For the arrays of a training step that costs more than reading and writing them.
 #pragma once
 
 #include <climits>
@@ -15,13 +15,13 @@ namespace bmx {
 
 class Workspace {
  public:
-  // What `count` elements take up in a workspace.
+  // Bytes that `count` elements take up in a workspace.
   template <class T>
   static size_t bytes(size_t count) {
     return (count * sizeof(T) + kAlignment - 1) / kAlignment * kAlignment;
   }
 
-  // `allocate(int bytes)` is MXNet's; larger sizes than an int holds are our own.
+  // `allocate(int bytes)` is MXNet's. If a size does not fit an int, we allocate the memory ourselves.
   template <class Allocate>
   Workspace(size_t size, Allocate allocate) : left_(size) {
     if (size + kAlignment <= INT_MAX) {

@@ -197,7 +197,7 @@ TARGETS = [  # checked before anything is measured
         (["{checkpoint}"], "does not follow from the network; give it: --data-shape"),
         (["{model}", "--rounds", "0"], "--rounds is 0; it must be 1 or more"),
         (["{model}", "--data", "{images}"], "--data and --labels go together"),
-        (["{model}", "--data", "{images}", "--labels", "{images}"], "20 samples, of a class each"),
+        (["{model}", "--data", "{images}", "--labels", "{images}"], "20 samples, each of which needs one class"),
         (
             ["{model}", "--data", "{other}", "--labels", "{classes}"],
             "its samples have the shape (2,); the network takes 3x12x10",

@@ -46,13 +46,13 @@ def test_inputs(runtime):
 @pytest.mark.parametrize(
     "inputs, outputs, message",
     [
-        ([], OUT, "net.onnx: has no input"),
+        ([], OUT, "net.onnx: it has no input"),
         ([Port("x", [])], OUT, "the shape of 'x' is not in the file; give it with --"),
         ([Port("x", None)], OUT, "the shape of 'x' is not in the file; give it with --"),
         ([Port("x", ["n", "h"])], OUT, "the shape of 'x' is not in the file; give it with --"),
-        ([Port("x", [2, 3])], OUT, "takes batches of 2 only, not of 1"),
+        ([Port("x", [2, 3])], OUT, "it takes only batches of 2, not of 1"),
         ([Port("x", ["n", 3, 0, 8])], OUT, "its input 'x' has the shape 3x0x8"),
-        ([Port("x", ["n", 3], "tensor(int64)")], OUT, "its input 'x' is a tensor.int64.; allowed is tensor.float."),
+        ([Port("x", ["n", 3], "tensor(int64)")], OUT, "its input 'x' is a tensor.int64.; it must be tensor.float."),
         (
             [Port("x", ["n", 3])],
             [Port("y", [], "seq(tensor(float))")],
@@ -72,9 +72,9 @@ def test_what_cannot_be_run_is_one_line(runtime, inputs, outputs, message):
 def test_outputs():
     check_outputs("f", [np.ones((1, 2)), np.ones(1, np.int64), np.array(1.0)])
     for wrong, message in (
-        ([np.ones(1), np.ones((1, 0))], r"^f: its output 1 is empty, of the shape \(1, 0\)$"),
-        ([[np.ones(1)]], "^f: its output 0 is no array of numbers$"),
-        ([np.array(["a"])], "^f: its output 0 is no array of numbers$"),
+        ([np.ones(1), np.ones((1, 0))], r"^f: its output 1 is empty: its shape is \(1, 0\)$"),
+        ([[np.ones(1)]], "^f: its output 0 is not an array of numbers$"),
+        ([np.array(["a"])], "^f: its output 0 is not an array of numbers$"),
     ):
         with pytest.raises(bmx.Error, match=message):
             check_outputs("f", wrong)
@@ -108,8 +108,8 @@ def test_openvino_runs_files_that_say_more_or_less_of_their_input(tmp_path, size
     [
         (["n", "h"], "FLOAT", {}, "the shape of 'x' is not in the file; give it with --data-shape"),
         (None, "FLOAT", {}, "the shape of 'x' is not in the file; give it with --data-shape"),
-        ([2, 3], "FLOAT", {}, "takes batches of 2 only, not of 1"),
-        (["n", 3], "INT64", {}, "its input 'x' is a i64; allowed is f32"),
+        ([2, 3], "FLOAT", {}, "it takes only batches of 2, not of 1"),
+        (["n", 3], "INT64", {}, "its input 'x' is a i64; it must be f32"),
         (["n", 3], "FLOAT", {"shape": (4,)}, "its input has the shape 3, but --data-shape is 4"),
         ("damaged", "FLOAT", {}, "OpenVINO cannot load it: "),
     ],

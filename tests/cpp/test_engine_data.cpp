@@ -85,7 +85,7 @@ TEST(engine_refuses_starts_that_do_not_belong_to_the_weights) {
     for (size_t i = 0; i < start.size() && c.type() == U8; ++i) {
       auto other = start;
       ++other[i];
-      check_refused(c.file(c.weights(weight), other), "its start is not what belongs to its weights");
+      check_refused(c.file(c.weights(weight), other), "its start does not match its weights");
     }
   }
 }
@@ -98,7 +98,7 @@ TEST(engine_refuses_starts_of_what_is_not_bytes) {
   b.step(CONV).u(1).u(in).window(Window()).u(1).u(8).u(0).u(b.data(std::vector<float>(8 * 16, 0.0f)));
   b.u(b.data(std::vector<int32_t>(32, 0))).f(0).f(0).u(0).u(STORE_F32).u(out);
   b.step(STORE).u(out).u(0);
-  check_refused(b.file(), "it has a start; only convolutions of bytes do");
+  check_refused(b.file(), "it has a start; only convolutions of bytes have one");
 }
 
 TEST(engine_refuses_sums_that_32_bits_do_not_hold) {
@@ -111,7 +111,7 @@ TEST(engine_refuses_sums_that_32_bits_do_not_hold) {
     };
     const auto start = start_of(7, 1, 1, channels, Convolution::window(), weight);
     const bool fits = last == 2 * 127 * channels - 8421504;
-    check_refused(c.file(c.weights(weight), start), fits ? "" : "its sums can be larger than 32 bits");
+    check_refused(c.file(c.weights(weight), start), fits ? "" : "its sums may not fit 32 bits");
   }
 }
 
@@ -121,7 +121,7 @@ TEST(engine_refuses_more_signs_than_32_bits_hold) {
     const std::vector<uint8_t> minus_ones((2 * channels + 3) / 4 * 8, 0);
     std::vector<int32_t> start(32, 0);
     start[0] = 7 * 2 * channels;
-    check_refused(c.file(minus_ones, start), 2 * channels == 8421504 ? "" : "its sums can be larger than 32 bits");
+    check_refused(c.file(minus_ones, start), 2 * channels == 8421504 ? "" : "its sums may not fit 32 bits");
   }
 }
 
@@ -131,7 +131,7 @@ TEST(engine_refuses_all_and_step_that_mean_nothing) {
     const auto start = start_of(7, c.groups, c.filters, c.channels / c.groups, Convolution::window(), weight);
     for (float all : {1.0f, std::nanf(""), HUGE_VALF}) {
       const bool binary = c.arithmetic == 0;
-      check_refused(c.file(c.weights(weight), start, all), !binary       ? "all and step belong to binary convolutions"
+      check_refused(c.file(c.weights(weight), start, all), !binary       ? "only binary convolutions have all and step"
                                                            : all == 1.0f ? ""
                                                                          : "all and step must be finite");
     }

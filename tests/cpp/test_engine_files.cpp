@@ -209,7 +209,7 @@ TEST(engine_refuses_steps_that_do_not_fit_their_tensors) {
   check([](Small& s) { s.b.step(MAP).u(s.in).u(1).u(PRELU).u(kAbsent).u(STORE_F32).u(s.out); }, "it has no slope");
   check([](Small& s) { s.b.step(MAP).u(s.in).u(0).u(STORE_F32).u(s.b.slice(s.out, 0, 4)); }, "the result is 4 x 4 x 8");
   check([](Small& s) { s.b.step(MAP).u(s.in).u(1).u(ADD).u(s.b.slice(s.in, 0, 2)).u(STORE_F32).u(s.out); },
-        "does not go with 4 x 4 x 8");
+        "does not fit the result, 4 x 4 x 8");
   check([](Small& s) { s.b.step(MAP).u(s.in).u(0).u(STORE_COUNT_BITS).u(s.out); }, "only a binary convolution");
   check([](Small& s) { s.b.step(static_cast<Kind>(11)).u(s.in); }, "kind 11");
   check([](Small& s) { s.b.step(LOAD).u(1).u(0).u(STORE_F32).u(s.out); }, "there is no input 1");
@@ -234,7 +234,7 @@ TEST(engine_refuses_steps_that_do_not_fit_their_tensors) {
   };
   check(bytes(1e-30f), "");
   for (float x : {0.0f, -1.0f, nan, infinity}) check(bytes(x), "its inverse scale is");
-  check([](Small& s) { s.b.step(STORE).u(s.out).u(0); }, "output 'y' is given by 2 steps");
+  check([](Small& s) { s.b.step(STORE).u(s.out).u(0); }, "output 'y' is stored by 2 steps");
   check([](Small& s) { s.b.step(STORE).u(s.b.slice(s.out, 0, 4)).u(0); }, "the result is 4 x 4 x 8");
   check([](Small& s) { s.b.step(SOFTMAX).u(s.in).u(s.b.slice(s.out, 0, 4)); }, "the result is 4 x 4 x 8");
   const auto copy = [](uint32_t count, uint32_t size, uint32_t stride) {
@@ -379,8 +379,8 @@ TEST(engine_refuses_convolutions_without_their_weights) {
   check(F32, 2, 8, 0, 4 * 16 * 4 * 2, 0, "a multiple of 8 filters");
   check(F32, 3, 24, 0, 5 * 16 * 4 * 3, 0, "16 channels and 24 filters in 3 groups");
   check(BIT, 2, 16, 0, 128, 0, "binary groups of 8 channels");
-  check(F32, 2, 16, 1, 8 * 16 * 4 * 2, 0, "no runs");
-  check(F32, 1, 8, 1, 8 * 16 * 4, 0, "no runs", 2);
+  check(F32, 2, 16, 1, 8 * 16 * 4 * 2, 0, "not runs");
+  check(F32, 1, 8, 1, 8 * 16 * 4, 0, "not runs", 2);
   check(F32, 1, 8, 0, 8 * 2, 0, "", 1, true);
   check(F32, 1, 16, 0, 0, 0, "weights: 32 bytes", 1, true);
   check(U8, 1, 8, 1, 2 * 8, 32, "", 1, true);

@@ -179,8 +179,8 @@ def test_profile_is_the_mean_of_its_runs(monkeypatch, warm_up):
         (({"a": np.zeros(5), "c": np.zeros(5)},), "inputs are a, c; the network takes a, b"),
         ((np.zeros(5), np.zeros(4)), r"input 'b' has the shape \(4,\); it must be \(5,\) or \(batch, 5\)"),
         ((np.zeros((1, 1, 5)), np.zeros(5)), r"input 'a' has the shape \(1, 1, 5\)"),
-        ((np.zeros((2, 5)), np.zeros((3, 5))), r"different batches: a \(2, 5\), b \(3, 5\)"),
-        ((np.zeros((1, 5)), np.zeros(5)), "different batches"),
+        ((np.zeros((2, 5)), np.zeros((3, 5))), r"different batch sizes: a \(2, 5\), b \(3, 5\)"),
+        ((np.zeros((1, 5)), np.zeros(5)), "different batch sizes"),
         ((np.zeros(5), np.zeros(5, complex)), "input 'b' is not an array of real numbers: numbers of type complex128"),
         ((np.zeros(5), ["x"] * 5), "input 'b' is not an array of real numbers"),
         ((np.zeros(5), None), "input 'b' is not an array of real numbers"),
@@ -216,7 +216,7 @@ def test_numbers_of_threads(threads):
 
 
 def test_arguments_of_other_types():
-    with pytest.raises(Error, match="a model is a path or the bytes of a file, not of type int"):
+    with pytest.raises(Error, match="a model is a path or the bytes of a file; this is a int"):
         Model(123)
     with pytest.raises(Error, match="runs is 1.5; allowed: 1 or more"):
         Model(scaling()).profile(np.ones((2, 3, 4)), runs=1.5)

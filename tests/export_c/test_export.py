@@ -109,7 +109,7 @@ def test_a_name_that_c_does_not_take_is_refused(name, tmp_path):
 def test_existing_files_stay_unless_forced(tmp_path):
     program = small()
     (tmp_path / "net.c").write_text("mine")
-    with pytest.raises(Error, match="has net.c already; overwrite with --force"):
+    with pytest.raises(Error, match="net.c exists already; overwrite with --force"):
         export(program, tmp_path, run=oracle(program))
     assert contents(tmp_path) == {"net.c": b"mine"}
     export(program, tmp_path, force=True, samples=[np.zeros((2, 3, 4, 4))], run=oracle(program))
@@ -117,7 +117,7 @@ def test_existing_files_stay_unless_forced(tmp_path):
     export(program, tmp_path, weights="array", force=True, run=oracle(program))
     assert set(contents(tmp_path)) == FILES - {"net_weights.bin"} | {"net_weights.c"}
     (tmp_path / "file").write_text("")
-    with pytest.raises(Error, match="is a file; name a folder"):
+    with pytest.raises(Error, match="this is a file; give a folder"):
         export(program, tmp_path / "file", force=True, run=oracle(program))
 
 
@@ -171,7 +171,7 @@ def test_what_the_engine_refuses_is_refused_without_it(tmp_path, capsys):
             places[1],
             "step 2 Map 'map6': tensor 'v5', which it stores, overlaps tensor 'v3'",
         ),
-        (last_weight, "<f", 1.0, "step 1 Conv 'conv4': its weights: bits that must be 0 are not"),
+        (last_weight, "<f", 1.0, "step 1 Conv 'conv4': its weights: bits that must be 0 are not 0"),
     ]:
         damaged = bytearray(content)
         struct.pack_into(form, damaged, place, value)

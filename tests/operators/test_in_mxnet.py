@@ -388,7 +388,7 @@ class TestErrors:
             ({"gradient_cancel_threshold": "nan"}, "gradient_cancel_threshold is 'nan'; allowed: a number from 0"),
             ({"gradient_cancel_threshold": 1, "act_bit": 2}, "allowed: None, because act_bit is not 1"),
             ({"gradient_cancel_threshold": 1, "estimator": "tanh"}, "allowed: ste, approx_sign, swish_sign"),
-            ({"estimator": "approx_sign"}, "allowed: ste, or others together with a gradient_cancel_threshold"),
+            ({"estimator": "approx_sign"}, "allowed: ste; other estimators need a gradient_cancel_threshold"),
             ({"float_input": True, "weight_bit": 2}, "allowed: False, because act_bit and weight_bit are not both 1"),
             ({"float_input": True, "gradient_cancel_threshold": 1}, "allowed: None, because float_input is True"),
         ],

@@ -254,7 +254,7 @@ class TestErrors:
             size=size,
         )
         executor = mixed.bind(mx.cpu(), [mx.nd.ones((1, 7))], aux_states=states, grad_req="null")
-        with pytest.raises(mx.MXNetError, match="data_shapes is not what the program has; take symbol and parameters"):
+        with pytest.raises(mx.MXNetError, match="data_shapes does not match the program; take symbol and parameters"):
             executor.forward()[0].wait_to_read()
 
     @pytest.mark.parametrize(

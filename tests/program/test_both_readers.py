@@ -64,7 +64,7 @@ def changed(form, *places_and_values):
         ("B", 0, 0x88, "no .bmx header", "not a .bmx file"),
         ("I", 8, 2, "version 2 of the format; this bmx reads 1: compile again", "this library reads version 1"),
         ("I", 12, 0x04030201, "its numbers are big-endian; .bmx files are little-endian", "its numbers are big-endian"),
-        ("I", 12, 7, "byte order mark is 0x7", "its mark of the byte order is wrong"),
+        ("I", 12, 7, "byte order mark is 0x7", "its byte order mark is wrong"),
         ("Q", 16, 2**63, "should have 9223372036854775808", "instead of 9223372036854775808"),
         *[("I", at, 1, "the header has numbers that must be 0", "its header has numbers") for at in (28, 68, 124)],
         ("Q", 32, 2**63, "the arena has 9223372036854775808 bytes", "its arena has 9223372036854775808 bytes"),
@@ -78,13 +78,13 @@ def changed(form, *places_and_values):
         ("I", 64, NONE, f"tensors at {TENSORS} with", "'tensors' is too large"),
         ("I", 80, 0, f"where {CODE} is next", f"instead of {CODE}"),
         ("I", 80, NONE, f"code at {CODE} with", "'code' is too large"),
-        ("I", 84, 1, "bytes after the last step", "its code goes on after the last step"),
+        ("I", 84, 1, "bytes after the last step", "its code continues after the last step"),
         ("I", 84, NONE, "step 18: it ends within its fields", "step 18: it ends before its fields do"),
         ("Q", 88, 64 * 10**6, "names at 64000000", "'strings' begins at 64000000"),
         ("Q", 96, 0, f"where {STRINGS} is next", f"instead of {STRINGS}"),
         ("Q", 96, 2**64 - 1, f"names at {STRINGS} with", "'strings' is too large"),
         ("Q", 104, 0, "data at 0, where", "'data' begins at 0"),
-        ("Q", 112, 0, "do not end the file", "its data does not end the file"),
+        ("Q", 112, 0, "do not end the file", "its data must end with the file"),
         ("Q", 112, 2**64 - 64, f"data at {DATA} with", "'data' is too large"),
         ("I", 120, 10**6, "a name at 1000000", "a name lies at 1000000"),
         ("I", 120, 2, "a name at 2, where none begins", "a name lies at 2, where none begins"),
@@ -153,7 +153,7 @@ def test_names_are_utf8():
         check_accepted(named(name.encode()))
         assert any(step.name.startswith(name) for step in programs.decode(named(name.encode())).steps)
     for name in NOT_UTF8:
-        check_refused(named(name), "names that are not UTF-8", "its names are not UTF-8")
+        check_refused(named(name), "its names are not UTF-8", "its names are not UTF-8")
 
 
 @pytest.mark.parametrize("at", [24, 39])
@@ -214,7 +214,7 @@ FILL, LOAD, CONV, INT8, POOL, MAP, COPY = (step_at(number) for number in (0, 1, 
         (FILL + 4, 20, "step 0 Fill 'v1': it has 4 bytes too many", "it is longer than its fields"),
         (FILL + 4, 0x7FFFFFFC, "step 0 Fill 'v1': its size is 2147483644", "its size is 2147483644"),
         (FILL + 8, 10**6, "step 0: a name at 1000000", "step 0: a name lies at 1000000"),
-        (FILL + 12, 16, "tensor 16 where there are 16", "what it fills is not in the table of tensors"),
+        (FILL + 12, 16, "tensor 16 where there are 16", "the tensor to fill is not in the table of tensors"),
         (LOAD + 12, 1, "input 1 where there are 1", "there is no input 1"),
         (LOAD + 16, 65, "65 operations", "number of operations is 65"),
         (LOAD + 20, 0, "it has 12 bytes too many", "its stores are 0"),
@@ -230,9 +230,9 @@ FILL, LOAD, CONV, INT8, POOL, MAP, COPY = (step_at(number) for number in (0, 1, 
         (CONV + 60, 2, "run is 2", "run is 2"),
         (CONV + 64, 10**6, "its weights: 6912 bytes from 64000000", "weights: 6912 bytes from 64000000"),
         (CONV + 64, NONE, "its weights:", "it has no weights"),
-        (CONV + 68, 0, "its start: not what belongs", "it has a start; only convolutions of bytes do"),
-        (INT8 + 68, NONE, "its start: not what belongs", "it has no start"),
-        (INT8 + 68, 0, "its start: not what belongs", "its start is not what belongs to its weights"),
+        (CONV + 68, 0, "its start does not match", "it has a start; only convolutions of bytes have one"),
+        (INT8 + 68, NONE, "its start does not match", "it has no start"),
+        (INT8 + 68, 0, "its start does not match", "its start does not match its weights"),
         (CONV + 84, NEW, f"unknown operation {NEW}", f"an operation is {NEW}"),
         (CONV + 84, 0, "unknown operation 0", "an operation is 0"),
         (CONV + 100, 0, f"function 0; they are 1 to {FUNCTIONS}", "a function is 0"),
@@ -300,4 +300,4 @@ def test_starts_belong_to_weights_and_zero_points():
     place = struct.unpack_from("<I", CONTENT, INT8 + 68)[0] * 64 + DATA
     start = struct.unpack_from("<i", CONTENT, place)[0]
     for at, number in ((place, start + 1), (place + 4 * 8, 1)):  # of a filter, and behind the last one
-        check_refused(changed("i", at, number), "its start: not what belongs", "its start is not what belongs")
+        check_refused(changed("i", at, number), "its start does not match", "its start does not match")

@@ -74,8 +74,14 @@ def stores_twice(p):
         case(with_input()),  # one number
         case(with_input(1, 1, 1, 1, 1), "input 'another' has the shape (1, 1, 1, 1, 1)"),
         case(with_input(3, 0), "input 'another' has the shape (3, 0)", "its size 1 is 0"),
-        case(lambda p: p.inputs.append(p.inputs[0]), "input 'data3': two have this name", "two inputs have the name"),
-        case(lambda p: setattr(p.outputs[0], "name", "out1"), "output 'out1': two have", "two outputs have the name"),
+        case(
+            lambda p: p.inputs.append(p.inputs[0]),
+            "input 'data3': two of them have this name",
+            "two inputs have the name",
+        ),
+        case(
+            lambda p: setattr(p.outputs[0], "name", "out1"), "output 'out1': two of them", "two outputs have the name"
+        ),
         case(lambda p: setattr(p.outputs[0], "name", "data3")),  # of an input
         case(lambda p: setattr(p, "name", "a\0b"), r"the name 'a\x00b' has a zero byte"),
         case(lambda p: setattr(p.inputs[0], "name", "a\0b"), "has a zero byte"),
@@ -87,8 +93,8 @@ def stores_twice(p):
         case(lambda p: p.tensors.pop(), "step 16 Softmax 'softmax30': a tensor is not in the table"),
         case(lambda p: p.tensors.pop(0), "step 0 Fill 'v1': a tensor is not in the table"),
         case(lambda p: p.steps.append(programs.Step("odd")), "step 18 Step 'odd': there is no such step"),
-        case(lambda p: p.steps.pop(), "output 'out0' is stored 0 times", "output 'out0' is given by 0 steps"),
-        case(stores_twice, "output 'out1' is stored 2 times", "output 'out1' is given by 2 steps"),
+        case(lambda p: p.steps.pop(), "output 'out0' is stored 0 times", "output 'out0' is stored by 0 steps"),
+        case(stores_twice, "output 'out1' is stored 2 times", "output 'out1' is stored by 2 steps"),
     ],
 )
 def test_programs(spoil, python, engine):
@@ -138,11 +144,11 @@ FAR = "it is not within the arena"
             for i in range(4)
             for number, engine in ((SIZE + 1, f"{SIZE} or less"), (-1, "its border must be 0 or more"))
         ],
-        ({"border_value": 1}, "its border holds 1, at most 0", "its border holds 1"),
+        ({"border_value": 1}, "its border holds 1; at most 0", "its border holds 1"),
         ({**BITS, "border_value": 1}, "", ""),
-        ({**BITS, "border_value": 2}, "its border holds 2, at most 1", "its border holds 2"),
+        ({**BITS, "border_value": 2}, "its border holds 2; at most 1", "its border holds 2"),
         ({**BYTES, "border_value": 255}, "", ""),
-        ({**BYTES, "border_value": 256}, "its border holds 256, at most 255", "its border holds 256"),
+        ({**BYTES, "border_value": 256}, "its border holds 256; at most 255", "its border holds 256"),
         ({"border_value": -1}, "its border holds -1", None),
         ({"scale": 1.0}, "its scale is 1.0; only u8 has one", "its scale is 1"),
         ({**BITS, "scale": -1.0}, "its scale is -1.0; only u8 has one", "its scale is -1"),
@@ -406,17 +412,17 @@ def windows(kind, number=0, **attributes):
         ),
         case(
             lambda p: replaced(p, programs.Store, source=p.tensors[3]),
-            "tensor 'v5' has the type bit, f32 is needed",
+            "tensor 'v5' has the type bit; it must be f32",
             "is bit; it must be f32",
         ),
         case(
             lambda p: replaced(p, programs.Depthwise, source=p.tensors[3]),
-            "tensor 'v5' has the type bit, f32 is needed",
+            "tensor 'v5' has the type bit; it must be f32",
             "is bit; it must be f32",
         ),
         case(
             lambda p: replaced(p, programs.Pool, source=p.tensors[3]),
-            "tensor 'v5' has the type bit, f32 is needed",
+            "tensor 'v5' has the type bit; it must be f32",
             "is bit; it must be f32",
         ),
         case(lambda p: replaced(p, programs.Pool, mode="min"), "unknown mode 'min'"),
@@ -432,12 +438,12 @@ def windows(kind, number=0, **attributes):
         ),
         case(
             lambda p: replaced(p, programs.Softmax, source=p.tensors[3]),
-            "tensor 'v5' has the type bit, f32 is needed",
+            "tensor 'v5' has the type bit; it must be f32",
             "is bit; it must be f32",
         ),
         case(
             lambda p: replaced(p, programs.Softmax, tensor=p.tensors[3]),
-            "tensor 'v5' has the type bit, f32 is needed",
+            "tensor 'v5' has the type bit; it must be f32",
             "is bit; it must be f32",
         ),
         case(
@@ -447,17 +453,17 @@ def windows(kind, number=0, **attributes):
         ),
         case(
             lambda p: replaced(p, programs.PoolBits, source=p.tensors[0]),
-            "its tensors are not bits",
+            "its tensors must be bits",
             "is f32; it must be bit",
         ),
         case(
             lambda p: replaced(p, programs.PoolBits, tensor=p.tensors[0]),
-            "its tensors are not bits",
+            "its tensors must be bits",
             "is f32; it must be bit",
         ),
         case(
             lambda p: replaced(p, programs.PoolBits, tensor=p.tensors[3], flip=None),
-            "not bits of as many channels",
+            "bits with the same number of channels",
             "the result is",
         ),
         case(lambda p: replaced(p, programs.PoolBits, flip=None)),
@@ -619,13 +625,13 @@ def weights(shape, dtype=np.float32):
         case(conv(weight=weights((21, 6, 3, 3))), "tensor 'v4' is (5, 4, 20), the result is (5, 4, 21)"),
         case(conv(weight=weights((20, 6, 3, 3), np.int8), signs=True)),
         case(conv(weight=weights((20, 6, 3, 3)), signs=True), "its weight is float32 (20, 6, 3, 3), not int8"),
-        case(conv(weight=2 * weights((20, 6, 3, 3), np.int8), signs=True), "weights other than -1 and +1"),
-        case(conv(weight=0 * weights((20, 6, 3, 3), np.int8), signs=True), "weights other than -1 and +1"),
-        case(conv(1, weight=0 * weights((16, 20, 3, 3), np.int8)), "weights other than -1 and +1"),
+        case(conv(weight=2 * weights((20, 6, 3, 3), np.int8), signs=True), "its weights must all be -1 or +1"),
+        case(conv(weight=0 * weights((20, 6, 3, 3), np.int8), signs=True), "its weights must all be -1 or +1"),
+        case(conv(1, weight=0 * weights((16, 20, 3, 3), np.int8)), "its weights must all be -1 or +1"),
         case(conv(1, weight=weights((16, 20, 3, 3))), "its weight is float32 (16, 20, 3, 3), not int8"),
-        case(conv(1, signs=True), "weights of bits are signs in any case"),
+        case(conv(1, signs=True), "weights of bits are always signs"),
         case(conv(3, weight=weights((8, 6, 2, 2))), "its weight is float32 (8, 6, 2, 2), not int8"),
-        case(conv(3, signs=True), "weights other than -1 and +1"),
+        case(conv(3, signs=True), "its weights must all be -1 or +1"),
         case(conv(3, weight=weights((8, 6, 2, 2), np.int8), signs=True)),
         case(conv(3, weight=-128 * weights((8, 6, 2, 2), np.int8))),
         case(conv(groups=0), "6 channels in 0 groups"),
@@ -633,10 +639,10 @@ def weights(shape, dtype=np.float32):
         case(conv(groups=4, run=False), "6 channels in 4 groups"),
         case(
             conv(groups=2, run=False, weight=weights((20, 3, 3, 3))),
-            "20 filters in 2 groups; 8 and its multiples can be in one",
+            "20 filters in 2 groups; a group must have a multiple of 8 filters",
             "20 filters in 2 groups",
         ),
-        case(conv(0, GROUPED, run=True), "a run goes over all channels, but there are groups", "no runs"),
+        case(conv(0, GROUPED, run=True), "a run covers all channels, so there must be 1 group", "not runs"),
         case(conv(0, GROUPED, groups=1), "its weight is float32 (16, 3, 2, 1), not float32 (16, 6, 2, 1)"),
         case(
             conv(3, GROUPED, groups=4, weight=weights((32, 32, 1, 2), np.int8)),
@@ -644,9 +650,15 @@ def weights(shape, dtype=np.float32):
             "binary groups of 32 channels",
         ),
         case(conv(run=False)),
-        case(conv(all=1.0), "all and step belong to binary convolutions", "all and step belong to binary"),
-        case(conv(step=1.0), "all and step belong to binary convolutions", "all and step belong to binary"),
-        case(conv(3, all=math.nan), "all and step belong to binary convolutions", "all and step belong to binary"),
+        case(conv(all=1.0), "only binary convolutions have all and step", "only binary convolutions have all and step"),
+        case(
+            conv(step=1.0), "only binary convolutions have all and step", "only binary convolutions have all and step"
+        ),
+        case(
+            conv(3, all=math.nan),
+            "only binary convolutions have all and step",
+            "only binary convolutions have all and step",
+        ),
         case(conv(3, step=-0.0)),
         case(conv(all=SMALL)),
         case(conv(1, all=3e38, step=-3e38)),
@@ -672,7 +684,7 @@ def test_a_run_needs_pixels_without_gaps_and_no_dilation():
         find(program, programs.Conv).window.dilate = (1, 2)
 
     for spoil in (with_gaps, dilated):
-        check_both(spoiled(spoil), "a run needs pixels without gaps and no dilation", "its kernel rows are no runs")
+        check_both(spoiled(spoil), "a run needs pixels without gaps and no dilation", "its kernel rows are not runs")
     check_both(spoiled(lambda p: (with_gaps(p), replaced(p, programs.Conv, run=False))), "", "")
 
 
@@ -689,7 +701,7 @@ def test_sums_of_bytes_fit_32_bits():
     row[-1] = -(most % 127)
     check_accepted(programs.encode(program))
     row[-1] -= 1
-    check_both(program, "its sums can be larger than 32 bits", "its sums can be larger than 32 bits")
+    check_both(program, "its sums may not fit 32 bits", "its sums may not fit 32 bits")
 
 
 def test_weights_of_a_depthwise_convolution():
@@ -819,12 +831,28 @@ NUMBERS = [
         case(operand((2, 1, 8))),
         case(operand((1, 1, 8))),
         case(operand((2, 1, 1))),
-        case(operand((1, 1, 1)), "the result is (2, 1, 8) and its operand 't' (1, 1, 1)", "does not go with 2 x 1 x 8"),
-        case(operand((1, 2, 8)), "the result is (2, 1, 8) and its operand 't' (1, 2, 8)", "does not go with 2 x 1 x 8"),
-        case(operand((2, 1, 4)), "the result is (2, 1, 8) and its operand 't' (2, 1, 4)", "does not go with 2 x 1 x 8"),
-        case(operand((2, 2, 1)), "the result is (2, 1, 8) and its operand 't' (2, 2, 1)", "does not go with 2 x 1 x 8"),
-        case(operand((2, 1, 8), "u8"), "tensor 't' has the type u8, f32 is needed", "is u8; it must be f32"),
-        case(operand((2, 1, 8), "bit"), "tensor 't' has the type bit, f32 is needed", "is bit; it must be f32"),
+        case(
+            operand((1, 1, 1)),
+            "the result is (2, 1, 8) and its operand 't' (1, 1, 1)",
+            "does not fit the result, 2 x 1 x 8",
+        ),
+        case(
+            operand((1, 2, 8)),
+            "the result is (2, 1, 8) and its operand 't' (1, 2, 8)",
+            "does not fit the result, 2 x 1 x 8",
+        ),
+        case(
+            operand((2, 1, 4)),
+            "the result is (2, 1, 8) and its operand 't' (2, 1, 4)",
+            "does not fit the result, 2 x 1 x 8",
+        ),
+        case(
+            operand((2, 2, 1)),
+            "the result is (2, 1, 8) and its operand 't' (2, 2, 1)",
+            "does not fit the result, 2 x 1 x 8",
+        ),
+        case(operand((2, 1, 8), "u8"), "tensor 't' has the type u8; it must be f32", "is u8; it must be f32"),
+        case(operand((2, 1, 8), "bit"), "tensor 't' has the type bit; it must be f32", "is bit; it must be f32"),
         case(operations(programs.Clip(-1.0, -1.0), programs.Clip(-math.inf, math.inf), programs.Clip(0.0, -0.0))),
         case(operations(programs.Clip(1.0, 0.5)), "it clips from 1.0 to 0.5", "it clips from 1 to 0.5"),
         case(operations(programs.Clip(math.nan, 0.5)), "it clips from nan to 0.5", "it clips from nan to 0.5"),
@@ -835,21 +863,21 @@ NUMBERS = [
         ),
         case(
             lambda p: find(p, programs.Map).stores.append(find(p, programs.Map).stores[0]),
-            "its stores are not one of a kind",
+            "it has unknown stores, or two of the same kind",
         ),
         case(
             lambda p: setattr(find(p, programs.Map).stores[0], "value", p.tensors[3]),
-            "tensor 'v5' has the type bit, f32 is stored",
+            "tensor 'v5' has the type bit; the store needs f32",
             "is bit; it must be f32",
         ),
         case(
             lambda p: setattr(find(p, programs.Load).stores[1], "value", p.tensors[3]),
-            "tensor 'v5' has the type bit, u8 is stored",
+            "tensor 'v5' has the type bit; the store needs u8",
             "is bit; it must be u8",
         ),
         case(
             lambda p: setattr(find(p, programs.Conv).stores[1], "value", p.tensors[2]),
-            "tensor 'v4' has the type f32, bit is stored",
+            "tensor 'v4' has the type f32; the store needs bit",
             "is f32; it must be bit",
         ),
         case(
@@ -907,7 +935,7 @@ def test_epilogues(spoil, python, engine):
 
 
 def test_counts_are_compared_by_binary_convolutions_that_do_nothing_else():
-    python = "thresholds of counts belong to a binary convolution that does nothing else"
+    python = "only a binary convolution without operations and other stores compares counts"
     engine = "only a binary convolution without operations and other stores compares counts"
 
     def with_operation(p):

@@ -1,5 +1,5 @@
 /*@ simd */
-/* Which vector instructions: NET_SIMD says it (none, avx2, avx512 or neon), else the compiler's options do. */
+/* The vector instructions: NET_SIMD (none, avx2, avx512 or neon) if defined, else those of the compiler's options. */
 #define NET_SIMD_none 1
 #define NET_SIMD_avx2 2
 #define NET_SIMD_avx512 3
@@ -36,17 +36,17 @@
 #endif
 
 #if defined(__clang__)
-#pragma STDC FP_CONTRACT OFF /* the same numbers with all options; gcc does so with -std=c99 */
+#pragma STDC FP_CONTRACT OFF /* the same numbers with all options; gcc needs -std=c99 for that */
 #endif
 
-/* a * b + c, rounded once where that is as fast. */
+/* a * b + c, with a single rounding where that is as fast. */
 #if defined(FP_FAST_FMAF) || defined(__FMA__) || defined(__ARM_FEATURE_FMA)
 #define MADD(a, b, c) fmaf(a, b, c)
 #else
 #define MADD(a, b, c) ((a) * (b) + (c))
 #endif
 
-/* For loops over vectors in registers, and over numbers that are to become vectors. */
+/* UNROLLED is for loops over vectors in registers, ROLLED for loops that the compiler should vectorise. */
 #if defined(__GNUC__) && !defined(__clang__)
 #define UNROLLED _Pragma("GCC unroll 8")
 #define ROLLED _Pragma("GCC unroll 1")
@@ -61,31 +61,31 @@
 #endif
 
 /*@ base: simd */
-enum { CHUNK = 64 }; /* channels that are finished together */
+enum { CHUNK = 64 }; /* channels that are processed together */
 
 struct net {
     const uint8_t *weights;
     uint8_t *scratch;
 };
 
-/* A tensor in the scratch memory, channels of a pixel side by side: byte of pixel (0, 0), bytes to the next row and
-   pixel. */
+/* A tensor in the scratch memory, with the channels of a pixel side by side: the offset of pixel (0, 0), and the
+   distances to the next row and pixel, in bytes. */
 struct view {
     int32_t offset, row, pixel;
 };
 
-/* Results: of a pixel, channels first to first + count - 1 of all. */
+/* The place of results: pixel (y, x), channels `first` to `first` + `count` - 1 of `all`. */
 struct at {
     int32_t y, x, first, count, all;
 };
 
-/* The numbers there: floats, or sums of integers. */
+/* The results at a place: floats, or sums of integers. */
 union values {
     float f[CHUNK];
     int32_t i[CHUNK];
 };
 
-/* What becomes of results: each layer has its own. */
+/* The epilogue of a layer: it processes and stores results. */
 typedef void finish_fn(const struct net *net, const struct at *at, union values *v);
 
 /*@ pixel: base */
@@ -101,14 +101,14 @@ static inline float *floats_at(const struct net *net, const struct view *t, cons
 }
 
 /*@ channels_at: pixel */
-/* Of a tensor whose numbers are for all pixels. */
+/* For a tensor whose numbers apply to all pixels. */
 static inline const float *channels_at(const struct net *net, const struct view *t, const struct at *at)
 {
     return (const float *)(void *)pixel(net, t, 0, 0) + at->first;
 }
 
 /*@ float_at: pixel */
-/* Of a tensor whose numbers are for all channels. */
+/* For a tensor whose numbers apply to all channels. */
 static inline float float_at(const struct net *net, const struct view *t, const struct at *at)
 {
     return *(const float *)(void *)pixel(net, t, at->y, at->x);

@@ -1,6 +1,6 @@
 /*@ window: base */
-/* A convolution: the sizes of its window, groups and output; channels, filters and weights are those of a group. A row
-   of the kernel is `taps` runs of `length` neighbours in the scratch memory: numbers, bytes or words of bits. */
+/* A convolution: the sizes of its window, groups and output. Channels, filters and weights are per group. A row of the
+   kernel has `taps` runs of `length` contiguous elements in the scratch memory: numbers, bytes or words of bits. */
 struct conv {
     const struct view *in;
     int32_t kernel_h, kernel_w, stride_y, stride_x, dilate_y, dilate_x, pad_y, pad_x;
@@ -12,15 +12,15 @@ struct conv {
 
 /*@ conv: window pixel */
 #if NET_X86
-enum { TILE = 8 }; /* pixels that are computed together */
+enum { TILE = 8 }; /* pixels computed together */
 #elif NET_VECTORS == NET_SIMD_neon
 enum { TILE = 4 };
 #else
 enum { TILE = 1 };
 #endif
 
-/* Multiplies the windows of n pixels, which begin at `in`, with up to 8 filters, `width`, whose results are the numbers
-   from `first` on of v. Gives the weights behind those that it used. */
+/* Multiplies the windows of n pixels, which begin at `in`, by `width` filters, at most 8. Stores the results in v from
+   `first` on. Returns the end of the weights that it used. */
 typedef const uint8_t *block_fn(const struct conv *c, const uint8_t *const *in, int32_t n, const uint8_t *w,
                                 int32_t width, union values *v, int32_t first);
 
@@ -59,7 +59,7 @@ static void conv(const struct net *net, const struct conv *c, block_fn *block, f
     }
 }
 
-/* Where run j of row i of the window that begins at `in` begins. */
+/* The begin of run j of row i in the window that begins at `in`. */
 static inline const uint8_t *run(const struct conv *c, const uint8_t *in, int32_t i, int32_t j)
 {
     return in + i * c->dilate_y * c->in->row + j * c->dilate_x * c->in->pixel;

@@ -1,5 +1,5 @@
 /*@ dot: base */
-/* Differing bits to dot products. */
+/* Converts counts of differing bits to dot products. */
 static void dot(union values *v, const struct at *at, float all, float step)
 {
     int32_t i;
@@ -7,7 +7,7 @@ static void dot(union values *v, const struct at *at, float all, float step)
 }
 
 /*@ sums: base */
-/* Sums of products to floats: what they start from takes the input's zero point out. */
+/* Converts sums of products to floats. `start` removes the effect of the input's zero point. */
 static void sums(union values *v, const struct at *at, const int32_t *start)
 {
     int32_t i;
@@ -50,7 +50,7 @@ static void OPERAND(float *restrict v, const struct at *at, const float *restric
 }
 
 /*@ OPERAND_pixel: floats_at */
-/* With the number t that a pixel has for all its channels. */
+/* The operand is one number t for all channels of a pixel. */
 static void OPERAND_pixel(float *v, const struct at *at, float t)
 {
     int32_t i;
@@ -68,7 +68,7 @@ static void prelu(float *restrict v, const struct at *at, const float *restrict 
 }
 
 /*@ clip: base */
-/* NaN stays. */
+/* NaN stays NaN. */
 static void clip(float *v, const struct at *at, float low, float high)
 {
     int32_t i;
@@ -99,7 +99,7 @@ static void store_f32(const float *v, const struct at *at, float *to)
 }
 
 /*@ store_u8: pixel */
-/* Clamped first: then all fit an integer; NaN becomes the lowest. */
+/* Clamps first, so that every result fits an integer. NaN becomes the lowest. */
 static void store_u8(const float *restrict v, const struct at *at, uint8_t *restrict to, float inverse_scale,
                      int32_t zero_point)
 {
@@ -114,7 +114,7 @@ static void store_u8(const float *restrict v, const struct at *at, uint8_t *rest
 }
 
 /*@ put_bits: pixel */
-/* Bits of a pixel, a byte for 8 channels; the last channels clear what is left of their word. */
+/* Stores bits of a pixel, one byte for 8 channels. After the last channels it clears the rest of their word. */
 static void put_bits(uint8_t *p, const struct at *at, const uint8_t *bits)
 {
     const int32_t bytes = (at->count + 7) / 8;

@@ -1,5 +1,5 @@
 /* $summary
-   Written by `bmx export-c`. C99; needs no other library. One call a layer: see net_run at the end. */
+   Written by `bmx export-c`. C99; needs only the C library. net_run at the end has one call per layer. */
 #if defined(__BYTE_ORDER__) && defined(__ORDER_BIG_ENDIAN__)
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
 #error "net: the weights are little-endian; this compiler is for a big-endian machine"
@@ -10,7 +10,7 @@
 
 #include <math.h>
 
-/* Must hold when this is compiled. */
+/* Fails to compile unless the condition holds. */
 #define NET_ASSERT(name, condition) typedef char net_assert_##name[(condition) ? 1 : -1]
 NET_ASSERT(floats_have_32_bits, sizeof(float) == 4);
 NET_ASSERT(weights_fit_in_memory, NET_WEIGHTS_SIZE <= SIZE_MAX);
@@ -24,10 +24,10 @@ $layers
 
 enum {
     HEADER = 64,          /* bytes before the weights */
-    FORMAT = 1,           /* of the header and of the weights */
+    FORMAT = 1,           /* version of the header and of the weights */
     BYTE_ORDER_AT = 12, VERSION_AT = 8, SIZE_AT = 16, CHECKSUM_AT = 20, CHECKED_FROM = 24, NETWORK_AT = 24
 };
-static const uint32_t network = $network; /* of this code */
+static const uint32_t network = $network; /* number of this code */
 
 static uint32_t header_word(const void *weights, size_t at)
 {

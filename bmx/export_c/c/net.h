@@ -10,16 +10,16 @@
 extern "C" {
 #endif
 
-/* Bytes of the weights ($weights_file) and of the scratch memory that net_run works in. */
+/* Bytes of the weights ($weights_file) and of the scratch memory that net_run needs. */
 #define NET_WEIGHTS_SIZE $weights_size
 #define NET_SCRATCH_SIZE $scratch_size
 
-/* Addresses of both are multiples of this; 64 is fastest where there are vector instructions. */
+/* Addresses of both must be multiples of this. Multiples of 64 are fastest with vector instructions. */
 #define NET_ALIGNMENT 4
 
-/* Numbers of floats. */
+/* Numbers of floats of the inputs and outputs. */
 $sizes
-/* What the functions return; net_error has the words. */
+/* Results of the functions. net_error describes them. */
 enum {
     NET_OK,
     NET_NULL,
@@ -32,17 +32,17 @@ enum {
     NET_DAMAGED
 };
 $weights_array
-/* Runs the network on one sample. Needs nothing else: several threads may run it, each with scratch memory of its own.
+/* Runs the network on one sample. Several threads may run it at once, each with its own scratch memory.
 
 $arguments
-   Returns NET_OK, or NET_NULL, NET_MISALIGNED or NET_OTHER_NETWORK and computes nothing. */
+   Returns NET_OK. On NET_NULL, NET_MISALIGNED or NET_OTHER_NETWORK it has computed nothing. */
 int net_run($parameters);
 
-/* Whether these are the weights that this code was written for, whole and undamaged: once after reading them. `size` is
-   their size in bytes. Returns NET_OK or what is wrong. */
+/* Checks that these are the weights of this network, complete and undamaged. Call it once after reading them. `size` is
+   their size in bytes. Returns NET_OK or the fault. */
 int net_check_weights(const void *weights, size_t size);
 
-/* What a number that a function returned means. */
+/* Describes the result of a function. */
 const char *net_error(int status);
 
 #ifdef __cplusplus

@@ -1,5 +1,5 @@
 /*@ load: base */
-/* An input of planes, channels first, through an epilogue. */
+/* Reads an input of planes, channels first, and applies an epilogue. */
 static void load(const struct net *net, const float *in, int32_t height, int32_t width, int32_t channels,
                  finish_fn *finish)
 {
@@ -21,7 +21,7 @@ static void load(const struct net *net, const float *in, int32_t height, int32_t
 }
 
 /*@ store: pixel */
-/* A tensor becomes an output of planes. */
+/* Writes a tensor to an output of planes. */
 static void store(const struct net *net, const struct view *t, int32_t height, int32_t width, int32_t channels,
                   float *out)
 {
@@ -53,7 +53,7 @@ static void map_f32(const struct net *net, const struct view *t, int32_t height,
 }
 
 /*@ map_u8: pixel */
-/* Bytes to the numbers that they mean, through an epilogue. */
+/* Converts bytes to the numbers that they mean and applies an epilogue. */
 static void map_u8(const struct net *net, const struct view *t, int32_t height, int32_t width, int32_t channels,
                    float factor, int32_t zero_point, finish_fn *finish)
 {
@@ -74,7 +74,7 @@ static void map_u8(const struct net *net, const struct view *t, int32_t height, 
 }
 
 /*@ border: base */
-/* Rows and columns around an image. */
+/* Rows and columns of a border around an image. */
 struct border {
     int32_t above, left, below, right;
 };
@@ -94,7 +94,7 @@ static void fill_bytes(const struct net *net, const struct view *t, int32_t heig
 }
 
 /*@ fill_words: pixel border */
-/* A border of bits 1: the last of a pixel's words of 64 is given by its halves. */
+/* Fills a border with bits 1. `last_low` and `last_high` are the halves of a pixel's last 64-bit word. */
 static void fill_words(const struct net *net, const struct view *t, int32_t height, int32_t width,
                        const struct border *b, int32_t words, uint32_t last_low, uint32_t last_high)
 {
@@ -115,7 +115,7 @@ static void fill_words(const struct net *net, const struct view *t, int32_t heig
 }
 
 /*@ pool: base */
-/* A pooling window, and the sizes of its input and output. */
+/* Pooling: its window and the sizes of its input and output. */
 struct pool {
     const struct view *in;
     int32_t in_height, in_width, channels;
@@ -123,7 +123,7 @@ struct pool {
     int32_t height, width;
 };
 
-/* The part of a window inside the image: from `first` on, `count` pixels of the input. */
+/* The part of a window inside the image: `count` pixels of the input from `first` on. */
 struct inside {
     int32_t first, count, with_padding;
 };
@@ -167,7 +167,7 @@ static void pool_max(const struct net *net, const struct pool *p, finish_fn *fin
 }
 
 /*@ pool_average: pool pixel */
-/* The divisor counts padding or does not. */
+/* With `padded`, the divisor counts padding. */
 static void pool_average(const struct net *net, const struct pool *p, int padded, finish_fn *finish)
 {
     struct at at;
@@ -198,7 +198,7 @@ static void pool_average(const struct net *net, const struct pool *p, int padded
 }
 
 /*@ pool_bits: pool pixel load32 */
-/* The largest bit is the OR; then it is flipped where `flip`, if that is not NULL. */
+/* The maximum of bits is their OR. If `flip` is not NULL, the result is flipped where its bits are 1. */
 static void pool_bits(const struct net *net, const struct pool *p, const struct view *out, const uint8_t *flip)
 {
     const int32_t bytes = (p->channels + 63) / 64 * 8;
@@ -221,7 +221,7 @@ static void pool_bits(const struct net *net, const struct pool *p, const struct 
 }
 
 /*@ depthwise: window pixel numbers */
-/* One filter a channel. */
+/* One filter per channel. */
 static void depthwise(const struct net *net, const struct conv *c, finish_fn *finish)
 {
     const float *weights = numbers(net, c->weights);
@@ -250,7 +250,7 @@ static void depthwise(const struct net *net, const struct conv *c, finish_fn *fi
 }
 
 /*@ softmax: pixel */
-/* Over the channels of each pixel. */
+/* Softmax over the channels of each pixel. */
 static void softmax(const struct net *net, const struct view *in, const struct view *out, int32_t height,
                     int32_t width, int32_t channels)
 {
