@@ -18,6 +18,7 @@ from bmx.compiler.passes import (
     lowbit,
     optimize,
     padding,
+    pooling,
     shapes,
     signs,
     thresholds,
@@ -441,6 +442,53 @@ def test_a_layer_waits_for_what_is_added_to_it():
     late = s.function("late", s.max_pool(s.function("t", s.x, "tanh"), 1), "abs")
     graph = s.giving(y=s.map("sum", early, ir.Add(late)))
     assert check(graph, fuse.fuse_maps) == ["Input", "Map", "Pool", "Conv"]
+
+
+RISING = {
+    "norm": lambda: [norm(6, 0.4)],
+    "affine and ReLU": lambda: [ir.Affine(np.full(6, 1.5, np.float32), numbers(6)), ir.Clip(0.0, np.inf)],
+    "prelu": lambda: [ir.PRelu(np.full(6, 0.25, np.float32))],
+}
+NOT_RISING = {
+    "a channel falls": lambda: [norm(6)],
+    "a channel is constant": lambda: [norm(6, 0.0)],
+    "a negative slope": lambda: [ir.PRelu(np.full(6, -0.25, np.float32))],
+    "a function": lambda: [ir.Function("square")],
+}
+
+
+def pooled(operations):
+    g = Sketch()
+    value = g.map("map", g.x, *operations)
+    return g, value, g.max_pool(value)
+
+
+@pytest.mark.parametrize("operations", RISING.values(), ids=RISING)
+def test_the_maximum_is_taken_before_operations_that_rise(operations):
+    g, _, pool = pooled(operations())
+    graph = g.giving(out=g.map("after", pool, ir.Clip(-1.0, 1.0)), other=g.map("other", g.x, ir.Clip(0.0, 9.0)))
+    assert check(graph, pooling.pool_before_operations) == ["Input", "Pool", "Map", "Map"]
+    assert len(node_of(graph, ir.Pool).epilogue) == len(operations())
+
+
+@pytest.mark.parametrize("operations", NOT_RISING.values(), ids=NOT_RISING)
+def test_the_maximum_stays_behind_operations_that_do_not_rise(operations):
+    g, _, pool = pooled(operations())
+    assert check(g.giving(out=pool), pooling.pool_before_operations) == ["Input", "Map", "Pool"]
+
+
+def test_the_maximum_stays_behind_what_others_read():
+    g, value, pool = pooled([norm(6, 0.4)])
+    assert check(g.giving(out=pool, own=value), pooling.pool_before_operations) == ["Input", "Map", "Pool"]
+
+
+def test_infinities_and_nan_pass_a_pooling_before_operations_as_behind_them():
+    g, _, pool = pooled([norm(6, 0.4), ir.Clip(-3.0, 2.0)])
+    graph = g.giving(out=pool)
+    data = {"data": rng.choice([np.inf, -np.inf, np.nan, 0.0, -0.0, 1.5], (4, 6, 8, 8)).astype(np.float32)}
+    wanted = ir_oracle.run(graph, data)["out"]
+    pooling.pool_before_operations(graph)
+    np.testing.assert_array_equal(ir_oracle.run(graph, data)["out"], wanted)
 
 
 def test_inputs_keep_their_order_and_are_not_added_to():

@@ -10,6 +10,7 @@ from .groups import split_groups
 from .linear import absorb_into_counts, merge_linear
 from .lowbit import multiply_integers
 from .padding import pad_convolutions
+from .pooling import pool_before_operations
 from .shapes import delay_reshapes, merge_reshapes, shorten_slices
 from .signs import move_signs
 from .thresholds import count_bits, fold_into_thresholds
@@ -30,6 +31,7 @@ _PASSES = (
     pad_convolutions,
     unflatten_dense,
     fuse_maps,  # and from here on as part of the layer
+    pool_before_operations,
     absorb_into_counts,
     binarize_weights,
     multiply_integers,

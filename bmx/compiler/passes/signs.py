@@ -20,6 +20,7 @@ import numpy as np
 from ...program.operations import bits_of
 from ..ir import Bits, Concat, Conv, Floats, Graph, Input, Map, Node, Pad, Pool, Reshape, Value
 from .edit import Uses, remove_dead, replace, sort
+from .pooling import windows_meet_image
 from .thresholds import fold_last
 
 __all__ = ["move_signs"]
@@ -89,12 +90,7 @@ def _sign(sign: Map, source: Value, threshold: np.ndarray, flip: np.ndarray, num
 def _through_pool(sign: Map, pool: Pool, uses: Uses) -> bool:
     if pool.mode != "max" or pool.epilogue or not uses.only_reader(sign.source) or len(pool.stores) > 1:
         return False
-    size = pool.stores[0].value.shape[1:]
-    inside = [
-        (p < k) and (n - 1) * s - p < height
-        for n, k, s, p, height in zip(size, pool.kernel, pool.stride, pool.pad, pool.source.shape[1:])
-    ]
-    return all(inside)  # every window meets the image
+    return windows_meet_image(pool)
 
 
 def _maximum(sign: Map, pool: Pool) -> List[Node]:
