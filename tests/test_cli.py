@@ -108,9 +108,9 @@ def test_convert_says_what_keeps_bmx_from_being_imported(root):
         (["summary", "none-symbol.json"], "bmx summary: none-symbol.json: "),
         (
             ["summary", "x.params"],
-            "bmx summary: x.params: a summary takes the name of a network, such as resnet18_e1, or a file PREFIX-NNNN.",
+            "bmx summary: x.params: give the name of a network, such as resnet18_e1, or a file PREFIX-NNNN.",
         ),
-        (["summary", "runs/d"], "bmx summary: runs/d: a summary takes the name of a network"),
+        (["summary", "runs/d"], "bmx summary: runs/d: give the name of a network"),
         (["launch", "-n", "0", "--", "true"], "bmx launch: 0 workers; allowed: 1 or more"),
         (["launch", "-n", "2"], "bmx launch: no program to start: bmx launch -n 2 -s 1 -- python train.py"),
         (
@@ -163,7 +163,7 @@ def test_summary_of_parameters_is_that_of_their_symbol(capsys, tmp_path):
 
 def test_summary_of_a_compiled_network_is_inspect(capsys):
     assert cli.main(["summary", "d.bmx"]) == 1
-    assert capsys.readouterr().err.endswith("-symbol.json; of a compiled network: bmx inspect d.bmx\n")
+    assert capsys.readouterr().err.endswith("-symbol.json; for a compiled network: bmx inspect d.bmx\n")
 
 
 @pytest.mark.parametrize("shape", ["3,2,2", "1"])

@@ -1,1 +1,1 @@
-"""The commands of ``bmx``, a module each: `add_parser` describes its arguments, and sets `run`, which obeys them."""
+"""The commands of ``bmx``, one module each. `add_parser` defines the arguments of a command, and `run` executes it."""

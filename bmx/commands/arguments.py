@@ -1,4 +1,4 @@
-"""Kinds of arguments that commands share, and the look of their help."""
+"""Types of arguments that commands share, and the layout of their help."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _Value = TypeVar("_Value")
 def add_command(
     commands: Any, name: str, help: str, examples: str, description: str, **keywords: Any
 ) -> argparse.ArgumentParser:
-    """Add a parser for the command `name`, whose help ends with `examples`, a line each."""
+    """Add a parser for the command `name`. Its help ends with `examples`, one per line."""
     lines = "\n".join(f"  {line}" for line in examples.strip().splitlines())
     return commands.add_parser(
         name,
@@ -29,7 +29,7 @@ def add_command(
 
 
 def allowed(what: str) -> Callable[[Callable[[str], _Value]], Callable[[str], _Value]]:
-    """Have a kind of argument, a function that raises ValueError for others, say what is allowed."""
+    """Decorate the type function of an argument: its ValueError becomes a message that says what is allowed."""
 
     def decorate(convert: Callable[[str], _Value]) -> Callable[[str], _Value]:
         @functools.wraps(convert)
@@ -45,11 +45,11 @@ def allowed(what: str) -> Callable[[Callable[[str], _Value]], Callable[[str], _V
 
 
 def add_data_shape(parser: Any, help: str, several: bool = False) -> None:
-    """Add the option --data-shape, the same in all commands; `several` inputs may have theirs by name."""
+    """Add the option --data-shape. With `several`, it also takes the shapes of several inputs by name."""
     metavar = "[NAME=]C,H,W[,...]" if several else "C,H,W"
     kind = shapes if several else shape
     parser.add_argument("--data-shape", type=kind, metavar=metavar, help=help)
-    # Its name of before in some of them.
+    # The former name of the option in some commands.
     parser.add_argument("--shape", type=kind, dest="data_shape", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
@@ -72,7 +72,7 @@ def shape(text: str) -> Tuple[int, ...]:
 
 @allowed("sizes of 1 or more, such as 3,224,224, or of several inputs by name, such as a=3,32,32,b=10")
 def shapes(text: str) -> Union[Tuple[int, ...], Dict[str, Tuple[int, ...]]]:
-    """A shape, or those of several inputs by name, such as a=3,32,32,b=10."""
+    """A shape, or shapes of several inputs by name, such as a=3,32,32,b=10."""
     if "=" not in text:
         return _shape(text)
     pairs = [part.split("=") for part in re.split(",(?=[^,=]+=)", text)]
@@ -84,19 +84,19 @@ def shapes(text: str) -> Union[Tuple[int, ...], Dict[str, Tuple[int, ...]]]:
 
 @allowed("integers of 1 or more, such as 1 or 1,2")
 def sizes(text: str) -> Tuple[int, ...]:
-    """One or more positive integers with commas between them."""
+    """One or more positive integers, separated by commas."""
     return _sizes(text)
 
 
 @allowed("numbers, such as .5 or .485,.456,.406")
 def numbers(text: str) -> Tuple[float, ...]:
-    """One or more numbers with commas between them."""
+    """One or more numbers, separated by commas."""
     return tuple(float(number) for number in text.split(","))
 
 
 @allowed("HOST:PORT, such as node7:9000")
 def address(text: str) -> Tuple[str, int]:
-    """A host's name and a port's number."""
+    """A host name and a port number."""
     host, _, port = text.rpartition(":")
     if not host or not 0 < int(port) < 65536:
         raise ValueError

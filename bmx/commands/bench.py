@@ -15,7 +15,7 @@ _INSTALL_PEERS = "pip install 'bmx-mxnet[peers]'"
 
 
 def add_parser(commands: Any) -> None:
-    """Describe the arguments."""
+    """Define the arguments."""
     parser = add_command(
         commands,
         "bench",
@@ -26,34 +26,35 @@ def add_parser(commands: Any) -> None:
         "bmx bench float.onnx binary.bmx --data images.npy --labels classes.npy --plot accuracy.png\n"
         "bmx bench --layers --plot layers.png\n"
         "bmx bench --layers --kinds int8,int8-binary --shapes 2048,256x28x28 --threads 1,2",
-        description="Time models in turns, each in a process of its own: .bmx files, checkpoints of MXNet"
-        " (PREFIX-NNNN.params) and .onnx files, these in ONNX Runtime and in OpenVINO, as installed. Printed are the"
-        " median time of a call with the whole batch, its 5th and 95th percentile, images a second, how many times"
-        " faster a model is than the first one, and the largest memory of the process, in brackets what of it came"
-        " with the model and, but for .bmx files, its framework; then how a .bmx file stands to the fastest of the"
-        " others. Without a model, --layers measures single layers of all kinds of arithmetic,"
-        " with one image, and prints the billions of multiply-adds that they do in a second (GMAC/s), and how fast"
-        " they read and write memory.",
+        description="Time models in turns, each in its own process. Models are .bmx files, checkpoints of MXNet"
+        " (PREFIX-NNNN.params) and .onnx files, which run in ONNX Runtime and OpenVINO if installed. The table shows"
+        " the median time of a call with the whole batch, its 5th and 95th percentiles, images per second, the speed"
+        " relative to the first model, and the peak memory of the process (in brackets: memory added by the model"
+        " and, except for .bmx files, its framework). Below it each .bmx file is compared with the fastest other"
+        " model. Without a model, --layers measures single layers in all kinds of arithmetic on one image. It prints"
+        " billions of multiply-adds per second (GMAC/s) and the rate of memory that they read and write.",
     )
     parser.add_argument("models", metavar="MODEL", nargs="*")
-    parser.add_argument("--batch", type=sizes, default=(1,), metavar="N,...", help="images a call (default: 1)")
-    parser.add_argument("--threads", type=sizes, default=(1,), metavar="N,...", help="(default: 1)")
-    parser.add_argument("--rounds", type=int, default=15, metavar="N", help="how often each has its turn (default: 15)")
-    add_data_shape(parser, "of a sample, for checkpoints and .onnx files that do not tell")
+    parser.add_argument("--batch", type=sizes, default=(1,), metavar="N,...", help="images per call (default: 1)")
+    parser.add_argument("--threads", type=sizes, default=(1,), metavar="N,...", help="threads per model (default: 1)")
+    parser.add_argument(
+        "--rounds", type=int, default=15, metavar="N", help="number of turns of each model (default: 15)"
+    )
+    add_data_shape(parser, "shape of a sample, for checkpoints and for .onnx files without it")
     parser.add_argument(
         "--layers",
         action="store_true",
         help="print the time of each step of .bmx files; without a MODEL measure single layers",
     )
     bench_layers.add_arguments(parser)
-    parser.add_argument("--data", metavar="FILE.npy", help="samples, for the accuracy; with --labels")
-    parser.add_argument("--labels", metavar="FILE.npy", help="their classes")
+    parser.add_argument("--data", metavar="FILE.npy", help="samples to measure the accuracy; needs --labels")
+    parser.add_argument("--labels", metavar="FILE.npy", help="classes of the samples")
     parser.add_argument(
         "--plot",
         metavar="FILE.png",
-        help="draw the steps of .bmx files, or single layers; with --data the accuracy of models against their time",
+        help="draw the steps of .bmx files, or single layers; with --data also accuracy against time",
     )
-    parser.add_argument("--json", metavar="FILE", help="write everything that was measured")
+    parser.add_argument("--json", metavar="FILE", help="write all measurements")
     parser.set_defaults(run=run)
 
 
@@ -71,9 +72,11 @@ def run(args: argparse.Namespace) -> int:
     if bench_layers.wanted(args):
         return bench_layers.run(args)
     if args.data_shape and all(kind(path) == "bmx" for path in args.models):
-        raise Error(f"{args.models[0]}: has the shape of its input; --data-shape is for checkpoints and .onnx files")
+        raise Error(
+            f"{args.models[0]}: the file has the shape of its input; --data-shape is for checkpoints and .onnx files"
+        )
     if bool(args.data) != bool(args.labels):
-        raise Error("--data and --labels go together")
+        raise Error("give --data and --labels together")
     if args.plot is not None and not args.data and not any(kind(path) == "bmx" for path in args.models):
         raise Error("--plot has nothing to draw: no model is a .bmx file, and without --data there are no accuracies")
     results: List[Result] = []
@@ -101,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _frameworks(path: str) -> List[Optional[str]]:
-    """What is to run a file: of .onnx files, everything that is installed for them."""
+    """The frameworks that run a file. For .onnx files these are all that are installed."""
     from ..measure.runners import ONNX_FRAMEWORKS, installed, kind
 
     if kind(path) != "onnx":

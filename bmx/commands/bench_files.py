@@ -1,4 +1,4 @@
-"""The files that ``bmx bench`` writes: what was measured, and on which machine, as JSON, and a chart."""
+"""The files that ``bmx bench`` writes: the measurements and the machine as JSON, and a chart."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["check_outputs", "machine", "report", "write_results"]
 
 
 def check_outputs(args: argparse.Namespace) -> None:
-    """What would be lost, or fail only after the work is done; reports and charts of before are overwritten."""
+    """Refuse outputs that would destroy other files or fail after the work. Old reports and charts are overwritten."""
     inputs = [file for path in args.models for file in model_files(path)]
     check_apart([args.json, args.plot], [*inputs, args.data, args.labels])
     for path, what, begin in (
@@ -27,7 +27,7 @@ def check_outputs(args: argparse.Namespace) -> None:
             continue
         check_target(path)
         if os.path.isfile(path) and os.path.getsize(path) and _first_bytes(path, len(begin)) != begin:
-            raise Error(f"{path}: exists already, and is no {what}; choose another name")
+            raise Error(f"{path}: exists already and is not a {what}; choose another name")
 
 
 def _first_bytes(path: str, count: int) -> bytes:
@@ -35,23 +35,23 @@ def _first_bytes(path: str, count: int) -> bytes:
         with open(path, "rb") as file:
             return file.read(count)
     except OSError as error:
-        raise Error(f"{path}: exists already, and cannot be read: {error.strerror}") from None
+        raise Error(f"{path}: exists already and cannot be read: {error.strerror}") from None
 
 
 def write_results(args: argparse.Namespace, results: List[Any], draw: Callable[[], Write]) -> None:
-    """Write what was measured to the files of --json and --plot, to both or to neither."""
+    """Write the measurements to the files of --json and --plot, to both or to neither."""
     files = [] if args.json is None else [(args.json, report(results))]
     files += [] if args.plot is None else [(args.plot, draw())]
     write_together(files)
 
 
 def report(results: List[Any]) -> Write:
-    """What was measured, and where, as a file of JSON."""
+    """The measurements and the machine as a JSON file."""
     return content((json.dumps({"machine": machine(), "results": results}, indent=1) + "\n").encode())
 
 
 def machine() -> Dict[str, str]:
-    """What the numbers depend on."""
+    """The processor and software on which the measurements depend."""
     name = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:

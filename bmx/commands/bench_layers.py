@@ -11,30 +11,30 @@ from .arguments import allowed
 from .bench_files import write_results
 
 FOOT = """\
-warm: called again and again, the weights stay in the caches as far as they fit. cold: with other data in the caches.
-GMAC/s: billions of multiply-adds a second. GB/s: of weights and tensors."""
+warm: the layer is called repeatedly, so its weights stay in the caches as far as they fit. cold: the caches hold
+other data. GMAC/s: billions of multiply-adds per second. GB/s: rate of weights and tensors."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the arguments that models do not have."""
+    """Define the arguments for single layers."""
     parser.add_argument(
         "--kinds",
         type=lambda text: text.split(","),
         metavar="KIND,...",
-        help="of single layers, input by weights: float, float-binary, int8, int8-binary, binary (default: all)",
+        help="kinds of single layers, input by weights: float, float-binary, int8, int8-binary, binary (default: all)",
     )
     parser.add_argument(
         "--shapes",
         type=shapes,
         metavar="SHAPE,...",
-        help="of single layers: N, fully connected, N -> N; CxHxW, a 3x3 convolution, C -> C"
+        help="sizes of single layers: N is fully connected, N -> N; CxHxW is a 3x3 convolution, C -> C"
         " (default: 4096,64x56x56,128x28x28,256x14x14,512x7x7)",
     )
 
 
 @allowed("N or CxHxW of 1 or more, such as 4096,64x56x56")
 def shapes(text: str) -> Any:
-    """Sizes such as 4096,64x56x56: each one number, or three."""
+    """Sizes such as 4096,64x56x56. Each has one number or three."""
     found = [tuple(int(size) for size in shape.split("x")) for shape in text.split(",")]
     if any(len(shape) not in (1, 3) or min(shape) < 1 for shape in found):
         raise ValueError
@@ -42,21 +42,21 @@ def shapes(text: str) -> Any:
 
 
 def wanted(args: argparse.Namespace) -> bool:
-    """Whether single layers are to be measured.
+    """Whether to measure single layers.
 
     Raises
     ------
     bmx.Error
-        If the arguments are partly of models and partly of single layers.
+        If arguments for models and for single layers are mixed.
     """
     if args.models:
         if args.kinds or args.shapes:
-            raise Error("--kinds and --shapes are of single layers, which are measured without a MODEL")
+            raise Error("--kinds and --shapes are for single layers; leave out MODEL to measure these")
         return False
     if not args.layers:
-        raise Error("name a MODEL, or measure single layers with --layers")
+        raise Error("give a MODEL, or --layers to measure single layers")
     if args.batch != (1,) or args.data_shape or args.data or args.labels:
-        raise Error("--batch, --data-shape, --data and --labels are of models; single layers run with one image")
+        raise Error("--batch, --data-shape, --data and --labels are for models; single layers run on one image")
     return True
 
 
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def table(report: Any) -> str:
-    """A row for each layer."""
+    """One row per layer."""
     from ..measure.single_layers import KINDS
 
     rates = ["GMAC/s", "GB/s"]

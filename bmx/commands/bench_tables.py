@@ -1,4 +1,4 @@
-"""The tables that ``bmx bench`` prints of models and of their steps."""
+"""The tables that ``bmx bench`` prints for models and their steps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["best_peers", "layer_table", "outside_steps", "table"]
 
 
 def table(results: Sequence[Any]) -> str:
-    """A row for each result of the same batch and number of threads; ratios are to the first."""
+    """One row per result of the same batch and number of threads. Ratios are relative to the first result."""
     rows = [["model", "input", "median ms", "p5", "p95", "images/s", "ratio", "memory MB", "file MB"]]
     for result in results:
         times = [f"{1e3 * seconds:.3f}" for seconds in (result.median, result.p5, result.p95)]
@@ -25,7 +25,7 @@ def table(results: Sequence[Any]) -> str:
 
 
 def best_peers(results: Sequence[Any]) -> List[str]:
-    """A line for each .bmx file that says how it stands to the fastest of what is none, if there is any."""
+    """For each .bmx file a line that compares it with the fastest other model, if there is one."""
     peers = [result for result in results if result.kind != "bmx"]
     if not peers:
         return []
@@ -50,7 +50,7 @@ def layer_table(result: Any) -> str:
 
 
 def outside_steps(result: Any) -> List[str]:
-    """Why the times of the steps do not add up to that of a call, in a line; none where they do."""
+    """A line that explains why the times of the steps do not add up to the time of a call; none if they do."""
     difference = result.median - sum(layer.seconds for layer in result.layers)
     if abs(difference) < 0.005 * result.median:
         return []

@@ -1,4 +1,4 @@
-"""Pictures of what was measured: time by layer, accuracy against time, and the speed of single layers."""
+"""Charts of measurements: time by layer, accuracy against time, and the speed of single layers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ __all__ = ["plot", "plot_layers", "require_matplotlib"]
 _ARITHMETICS = ("float", "float x binary", "int8", "int8 x binary", "binary")  # colours in the order of KINDS
 _OTHERS = ("POOL", "POOL_BITS", "MAP", "SOFTMAX", "COPY", "FILL", "LOAD", "STORE")  # greys
 _MARKERS = "os^Dv"
-_BELOW = 0.65  # inches from a chart to its legend, numbers and words between them
-_SMALL, _REST = 0.002, "other"  # share of the whole; kind of what is left
+_BELOW = 0.65  # inches from a chart to its legend; tick labels and the axis label lie between
+_SMALL, _REST = 0.002, "other"  # smaller fractions of the total are summed up; kind of that sum
 
 
 def require_matplotlib() -> None:
@@ -29,7 +29,7 @@ def require_matplotlib() -> None:
 
 
 def plot(results: Sequence[Any]) -> Write:
-    """Draw a chart of the layers of each .bmx file, and one of accuracy against time where there are accuracies.
+    """Draw a chart of the layers of each .bmx file, and one of accuracy against time if there are accuracies.
 
     Parameters
     ----------
@@ -80,14 +80,14 @@ def _png(charts: Sequence[Tuple[Any, Any]], heights: Sequence[float]) -> Write:
 
     def write(path: str) -> None:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph ")  # of letters that the font has not: boxes stand for them
+            warnings.filterwarnings("ignore", "Glyph ")  # the font lacks some letters; it draws boxes instead
             figure.savefig(path, format="png", dpi=110)
 
     return write
 
 
 def _figure(charts: Sequence[Tuple[Any, Any]], heights: Sequence[float]) -> Any:
-    """A picture of charts, one below the other: what draws each, and of what."""
+    """A figure of charts, one below the other. Each chart is a function and the object that it draws."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -100,7 +100,7 @@ def _figure(charts: Sequence[Tuple[Any, Any]], heights: Sequence[float]) -> Any:
 
 
 def _draw_layers(axes: Any, result: Any) -> None:
-    """Bars from top to bottom in the order of the steps, with multiply-adds a second; small steps are one bar."""
+    """Bars from top to bottom in the order of the steps, with multiply-adds per second. Small steps share one bar."""
     from matplotlib.patches import Patch
     from matplotlib.transforms import ScaledTranslation
 
@@ -137,7 +137,7 @@ def _large(result: Any) -> List[Layer]:
     large = [layer for layer in result.layers if layer.seconds >= _SMALL * whole]
     rest = whole - sum(layer.seconds for layer in large)
     small = len(result.layers) - len(large)
-    if small <= 1:  # which takes no more place by its own name
+    if small <= 1:  # a single one takes no more space under its own name
         return list(result.layers)
     return [*large, Layer(f"{small} small steps", _REST, rest, 0)]
 
@@ -166,14 +166,14 @@ def _draw_accuracy(axes: Any, results: Sequence[Any]) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 1000 else (1,)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel("ms an image")
+    axes.set_xlabel("ms per image")
     axes.set_ylabel("accuracy (%)")
     axes.grid(True, which="both", alpha=0.3)
     axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=_legend_columns(labels))
 
 
 def _labels(results: Sequence[Any]) -> List[str]:
-    """Names of models, with batch and threads where these are not all the same."""
+    """Names of models, with batch and threads if these differ between models."""
     varied = [name for name in ("batch", "threads") if len({getattr(result, name) for result in results}) > 1]
     hows = [", ".join(f"{name} {getattr(result, name)}" for name in varied) for result in results]
     return [f"{result.name} ({how})" if how else result.name for how, result in zip(hows, results)]
@@ -184,7 +184,7 @@ def _legend_columns(labels: Sequence[str]) -> int:
 
 
 def _draw_speeds(axes: Any, report: Any) -> None:
-    """A group of bars for each shape, warm ones behind cold ones, with what reading the weights allows."""
+    """A group of bars for each shape, warm behind cold, with the limit from reading the weights."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -199,7 +199,7 @@ def _draw_speeds(axes: Any, report: Any) -> None:
         axes.bar(place, warm, 0.95 * width, color=colour, alpha=0.35)
         axes.bar(place, cold, 0.55 * width, color=colour)
         highest = max(warm, cold)
-        if limit < 3 * highest:  # further away it says nothing
+        if limit < 3 * highest:  # a limit farther away tells nothing
             axes.plot([place - width / 2, place + width / 2], [limit, limit], color="black", linewidth=1)
             highest = max(highest, limit)
         place = (place, highest)

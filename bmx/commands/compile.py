@@ -15,7 +15,7 @@ from .arguments import add_command, add_data_shape
 
 
 def add_parser(commands: Any) -> None:
-    """Describe the arguments."""
+    """Define the arguments."""
     parser = add_command(
         commands,
         "compile",
@@ -26,10 +26,10 @@ def add_parser(commands: Any) -> None:
         " --labels classes.npy\n"
         "bmx compile runs/pairs-0010.params -o pairs.bmx --data-shape left=3,32,32,right=3,32,32\n"
         "bmx compile runs/resnet18-0120.params --mxnet fast/resnet18",
-        description="Compile a checkpoint of MXNet, bmx or BMXNet for the engine of bmx, print what became of each"
-        " layer, and compare both networks on samples: without --int8 the outputs are equal up to float rounding. A"
-        " .bmx file is for bmx run, bmx bench, bmx.runtime and the C API, which need no MXNet; --mxnet writes the same"
-        " as a checkpoint that MXNet runs where bmx is imported.",
+        description="Compile a checkpoint of MXNet, bmx or BMXNet for bmx's engine, print how each layer is compiled,"
+        " and compare both networks on samples. Without --int8 the outputs are equal up to float rounding. A .bmx file"
+        " is for bmx run, bmx bench, bmx.runtime and the C API, which need no MXNet. --mxnet writes the same network"
+        " as a checkpoint that MXNet runs if bmx is imported.",
     )
     parser.add_argument("params", metavar="PREFIX-NNNN.params", help="the checkpoint; PREFIX-symbol.json is beside it")
     parser.add_argument("-o", "--output", metavar="FILE.bmx", help="the file to write")
@@ -38,19 +38,21 @@ def add_parser(commands: Any) -> None:
         "--int8",
         choices=("off", "first-last", "all"),
         default="off",
-        help="layers that are not binary to compute in 8 bits, with ranges from --verify-data (default: off)",
+        help="layers to compute in 8 bits, besides binary ones; ranges come from --verify-data (default: off)",
     )
     add_data_shape(
         parser,
-        "of one sample, where images of other sizes would fit too; of several inputs by name: a=3,32,32,b=10",
+        "shape of one sample, if other sizes would fit too; for several inputs by name: a=3,32,32,b=10",
         several=True,
     )
     parser.add_argument(
         "--verify-data",
         metavar="FILE.npy",
-        help="samples as the network takes them, some dozens to hundreds; of several inputs an .npz file, by name",
+        help="dozens to hundreds of samples as the network takes them; for several inputs an .npz file by name",
     )
-    parser.add_argument("--labels", metavar="FILE.npy", help="their classes, to report the accuracy of both networks")
+    parser.add_argument(
+        "--labels", metavar="FILE.npy", help="classes of the samples, to report the accuracy of both networks"
+    )
     parser.add_argument("--no-verify", action="store_true", help="do not run the networks")
     parser.add_argument("--force", action="store_true", help="overwrite existing files")
     parser.set_defaults(run=run)
@@ -63,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output is None and args.mxnet is None:
         raise Error("nothing to write: give -o FILE.bmx or --mxnet PREFIX")
     if args.labels and not args.verify_data:
-        raise Error("--labels are the classes of --verify-data, which is missing")
+        raise Error("--labels needs --verify-data: these are the classes of its samples")
     require_mxnet("the compiler")
     from ..compiler.frontends.mxnet import compile_checkpoint
     from ..plugin.engine_operator import checkpoint_files, checkpoint_paths
@@ -93,12 +95,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_outputs(outputs: List[str], args: argparse.Namespace) -> None:
-    """What would be lost, or fail only after the work is done: existing and impossible files."""
+    """Refuse outputs that would destroy files or fail after the work is done."""
     check_apart(outputs, [*model_files(args.params), args.verify_data, args.labels])
     for path in outputs:
         check_target(path)
         if path == args.output and not path.endswith(".bmx"):
-            raise Error(f"{path}: the name must end with .bmx, by which bmx run and bmx bench know such a file")
+            raise Error(f"{path}: the name must end in .bmx; bmx run and bmx bench recognise files by it")
         if os.path.lexists(path) and not args.force:
             raise Error(f"{path}: exists already; use --force to overwrite it")
 

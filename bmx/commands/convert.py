@@ -34,12 +34,12 @@ exit status: 0 if the files were written, 1 if not (one line on stderr says why)
 def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program,
-        description="Pack the weights of a network's 1-bit layers, one bit a weight, in BMXNet's formats.",
+        description="Pack the weights of a network's 1-bit layers, one bit per weight, in BMXNet's formats.",
         epilog=_EXAMPLES.replace("model_converter", program),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("params", metavar="PREFIX-NNNN.params", help="the checkpoint; PREFIX-symbol.json is beside it")
-    parser.add_argument("place", nargs="?", metavar="OUTPUT", help="as --output, for scripts of BMXNet v2")
+    parser.add_argument("place", nargs="?", metavar="OUTPUT", help="same as --output, for scripts of BMXNet v2")
     parser.add_argument(
         "--output", help="folder, or path prefix instead of binarized_PREFIX (default: beside the input)"
     )
@@ -47,25 +47,25 @@ def _parser(program: str) -> argparse.ArgumentParser:
         "--format",
         choices=("v1", "v2"),
         default="v1",
-        help="whose operators: QConvolution of BMXNet v1, BinaryInferenceConvolution of v2 (default: %(default)s)",
+        help="operators to write: QConvolution (BMXNet v1) or BinaryInferenceConvolution (v2) (default: %(default)s)",
     )
     parser.add_argument(
         "--word-bits",
         type=int,
         choices=(32, 64),
-        help="width of the words: bmx reads both, original BMXNet the one it was built with "
+        help="width of the words; bmx reads both, BMXNet only the one it was built with "
         f"(default: {library.word_bits()}, and 32 for v2)",
     )
     parser.add_argument("--no-verify", action="store_true", help="do not run both networks on sample input")
     add_data_shape(parser, "shape of one sample (default: derived)")
-    parser.add_argument("--data", metavar="FILE.npy", help="samples to verify on, float32 (default: 8 random ones)")
+    parser.add_argument("--data", metavar="FILE.npy", help="float32 samples to verify on (default: 8 random samples)")
     parser.add_argument("--force", action="store_true", help="overwrite existing files")
-    parser.add_argument("--verbose", action="store_true", help="without effect, for scripts of BMXNet v2")
+    parser.add_argument("--verbose", action="store_true", help="no effect; accepted for scripts of BMXNet v2")
     return parser
 
 
 def main(arguments: Optional[List[str]] = None, program: str = "model_converter") -> int:
-    """Run `program` with these arguments (default: the command line's); returns the exit status."""
+    """Run `program` with these arguments (default: the command line). Returns the exit status."""
     parser = _parser(program)
     options = parser.parse_args(arguments)
     if options.output and options.place:

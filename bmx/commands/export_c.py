@@ -12,7 +12,7 @@ from .arguments import add_command, add_data_shape
 
 
 def add_parser(commands: Any) -> None:
-    """Describe the arguments."""
+    """Define the arguments."""
     parser = add_command(
         commands,
         "export-c",
@@ -20,9 +20,9 @@ def add_parser(commands: Any) -> None:
         "bmx export-c lenet.bmx -o lenet\n"
         "bmx export-c runs/lenet-0020.params -o firmware/lenet --name lenet --weights array --int8 first-last"
         " --verify-data digits.npy",
-        description="Write a compiled network, or a checkpoint, as C99 source without any library, with its weights, a"
-        " test, a Makefile, a CMakeLists.txt and a README that says how much memory it needs. A .bmx file needs no"
-        " MXNet.",
+        description="Write a compiled network or a checkpoint as C99 source that needs no library, with its weights, a"
+        " test, a Makefile, a CMakeLists.txt and a README that says how much memory it needs. Exporting a .bmx file"
+        " needs no MXNet.",
     )
     parser.add_argument("model", metavar="MODEL.bmx|PREFIX-NNNN.params")
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="the folder to write")
@@ -34,22 +34,22 @@ def add_parser(commands: Any) -> None:
         help="write NAME_weights.bin, or NAME_weights.c for devices without files (default: %(default)s)",
     )
     parser.add_argument(
-        "--samples", metavar="FILE.npy", help="samples to test with besides random ones, as the network takes them"
+        "--samples", metavar="FILE.npy", help="samples for the test besides random ones, as the network takes them"
     )
-    checkpoints = parser.add_argument_group("for checkpoints, as for bmx compile")
+    checkpoints = parser.add_argument_group("for checkpoints, as in bmx compile")
     checkpoints.add_argument("--int8", choices=("off", "first-last", "all"), default="off")
-    add_data_shape(checkpoints, "of one sample", several=True)
+    add_data_shape(checkpoints, "shape of one sample", several=True)
     checkpoints.add_argument("--verify-data", metavar="FILE.npy")
     parser.add_argument("--force", action="store_true", help="overwrite existing files")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compile if that is to be done, write the files, print their sizes."""
+    """Compile a checkpoint, write the files, print their sizes."""
     from ..export_c import check_output, export, replaced_files
 
     if not args.output:
-        raise Error("the name of the folder to write is empty")
+        raise Error("--output is empty; give the folder to write")
     replaced = replaced_files(args.output, args.name)
     check_apart(replaced, [*model_files(args.model), args.samples, args.verify_data])
     check_output(args.output, args.name, args.weights, args.samples is not None, args.force)
@@ -63,7 +63,7 @@ def _program(args: argparse.Namespace) -> Any:
     if not args.model.endswith(".params"):
         if args.int8 != "off" or args.data_shape or args.verify_data:
             raise Error(
-                f"{args.model}: is compiled already; --int8, --data-shape and --verify-data are for checkpoints"
+                f"{args.model}: it is compiled already; --int8, --data-shape and --verify-data are for checkpoints"
             )
         return args.model
     from ..registration import require_mxnet

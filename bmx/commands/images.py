@@ -1,4 +1,4 @@
-"""Pictures to the arrays that a network takes, with Pillow."""
+"""Converts pictures to the arrays that a network takes, with Pillow."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Preparation", "load_image"]
 
 
 class Preparation:
-    """How a picture becomes an array: ``(pixels / 255 - mean) / std`` of what is left after resizing and cropping.
+    """How a picture becomes an array: it is resized and cropped, then ``(pixels / 255 - mean) / std`` is computed.
 
     Parameters
     ----------
@@ -49,12 +49,12 @@ class Preparation:
         self.channels, self.height, self.width = shape
         for name, numbers in (("mean", mean), ("std", std)):
             if len(numbers) not in (1, self.channels):
-                allowed = "1" if self.channels == 1 else f"1 or {self.channels}, one a channel"
+                allowed = "1" if self.channels == 1 else f"1 or {self.channels}, one per channel"
                 raise Error(f"--{name} has {len(numbers)} numbers; allowed: {allowed}")
         if not all(np.isfinite(mean)) or not all(np.isfinite(number) and number > 0 for number in std):
             raise Error("--mean and --std must be finite, and --std positive")
         if resize is not None and stretch:
-            raise Error("--resize and --stretch exclude each other")
+            raise Error("--resize and --stretch cannot be combined; give one of them")
         if resize is not None and resize < max(self.height, self.width):
             raise Error(f"--resize is {resize}; it must be at least the network's {self.height}x{self.width} pixels")
         self.resize, self.stretch = resize, stretch
@@ -64,12 +64,12 @@ class Preparation:
         """The array (C, H, W), float32, of a PIL image."""
         from PIL import Image
 
-        if image.mode.startswith("I"):  # 16 bits a pixel: Pillow's own conversion makes all above 255 white
+        if image.mode.startswith("I"):  # 16 bits per pixel: Pillow's own conversion makes all values above 255 white
             image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
         image = image.convert("L" if self.channels == 1 else "RGB")
         width, height = image.size
         if not self.stretch:
-            # The part that is seen, in the picture's own pixels.
+            # The visible part in pixels of the picture.
             scale = self.resize / min(width, height) if self.resize else max(self.width / width, self.height / height)
             seen_width, seen_height = self.width / scale, self.height / scale
             left, top = (width - seen_width) / 2, (height - seen_height) / 2
@@ -103,7 +103,7 @@ def load_image(path: str, preparation: Preparation) -> np.ndarray:
         try:
             image = Image.open(file)
             if image.format == "EPS":
-                raise Error(f"{path}: is a program in PostScript, which Pillow would run; convert it to PNG")
+                raise Error(f"{path}: this is a PostScript program, which Pillow would run; convert it to PNG")
             return preparation(ImageOps.exif_transpose(image))
         except Error:
             raise
@@ -112,13 +112,13 @@ def load_image(path: str, preparation: Preparation) -> np.ndarray:
         except Image.DecompressionBombError:
             pixels = 2 * Image.MAX_IMAGE_PIXELS
             raise Error(f"{path}: cannot be read: it has more than {pixels} pixels; make it smaller") from None
-        except Exception:  # every format of Pillow has errors of its own
+        except Exception:  # each format of Pillow has its own errors
             raise Error(f"{path}: cannot be read: it is not a picture, or it is damaged") from None
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back what Pillow, and the C libraries in it, print of a damaged file."""
+    """Suppress what Pillow and its C libraries print about a damaged file."""
     logger = logging.getLogger("PIL")
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)

@@ -1,4 +1,4 @@
-"""``bmx inspect``: show what a compiled network consists of."""
+"""``bmx inspect``: show the parts of a compiled network."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .arguments import add_command
 
 
 def add_parser(commands: Any) -> None:
-    """Describe the arguments."""
+    """Define the arguments."""
     parser = add_command(
         commands,
         "inspect",
         "show the steps, shapes and sizes of a .bmx file",
         "bmx inspect resnet18.bmx",
         description="Print the steps of a compiled network: what each computes, the shapes and types that it reads and"
-        " writes, the size of its weights, its multiply-adds and the memory that it writes; then totals by arithmetic."
-        " Needs no MXNet.",
+        " writes, the size of its weights, its multiply-adds and the memory that it writes. Totals by arithmetic"
+        " follow. Needs no MXNet.",
     )
     parser.add_argument("file", metavar="FILE.bmx")
     parser.set_defaults(run=run)

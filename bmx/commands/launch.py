@@ -9,7 +9,7 @@ from .arguments import add_command, address
 
 
 def add_parser(commands: Any) -> None:
-    """Describe the arguments."""
+    """Define the arguments."""
     parser = add_command(
         commands,
         "launch",
@@ -25,13 +25,13 @@ def add_parser(commands: Any) -> None:
         "--scheduler", type=address, metavar="HOST:PORT", help="address of the scheduler (default: this machine)"
     )
     parser.add_argument("--role", choices=("scheduler", "server", "worker"), help="start one process of this role only")
-    parser.add_argument("--print", action="store_true", help="start nothing, print what to run on each host")
+    parser.add_argument("--print", action="store_true", help="start nothing; print the commands for each host")
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="stop everything after this time")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Start the processes, of the program behind ``--``, and wait for them."""
+    """Start the processes of the program after ``--`` and wait for them."""
     from ..registration import require_mxnet
 
     require_mxnet("a distributed training")

@@ -13,7 +13,7 @@ from .arguments import add_command, add_data_shape
 
 
 def add_parser(commands: Any) -> None:
-    """Describe the arguments."""
+    """Define the arguments."""
     parser = add_command(
         commands,
         "summary",
@@ -24,11 +24,11 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "network",
         metavar="NAME|PREFIX-NNNN.params|PREFIX-symbol.json",
-        help="a network of the zoo, or a file of a checkpoint, of which the symbol is read",
+        help="a network of the zoo, or a file of a checkpoint; only its symbol is read",
     )
-    add_data_shape(parser, "of an image (default: what the network was made for, if known)")
-    parser.add_argument("--bits", type=int, default=1, help="of the weights of a network of the zoo (default: 1)")
-    parser.add_argument("--bits-a", type=int, help="of its activations (default: as --bits)")
+    add_data_shape(parser, "shape of an image (default: the shape that the network was made for, if known)")
+    parser.add_argument("--bits", type=int, default=1, help="bits of the weights of a network of the zoo (default: 1)")
+    parser.add_argument("--bits-a", type=int, help="bits of its activations (default: as --bits)")
     parser.set_defaults(run=run)
 
 
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _files(name: str) -> Optional[Tuple[str, Optional[str]]]:
-    """The files of the symbol and the parameters, if they are named; None if it is the name of a network of the zoo."""
+    """The files of the symbol and the parameters, as far as given; None if `name` is a network of the zoo."""
     if name.endswith(".json"):
         return name, None
     checkpoint = checkpoint_names.parse(name)
@@ -61,7 +61,7 @@ def _files(name: str) -> Optional[Tuple[str, Optional[str]]]:
 
 
 def _read(path: str, params_path: Optional[str]) -> Any:
-    """The symbol of a file, checked as `bmx.load_checkpoint` does."""
+    """The symbol of a file, with the checks of `bmx.load_checkpoint`."""
     from ..checkpoints.loading import checkpoint_arrays, shapes_by_name
     from ..checkpoints.params_file import read_bytes
     from ..checkpoints.q_layers import find_layers, normalize_attributes
@@ -79,7 +79,7 @@ def _read(path: str, params_path: Optional[str]) -> Any:
 
 
 def _recorded(path: str, symbol: Any) -> Any:
-    """The shape of a sample that a symbol has recorded."""
+    """The shape of a sample as recorded in a symbol."""
     from ..checkpoints.sample_shape import UNKNOWN, recorded_shape
     from ..checkpoints.symbol_file import parse_graph
 
@@ -91,11 +91,11 @@ def _recorded(path: str, symbol: Any) -> Any:
 
 
 def _refuse_other_files(name: str) -> None:
-    """Say what is taken where a file of another kind is given; networks' names have neither dots nor folders."""
+    """Refuse other kinds of files. Names of networks have neither dots nor folders."""
     if "." not in name and os.sep not in name:
         return
-    hint = f"; of a compiled network: bmx inspect {name}" if name.endswith(".bmx") else ""
+    hint = f"; for a compiled network: bmx inspect {name}" if name.endswith(".bmx") else ""
     raise Error(
-        f"{name}: a summary takes the name of a network, such as resnet18_e1, or a file PREFIX-NNNN.params or "
+        f"{name}: give the name of a network, such as resnet18_e1, or a file PREFIX-NNNN.params or "
         f"PREFIX-symbol.json{hint}"
     )

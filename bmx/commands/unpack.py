@@ -9,7 +9,7 @@ from .arguments import add_command, shape
 
 
 def add_parser(commands: Any) -> None:
-    """Describe the arguments."""
+    """Define the arguments."""
     parser = add_command(
         commands,
         "unpack",

@@ -196,7 +196,7 @@ TARGETS = [  # checked before anything is measured
         (["{cut}"], "cut.bmx: "),
         (["{checkpoint}"], "does not follow from the network; give it: --data-shape"),
         (["{model}", "--rounds", "0"], "--rounds is 0; it must be 1 or more"),
-        (["{model}", "--data", "{images}"], "--data and --labels go together"),
+        (["{model}", "--data", "{images}"], "give --data and --labels together"),
         (["{model}", "--data", "{images}", "--labels", "{images}"], "20 samples, each of which needs one class"),
         (
             ["{model}", "--data", "{other}", "--labels", "{classes}"],
@@ -206,7 +206,7 @@ TARGETS = [  # checked before anything is measured
         (["{model}", "--batch", "1000000000"], "net.bmx: there is not enough memory: "),
         *(([model, option, name], message) for model in ("{model}", "none.bmx") for option, name, message in TARGETS),
         (["{checkpoint}", "--plot", "{folder}/x.png"], "--plot has nothing to draw"),
-        (["{model}", "--data-shape", "3,12,10"], "net.bmx: has the shape of its input; --data-shape is for"),
+        (["{model}", "--data-shape", "3,12,10"], "net.bmx: the file has the shape of its input; --data-shape is for"),
         (
             ["{model}", "{checkpoint}", "--data-shape", "3,9,9"],
             "net.bmx: its input has the shape 3x12x10, but --data-shape is 3x9x9",

@@ -42,7 +42,7 @@ def test_measures_all_kinds(capsys, tmp_path):
     assert cli.main([*arguments, "--json", str(report), "--plot", str(chart)]) == 0
     out = capsys.readouterr().out
     assert out.count("64 -> 64 ") == out.count("3x3, 3x4x2 ") == 2 * len(KINDS)
-    assert "GMAC/s: billions of multiply-adds a second" in out
+    assert "GMAC/s: billions of multiply-adds per second" in out
     content = json.loads(report.read_text())
     assert content["machine"]["processor"] and [entry["threads"] for entry in content["results"]] == [1, 2]
     for entry in content["results"]:
@@ -69,16 +69,16 @@ def test_kinds_are_those_asked_for(capsys):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ("", "name a MODEL, or measure single layers with --layers"),
-        ("--kinds int8", "name a MODEL, or measure single layers with --layers"),
+        ("", "give a MODEL, or --layers to measure single layers"),
+        ("--kinds int8", "give a MODEL, or --layers to measure single layers"),
         (
             "net.bmx --layers --kinds int8",
-            "--kinds and --shapes are of single layers, which are measured without a MODEL",
+            "--kinds and --shapes are for single layers; leave out MODEL to measure these",
         ),
         ("--layers --kinds int8,int4", "unknown kind of layer 'int4'; allowed: float, float-binary, int8,"),
         ("--layers --shapes 20000", "layer 20000 -> 20000: it has 400,000,000 numbers"),
         ("--layers --shapes 1x30000x30000", "has 900,000,000 numbers"),
-        ("--layers --batch 2", "single layers run with one image"),
+        ("--layers --batch 2", "single layers run on one image"),
         ("--layers --rounds 0", "--rounds is 0; it must be 1 or more"),
         ("--layers --kinds int8 --shapes 1 --rounds 1 --plot {folder}/none/x.png", "x.png: cannot be written"),
         ("--layers --kinds int8 --shapes 1 --rounds 1 --json {folder}/none/x.json", "x.json: cannot be written"),

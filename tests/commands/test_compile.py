@@ -132,7 +132,7 @@ def test_an_existing_file_stays_unless_forced(capsys, checkpoint, tmp_path):
             ["{checkpoint}", "-o", "{folder}/x.bmx", "--mxnet", "/proc/x"],
             "/proc/x-symbol.json: cannot be written: /proc:",
         ),
-        (["{checkpoint}", "-o", "{folder}/x.txt"], "the name must end with .bmx"),
+        (["{checkpoint}", "-o", "{folder}/x.txt"], "the name must end in .bmx"),
         (["{checkpoint}", "-o", ""], "the name of a file to write is empty"),
         (["{checkpoint}", "--mxnet", ""], "the prefix '' has no name"),
         (["{checkpoint}", "-o", "{folder}/x.bmx", "--verify-data", "{classes}"], "classes.npy: must hold one array"),
@@ -145,7 +145,7 @@ def test_an_existing_file_stays_unless_forced(capsys, checkpoint, tmp_path):
             "wrong.npy: labels: must be classes from 0 to 3",
         ),
         (["{checkpoint}", "-o", "{folder}/x.bmx", "--int8", "all", "--data-shape", SHAPE], "needs sample input"),
-        (["{checkpoint}", "-o", "{folder}/x.bmx", "--labels", "y.npy"], "--labels are the classes of --verify-data"),
+        (["{checkpoint}", "-o", "{folder}/x.bmx", "--labels", "y.npy"], "--labels needs --verify-data"),
         (["{checkpoint}", "-o", "{folder}/x.bmx", "--verify-data", "none.npy"], "none.npy: cannot be read"),
         (
             ["{checkpoint}", "-o", "{folder}/x.bmx", "--data-shape", "1,12,10"],

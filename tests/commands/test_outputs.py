@@ -79,7 +79,7 @@ def test_bench_overwrites_reports_and_nothing_else(capsys, monkeypatch, folder):
     for option, what in (("--json", "report of bmx bench"), ("--plot", "PNG picture")):
         for name in ("images.npy", "net-symbol.json"):
             line = refuses(capsys, monkeypatch, folder, "bench", "net.bmx", option, name)
-            assert line == f"{name}: exists already, and is no {what}; choose another name"
+            assert line == f"{name}: exists already and is not a {what}; choose another name"
     for name in ("report", "picture"):
         (folder / name).touch()
     for _ in range(2):

@@ -84,11 +84,11 @@ def test_turned_photographs_are_turned_back(tmp_path):
     [
         ((10,), {}, "its input has the shape 10; pictures are 1xHxW or 3xHxW"),
         ((2, 4, 4), {}, "its input has the shape 2x4x4"),
-        ((3, 4, 4), {"mean": (1, 2)}, "--mean has 2 numbers; allowed: 1 or 3, one a channel"),
+        ((3, 4, 4), {"mean": (1, 2)}, "--mean has 2 numbers; allowed: 1 or 3, one per channel"),
         ((1, 4, 4), {"mean": (1, 2)}, "--mean has 2 numbers; allowed: 1"),
         ((3, 4, 4), {"std": (0,)}, "--std positive"),
         ((3, 4, 4), {"resize": 3}, "--resize is 3; it must be at least the network's 4x4 pixels"),
-        ((3, 4, 4), {"resize": 8, "stretch": True}, "--resize and --stretch exclude each other"),
+        ((3, 4, 4), {"resize": 8, "stretch": True}, "--resize and --stretch cannot be combined"),
     ],
 )
 def test_wrong_preparations(shape, options, message):
@@ -154,13 +154,16 @@ def test_needs_no_mxnet(root, bmx_file, photo):
         (["{model}", "none.png"], "none.png: cannot be read: No such file or directory"),
         (["{model}", "{model}"], "net.bmx: cannot be read: it is not a picture"),
         (["{model}", "{photo}", "--labels", "none.txt"], "none.txt: cannot be read: No such file or directory"),
-        (["{model}", "{photo}", "--labels", "{text}"], "has 1 lines; the network has 4 classes"),
+        (["{model}", "{photo}", "--labels", "{text}"], "it has 1 lines; the network has 4 classes"),
         (["{model}", "{photo}", "--labels", "{photo}"], "it is not a text file"),
         (["{model}", "{photo}", "--mean", "1,2"], "net.bmx: --mean has 2 numbers"),
         (["{model}", "{photo}", "--top", "0"], "bmx run: --top is 0; it must be 1 or more"),
         (["{model}", "{photo}", "--threads", "0"], "bmx run: --threads is 0; it must be 1 or more"),
         (["{model}", "{photo}", "--threads", "9999999999999"], "threads is 9999999999999; allowed: 1 to 1024"),
-        (["{model}", "{photo}", "--data-shape", "3,12,10"], "net.bmx: has the shape of its input; --data-shape is for"),
+        (
+            ["{model}", "{photo}", "--data-shape", "3,12,10"],
+            "net.bmx: the file has the shape of its input; --data-shape is for",
+        ),
         (["{checkpoint}", "{photo}", "--threads", "2"], "net-0003.params: MXNet takes the number of threads from OMP"),
     ],
 )

@@ -202,5 +202,5 @@ def test_command(tmp_path, capsys):
     assert "is compiled already" in capsys.readouterr().err
     assert main(["export-c", str(tmp_path / "none.bmx"), "-o", str(tmp_path / "other")]) == 1
     assert main(["export-c", str(tmp_path / "small.bmx"), "-o", ""]) == 1
-    assert "the name of the folder to write is empty" in capsys.readouterr().err
+    assert "--output is empty; give the folder to write" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()

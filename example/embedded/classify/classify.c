@@ -144,7 +144,7 @@ static int whole_number(const char* name, const char* text) {
   return (int)value;
 }
 
-/* One number for all channels, or one a channel. */
+/* One number for all channels, or one per channel. */
 static void numbers(const char* name, const char* text, int channels, float* values) {
   const char* at = text;
   char* end;
@@ -158,7 +158,7 @@ static void numbers(const char* name, const char* text, int channels, float* val
     at = end + 1;
   } while (*end == ',');
   if (count != 1 && count != channels) {
-    fail("--%s has %d numbers; allowed: 1 or %d, one a channel", name, count, channels);
+    fail("--%s has %d numbers; allowed: 1 or %d, one per channel", name, count, channels);
   }
   for (c = 0; c < channels; ++c) {
     if (count == 1) values[c] = values[0];
@@ -225,7 +225,7 @@ static void run(const options* chosen, bmx_session* session, const bmx_model* mo
     results[k] = allocate((size_t)output.size * sizeof(float));
   }
   if (labels->count != 0 && labels->count != (size_t)output.size) {
-    fail("%s: has %zu lines; the network has %lld classes", chosen->labels, labels->count, (long long)output.size);
+    fail("%s: it has %zu lines; the network has %lld classes", chosen->labels, labels->count, (long long)output.size);
   }
   inputs[0] = memset(input, 0, size * sizeof(float));
   check(bmx_session_run(session, 1, inputs, results)); /* once unmeasured: pages of the file come into memory */
@@ -257,7 +257,7 @@ static void take_shape(const bmx_model* model, options* chosen) {
   bmx_array input;
   preparation* how = &chosen->how;
   if (bmx_model_num_inputs(model) != 1) {
-    fail("%s: takes %d inputs; only networks with one can be run on pictures", chosen->model,
+    fail("%s: it takes %d inputs; give a network with one", chosen->model,
          bmx_model_num_inputs(model));
   }
   check(bmx_model_input(model, 0, &input));
@@ -332,7 +332,7 @@ int main(int count, char** words) {
   take_shape(model, &chosen);
   numbers("mean", mean, how->channels, how->mean);
   numbers("std", std, how->channels, how->std);
-  if (how->resize != 0 && how->stretch) fail("--resize and --stretch exclude each other");
+  if (how->resize != 0 && how->stretch) fail("--resize and --stretch cannot be combined; give one of them");
   if (how->resize != 0 && (how->resize < how->height || how->resize < how->width)) {
     fail("--resize is %d; it must be at least the network's %dx%d pixels", how->resize, how->height, how->width);
   }
