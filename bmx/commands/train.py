@@ -1,4 +1,4 @@
-"""The training programs in ``example/``: a run as the command line describes it."""
+"""The training programs in ``example/``: they run as the command line describes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from .train_arguments import DATASETS, check, parser
 
 
 def main(text: str, arguments: Optional[List[str]] = None, **defaults: Any) -> int:
-    """Run a training program: parse the command line, train, say in one line what went wrong; return the exit status.
+    """Run a training program: parse the command line, train, report an error in one line, return the exit status.
 
     Parameters
     ----------
@@ -98,7 +98,8 @@ def _run_stage(args: argparse.Namespace, workers: Workers) -> History:
     log = say if workers.rank == 0 else (lambda line: None)
     contexts = [mx.gpu(number) for number in args.gpus] or [mx.cpu()]
     classes = DATASETS[args.dataset].classes or args.classes
-    # Before the data, which take longer to be found wrong; in one that follows from the data 2 classes stand for them.
+    # The network is checked before the data, because that is faster. If the data decide the number of classes, 2 stand
+    # in for it.
     net = _network(args, classes or 2, contexts)
     if workers.rank == 0 and not args.dry_run:
         Checkpoint(args.prefix).prepare(args.resume, args.overwrite)
@@ -154,7 +155,7 @@ def _run_stage(args: argparse.Namespace, workers: Workers) -> History:
 def _begin(
     net: mx.gluon.HybridBlock, args: argparse.Namespace, images: mx.nd.NDArray, classes: int, contexts: List[mx.Context]
 ) -> None:
-    """Give the network its first parameters, where they come from a file."""
+    """Load the first parameters of the network, if they come from a file."""
     first_stage = getattr(args, "first_stage", None)
     if first_stage is None and args.start is None:
         return
@@ -204,7 +205,7 @@ def _network(args: argparse.Namespace, classes: int, contexts: List[mx.Context])
 
 
 def _batches(args: argparse.Namespace, workers: Workers, log: Callable[[str], Any]) -> Tuple[Any, Any, str]:
-    """Return what to train on, what to test on, and a phrase about them; complete --classes, limit --batch-size."""
+    """Return training data, test data and a phrase about them. Completes --classes and limits --batch-size."""
     part = (workers.rank, workers.count)
     if args.dataset == "imagenet":
         folder = args.data_dir or os.path.join(mx.base.data_dir(), "datasets", "imagenet")
@@ -235,7 +236,7 @@ def _batches(args: argparse.Namespace, workers: Workers, log: Callable[[str], An
 
 
 def _count_classes(args: argparse.Namespace, train: Any, test: Any, folder: str) -> None:
-    """Set --classes to what the data have, or check it."""
+    """Set --classes to the number of classes in the data, or check it."""
     if isinstance(train, RecordBatches):  # the labels of the smaller file, which is quickly read, have all classes
         args.classes = args.classes or count_classes(test.path)
         return
@@ -282,9 +283,9 @@ def _optimizer(args: argparse.Namespace, batches: int, workers: Workers) -> mx.o
 
 
 def _settings(args: argparse.Namespace, train: Any, test: Any, workers: Workers) -> Dict[str, Any]:
-    """What a resumed run must have as the one before: all that changes what is computed, but the number of epochs.
+    """The settings that must be the same in a resumed run: all that affect results, except the number of epochs.
 
-    Not where the data are, which another machine may see in another place, but how many.
+    The place of the data is left out, because it may differ on another machine; their number counts.
     """
     names = (
         *("model", "bits", "bits_a", "clip_threshold", "activation_method", "weight_quantization", "approximation"),
@@ -313,7 +314,7 @@ def _checksum(names: Sequence[str]) -> str:
 
 
 def _going_on(callback: Callable[[History], Any]) -> Callable[[History], None]:
-    """Return a callback whose failure is no reason to stop a training."""
+    """Return a callback whose failure does not stop a training."""
 
     def call(history: History) -> None:
         try:
@@ -339,7 +340,7 @@ def _curves(args: argparse.Namespace) -> Callable[[History], None]:
 
 
 def _tensorboard(folder: str) -> Callable[[History], None]:
-    """Return a callback that shows TensorBoard the newest row."""
+    """Return a callback that sends the newest row to TensorBoard."""
     try:
         from tensorboardX import SummaryWriter
     except ImportError:

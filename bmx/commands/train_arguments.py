@@ -19,11 +19,11 @@ from ..training.mnist import fashion_mnist, load_mnist
 from ..training.schedule import MODES
 from ..training.workers import KINDS
 
-# Registered, and of no use here: MXNet's own test, one for sparse embeddings, the one that --clip-weights makes around
-# another, and one that divides by 0 where a gradient has always been 0, as it often is behind a sign.
+# Registered optimizers of no use here: MXNet's own test, one for sparse embeddings, the one that --clip-weights wraps
+# around another, and one that divides by 0 if a gradient has always been 0, as is common before a sign.
 HIDDEN = {"test", "groupadagrad", "binaryoptimizer", "adamax"}
 
-# By the beginning of a model's name: what its own layers do not look at.
+# By the beginning of a model's name: the options that its layers ignore.
 _WITHOUT_EFFECT = {
     "lenet": ("clip_threshold", "activation_method", "weight_quantization", "approximation", "grad_bit"),
     "birealnet": ("activation_method",),
@@ -37,7 +37,7 @@ class _Known(NamedTuple):
 
     load: Callable[..., Any]
     classes: Optional[int]
-    kind: str  # of augmentation
+    kind: str  # kind of augmentation
 
 
 DATASETS = {
@@ -78,26 +78,26 @@ def parser(text: str, **defaults: Any) -> argparse.ArgumentParser:
 def _add_what(group: Any) -> None:
     add = group.add_argument
     add("--model", default="resnet18_e1", metavar="NAME", help="a network of bmx.models.get_model")
-    add("--bits", type=int, default=1, metavar="N", help="of the weights, 1 to 32")
-    add("--bits-a", type=int, metavar="N", help="of the activations, 1 to 32 (default: as --bits)")
+    add("--bits", type=int, default=1, metavar="N", help="bits of the weights, 1 to 32")
+    add("--bits-a", type=int, metavar="N", help="bits of the activations, 1 to 32 (default: as --bits)")
     add("--clip-threshold", type=float, metavar="T", help="the gradient of a sign is 0 where abs(x) > T (default: 1)")
-    add("--activation-method", metavar="NAME", help="of 1 bit: det_sign, sign_approx_sign, swish_sign, round")
-    add("--weight-quantization", metavar="NAME", help="of 1 bit: det_sign, recu, ...; of 2 bits: dorefa, twn "
+    add("--activation-method", metavar="NAME", help="with 1 bit: det_sign, sign_approx_sign, swish_sign, round")
+    add("--weight-quantization", metavar="NAME", help="with 1 bit: det_sign, recu, ...; with 2 bits: dorefa, twn "
         "(ternary)")  # fmt: skip
-    add("--tau", type=_numbers, metavar="T,T", help="of --weight-quantization recu: its quantile in the first and the "
+    add("--tau", type=_numbers, metavar="T,T", help="for --weight-quantization recu: its quantile in the first and the "
         "last epoch (default: 0.85,0.99)")  # fmt: skip
     add("--approximation", metavar="NAME", help="scaling of 1-bit convolutions: binet (of weights), xnor (of both), "
-        "learned (a number a filter)")  # fmt: skip
-    add("--grad-bit", type=int, metavar="N", help="of the gradients between layers, 1 to 32 (default: 32)")
-    add("--no-thumbnail", action="store_true", help="the network's first layers for large images, also for small ones")
+        "learned (a number per filter)")  # fmt: skip
+    add("--grad-bit", type=int, metavar="N", help="bits of the gradients between layers, 1 to 32 (default: 32)")
+    add("--no-thumbnail", action="store_true", help="use the first layers for large images even if images are small")
     add("--dataset", default="cifar10", metavar="NAME", help=", ".join(DATASETS))
-    add("--data-dir", metavar="DIR", help="folder with its files (default: Gluon's, ~/.mxnet/datasets/NAME)")
+    add("--data-dir", metavar="DIR", help="folder of its files (default: Gluon's, ~/.mxnet/datasets/NAME)")
     shape = {"dest": "shape", "type": _shape, "metavar": "C,H,W"}
-    add("--data-shape", **shape, default=(3, 32, 32), help="of synthetic images (default: 3,32,32)")
-    add("--shape", **shape, default=argparse.SUPPRESS, help=argparse.SUPPRESS)  # its name of before
+    add("--data-shape", **shape, default=(3, 32, 32), help="shape of synthetic images (default: 3,32,32)")
+    add("--shape", **shape, default=argparse.SUPPRESS, help=argparse.SUPPRESS)  # its former name
     add("--limit", type=int, metavar="N", help="train on the first N images, test on the first N test images")
-    add("--classes", type=int, metavar="N", help="of imagenet (default: as many as its folders or records have)")
-    add("--image-size", type=int, default=224, metavar="N", help="of imagenet")
+    add("--classes", type=int, metavar="N", help="classes of imagenet (default: those of its folders or records)")
+    add("--image-size", type=int, default=224, metavar="N", help="side of imagenet's images in pixels")
 
 
 def _add_how(group: Any) -> None:
@@ -105,30 +105,53 @@ def _add_how(group: Any) -> None:
     add("--epochs", type=int, default=20, metavar="N", help="number of the last epoch")
     add("--stages", type=int, default=1, choices=(1, 2), help="2: half of the epochs with float weights and "
         "activations of --bits-a, then, from these, the others with weights of --bits and no weight decay")  # fmt: skip
-    add("--stage-epochs", type=int, metavar="N", help="of the first of two stages (default: half of --epochs)")
-    add("--batch-size", type=int, default=100, metavar="N", help="images of a step, for each worker")
+    add("--stage-epochs", type=int, metavar="N", help="epochs of the first of two stages (default: half of --epochs)")
+    add("--batch-size", type=int, default=100, metavar="N", help="images per step, for each worker")
     add("--optimizer", default="adam", metavar="NAME", help="adam, radam, sgd, another one of MXNet's, or "
-        "bop, with adam for what has more than 1 bit")  # fmt: skip
-    add("--binary-optimizer", metavar="NAME", help="of the 1-bit weights (default: as --optimizer)")
-    add("--binary-lr", type=float, metavar="LR", help="of the 1-bit weights, with the same schedule (default: --lr)")
-    add("--binary-wd", type=float, metavar="WD", help="of the 1-bit weights (default: 0, not --wd)")
+        "bop, with adam for weights of more than 1 bit")  # fmt: skip
+    add("--binary-optimizer", metavar="NAME", help="optimizer of the 1-bit weights (default: as --optimizer)")
+    add(
+        "--binary-lr",
+        type=float,
+        metavar="LR",
+        help="learning rate of the 1-bit weights, with the same schedule (default: --lr)",
+    )
+    add("--binary-wd", type=float, metavar="WD", help="weight decay of the 1-bit weights (default: 0, not --wd)")
     add("--clip-weights", type=float, metavar="C", help="clip the 1-bit weights to -C..C after each step")
-    add("--bop-gamma", type=float, metavar="G", help="of bop: weight of a gradient in their mean (default: 1e-4)")
-    add("--bop-threshold", type=float, metavar="T", help="of bop: from which mean on a weight flips (default: 1e-8)")
-    add("--momentum", type=float, default=0.9, help="of sgd, nag, signum and lars")
+    add("--bop-gamma", type=float, metavar="G", help="for bop: weight of a gradient in their mean (default: 1e-4)")
+    add("--bop-threshold", type=float, metavar="T", help="for bop: mean from which on a weight flips (default: 1e-8)")
+    add("--momentum", type=float, default=0.9, help="momentum of sgd, nag, signum and lars")
     add("--wd", type=float, default=0.0, help="weight decay")
     add("--lr", type=float, default=0.002, help="learning rate after the warm-up")
     add("--lr-schedule", default="cosine", choices=MODES, help=", ".join(MODES))
-    add("--lr-steps", type=_numbers, default=(), metavar="E,E", help="of step: epochs after which the rate falls")
-    add("--lr-factor", type=float, default=0.1, metavar="F", help="of step: what it is multiplied by")
-    add("--warmup-epochs", type=float, default=0.0, metavar="N", help="in which the learning rate rises from 0")
+    add("--lr-steps", type=_numbers, default=(), metavar="E,E", help="for step: epochs after which the rate falls")
+    add("--lr-factor", type=float, default=0.1, metavar="F", help="for step: factor of the rate")
+    add("--warmup-epochs", type=float, default=0.0, metavar="N", help="epochs in which the learning rate rises from 0")
     add("--augmentation", default="low", choices=LEVELS, help=", ".join(LEVELS))
-    add("--small-epochs", type=int, default=0, metavar="N", help="epochs at first on 3/4 of height and width: faster")
-    add("--mixup", type=float, default=0.0, metavar="ALPHA", help="mix pairs of images, by Beta(ALPHA, ALPHA)")
-    add("--label-smoothing", type=float, default=0.0, metavar="P", help="part of a label for all classes alike")
+    add(
+        "--small-epochs",
+        type=int,
+        default=0,
+        metavar="N",
+        help="first epochs on 3/4 of height and width, which is faster",
+    )
+    add(
+        "--mixup",
+        type=float,
+        default=0.0,
+        metavar="ALPHA",
+        help="mix pairs of images, with weights from Beta(ALPHA, ALPHA)",
+    )
+    add(
+        "--label-smoothing",
+        type=float,
+        default=0.0,
+        metavar="P",
+        help="fraction of a label spread evenly over all classes",
+    )
     add("--teacher", metavar="PREFIX-NNNN.params", help="checkpoint of a network to distil from")
-    add("--temperature", type=float, default=4.0, help="of the distillation")
-    add("--teacher-weight", type=float, default=0.5, help="0 to 1; the labels have the rest")
+    add("--temperature", type=float, default=4.0, help="temperature of the distillation")
+    add("--teacher-weight", type=float, default=0.5, help="weight of the teacher, 0 to 1; the labels have the rest")
     add("--grad-dtype", choices=("float32", "float32x2", "bfloat16"), help="of gradients of binary layers (default: "
         "float32, or the environment variable BMX_GRAD_DTYPE)")  # fmt: skip
     add("--seed", type=int, default=0, help="of all random numbers")
@@ -264,7 +287,7 @@ def _check_stages(args: argparse.Namespace) -> None:
 
 
 def _check_layers(args: argparse.Namespace) -> None:
-    """Refuse options of layers that would change nothing: a run must be what its command line says."""
+    """Refuse options of layers that would have no effect: a run must match its command line."""
     for kind, names in _WITHOUT_EFFECT.items():
         for name in names if args.model.lower().startswith(kind) else ():
             if getattr(args, name) is not None and not (name == "activation_method" and args.bits_a > 1):

@@ -1,4 +1,4 @@
-"""Augmentations: functions of a batch as a NumPy array and a source of random numbers."""
+"""Augmentations: functions of a batch (a NumPy array) and a random generator."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def augmentation(level: str, kind: str = "photographs") -> Optional[Augment]:
     kind : {'photographs', 'digits', 'clothes'}
         - photographs: low crops with a padding of 4 pixels and mirrors; medium also changes brightness, contrast and
           saturation by up to 20 %; high by up to 40 %, and cuts out a square of half the side;
-        - digits: rotated, scaled, sheared and shifted, by half of what :func:`affine_jitter` does by default (low), by
-          that (medium) and by one and a half times that (high);
+        - digits: rotated, scaled, sheared and shifted, by 0.5 (low), 1 (medium) or 1.5 (high) times the defaults of
+          :func:`affine_jitter`;
         - clothes: low crops with a padding of 2 pixels and mirrors; medium also changes brightness and contrast; high
           also cuts out.
 
@@ -117,7 +117,7 @@ def _blend(images: np.ndarray, gray: np.ndarray, weight: np.ndarray) -> np.ndarr
 
 
 def affine_jitter(rotate: float = 10.0, scale: float = 0.1, shear: float = 0.15, shift: float = 2.0) -> Augment:
-    """Return an augmentation that maps each image of a batch by a random affine map of its own, bilinearly.
+    """Return an augmentation that transforms each image of a batch by its own random affine map, bilinearly.
 
     Parameters
     ----------

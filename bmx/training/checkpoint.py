@@ -1,7 +1,7 @@
-"""Checkpoints: a network as MXNet's symbol and params files, and a file with all that a run needs to go on.
+"""Checkpoints: a network as MXNet's symbol and params files, and a file with all that a run needs to resume.
 
-All are written to temporary files that then take their names, so that a run that is stopped, or a full disk, leaves the
-files of before.
+All are written to temporary files that are then renamed. So the old files survive if a run is stopped or the disk is
+full.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ class Checkpoint:
     """The files of a training run that begin with `prefix`.
 
     - ``<prefix>-symbol.json``: the network as a symbol of the variable ``data``, ending in a softmax;
-    - ``<prefix>-NNNN.params``: its parameters in epoch NNNN, the newest only;
-    - ``<prefix>.resume``: parameters, optimizer state and progress, from which the run goes on;
-    - ``<prefix>-labels.txt``, if the classes have names: these, one a line, as ``bmx run --labels`` takes them.
+    - ``<prefix>-NNNN.params``: its parameters after epoch NNNN; only the newest file is kept;
+    - ``<prefix>.resume``: parameters, optimizer state and progress, from which the run resumes;
+    - ``<prefix>-labels.txt``: the names of the classes, if they have names, one per line for ``bmx run --labels``.
 
-    The first two are what :func:`mxnet.model.load_checkpoint`, Module, SymbolBlock and ``tools/model_converter`` read.
+    :func:`mxnet.model.load_checkpoint`, Module, SymbolBlock and ``tools/model_converter`` read the first two.
 
     Parameters
     ----------
     prefix : str
-        Folder and beginning of the files' names; the folder is made when needed.
+        Folder and beginning of the files' names. The folder is made if needed.
     class_names : sequence of str, optional
-        Without line breaks. Default: no file has them.
+        Names without line breaks. By default no file with names is written.
 
     Attributes
     ----------
     sample_shape : tuple of int or None
-        Shape of an image, without the batch, which the symbol records for `bmx compile` and others. Not known: None.
+        Shape of an image without the batch, or None if unknown. The symbol records it for `bmx compile` and others.
     """
 
     def __init__(self, prefix: str, class_names: Sequence[str] = ()):
@@ -56,28 +56,28 @@ class Checkpoint:
         self.resume_file = f"{prefix}.resume"
         self.labels_file = f"{prefix}-labels.txt"
         self._labels = "".join(f"{name}\n" for name in class_names).encode()
-        self._newest: Optional[int] = None  # epoch of the params file that this run has written last
-        self._best: Optional[int] = None  # of the best one
-        self._overwritten: Tuple[str, ...] = ()  # files of an earlier run, to go when this one writes its first
+        self._newest: Optional[int] = None  # epoch of the last params file that this run has written
+        self._best: Optional[int] = None  # epoch of the best one
+        self._overwritten: Tuple[str, ...] = ()  # files of an earlier run, removed at the first save of this one
 
     def params_file(self, epoch: int) -> str:
         """Return the name of the params file of `epoch`."""
         return f"{self.prefix}-{epoch:04d}.params"
 
     def prepare(self, resume: bool = False, overwrite: bool = False) -> None:
-        """See that a run may write its files, and can, before it trains for an hour to find out; leave nothing behind.
+        """Check before a long training that the run may and can write its files. Leaves nothing behind.
 
         Parameters
         ----------
         resume : bool, default False
-            Whether the run goes on from these files.
+            Whether the run resumes from these files.
         overwrite : bool, default False
-            Whether it may take the place of an earlier run, whose files go when this one writes its first.
+            Whether it may replace an earlier run, whose files are removed at the first save of this one.
 
         Raises
         ------
         bmx.Error
-            If nothing can be written there, or there is an earlier run that is neither gone on with nor overwritten.
+            If nothing can be written there, or there is an earlier run that is neither resumed nor overwritten.
         """
         folder, name = os.path.split(self.prefix)
         if not name:
@@ -113,8 +113,8 @@ class Checkpoint:
         trainer : mxnet.gluon.Trainer
             The trainer of the network's parameters.
         progress : dict
-            What JSON can hold about the run; among it ``epoch``, the epochs done, ``batch``, the batches done of the
-            next one, and ``settings``, a dict.
+            State of the run as JSON values. It has ``epoch``, the number of finished epochs, ``batch``, the number of
+            finished batches of the next epoch, and ``settings``, a dict.
 
         Raises
         ------
@@ -161,7 +161,7 @@ class Checkpoint:
             raise Error(f"{self.resume_file}: not found; there is no run with this prefix to resume")
 
     def _must_not_lose_labels(self) -> None:
-        """Refuse to write over names that are of no earlier run: somebody may have written them."""
+        """Refuse to overwrite a file of names that no earlier run has written: a person may have written it."""
         try:
             with open(self.labels_file, "rb") as file:
                 same = file.read() == self._labels
@@ -193,21 +193,21 @@ class Checkpoint:
             ("aux:" if param.name in auxiliary else "arg:") + param.name: param.list_data()[0].as_in_context(mx.cpu())
             for param in net.collect_params().values()
         }
-        # First the parameters, whose name is new in each epoch: a kill in between leaves the old files as they were.
+        # First the parameters: their name is new in each epoch, so a kill in between leaves the old files intact.
         return [
             (self.params_file(epoch), _writer(arrays)),
             (f"{self.prefix}-symbol.json", content(symbol.tojson().encode())),
         ]
 
     def restore(self, net: mx.gluon.HybridBlock, trainer: mx.gluon.Trainer, settings: Dict[str, Any]) -> Dict[str, Any]:
-        """Set the parameters of `net` and the state of `trainer` to those saved; return the progress.
+        """Restore the saved parameters of `net` and state of `trainer`. Returns the progress.
 
-        Nothing is changed before all of the file has been checked: also the `settings`, which must be those saved.
+        Nothing changes before the whole file has been checked. The `settings` must equal the saved ones.
 
         Raises
         ------
         bmx.Error
-            If there is no file to resume from, or it is corrupt or of another network, optimizer or settings.
+            If there is no file to resume from, or it is damaged or has another network, optimizer or settings.
         """
         check_mode("bmx.training.Checkpoint")
         self._must_exist()
@@ -271,7 +271,7 @@ def load_arrays(path: str) -> Dict[str, mx.nd.NDArray]:
     Raises
     ------
     bmx.Error
-        If it cannot be read, is no such file, or is incomplete.
+        If it cannot be read, is not a params file, or is incomplete.
     """
     data = read_bytes(path)
     parse_params(data, path)
@@ -279,7 +279,7 @@ def load_arrays(path: str) -> Dict[str, mx.nd.NDArray]:
 
 
 def _writer(arrays: Dict[str, mx.nd.NDArray]) -> Write:
-    """What writes arrays to an MXNet params file of a given name."""
+    """Return a function that writes arrays to an MXNet params file of a given name."""
     return lambda path: write_params(path, arrays)
 
 
@@ -334,10 +334,10 @@ def _digest(arrays: Dict[str, mx.nd.NDArray]) -> bytes:
 
 
 def _counters(optimizer: mx.optimizer.Optimizer, prefix: str = "") -> Iterator[Tuple[str, Any, str]]:
-    """Yield the numbers that an optimizer counts on in attributes of its own, such as Nadam's ``m_schedule``.
+    """Yield the numbers that an optimizer updates in its own attributes, such as Nadam's ``m_schedule``.
 
-    Of each the name, the optimizer, which may be one inside of another, and its attribute. What the constructor takes
-    is not among them, nor what MXNet itself keeps.
+    Each comes as a name, the optimizer, which may lie inside another one, and its attribute. Arguments of the
+    constructor and numbers that MXNet itself keeps are left out.
     """
     options = {name for kind in type(optimizer).__mro__ for name in inspect.signature(kind.__init__).parameters}
     for name, value in sorted(vars(optimizer).items()):

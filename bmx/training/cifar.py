@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import Error
 from .data import Dataset, remark
 
-# Names of the files and the SHA-1 of each, as Gluon checks them.
+# Names and SHA-1 of the files, as in Gluon.
 CIFAR10_FILES = {
     "data_batch_1.bin": "aadd24acce27caa71bf4b10992e9e7b2d74c2540",
     "data_batch_2.bin": "c0ba65cce70568cd57b4e03e9ac8d2a5367c1795",
@@ -36,13 +36,13 @@ def cifar10(folder: Optional[str] = None) -> Dataset:
     Parameters
     ----------
     folder : str, optional
-        Where the six files are. Default: Gluon's folder, ``~/.mxnet/datasets/cifar10`` or
-        ``$MXNET_HOME/datasets/cifar10``. There they may be in ``cifar-10-batches-bin``, as the archive has them.
+        Folder of the six files. Default: Gluon's folder, ``~/.mxnet/datasets/cifar10`` or
+        ``$MXNET_HOME/datasets/cifar10``. The files may also lie in ``cifar-10-batches-bin``, as in the archive.
 
     Raises
     ------
     bmx.Error
-        If a file is missing (the message says which, and its SHA-1) or is not what its name says.
+        If a file is missing (the message has its name and SHA-1) or its content is wrong.
     """
     return _load("CIFAR-10", "cifar10", "cifar-10-batches-bin", CIFAR10_FILES, folder, labels=1, classes=10)
 

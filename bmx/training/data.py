@@ -1,4 +1,4 @@
-"""Data sets as NumPy arrays, and batches of them in an order that a seed repeats."""
+"""Data sets as NumPy arrays, and their batches in an order that follows from a seed."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def check_mode(what: str) -> None:
 
 
 def remark(others: Sequence[str]) -> str:
-    """Return what the source of a data set says about files that have not the SHA-1 of the published ones."""
+    """Return a note for the source of a data set about files whose SHA-1 differs from the published one."""
     return f"; not as published, by their SHA-1: {', '.join(others)}" if others else ""
 
 
 class Dataset(NamedTuple):
-    """Images and labels for training and for the test, and a phrase that says what they are.
+    """Images and labels for training and test, and a phrase that describes them.
 
     Images have the shape (N, C, H, W) and are float32 with values in [0, 1] or uint8 with values 0..255, labels are
     float32 of shape (N,) with values 0, 1, ... `mean` and `std` are those of each channel, of values in [0, 1]: a
@@ -45,7 +45,7 @@ class Dataset(NamedTuple):
 
 
 def synthetic(shape: Sequence[int] = (3, 32, 32), classes: int = 10, count: int = 512, seed: int = 0) -> Dataset:
-    """Return random images that can be learnt: each class has a pattern, which is in its images with noise.
+    """Return random images that can be learnt: each class has a pattern, and its images add noise to it.
 
     Parameters
     ----------
@@ -86,16 +86,16 @@ class Batches:
     seed : int, default 0
         Seed of order and augmentation.
     ctx : mxnet.Context, optional
-        Where the batches are put; default: the current context.
+        Device of the batches. Default: the current context.
     mean, std : sequence of float, default 0 and 1
-        Of each channel or of all: what is yielded is (image - mean) / std.
+        One number per channel or one for all. Batches hold (image - mean) / std.
     small_epochs : int, default 0
         Train the epochs up to this one on random windows of three quarters of height and width (the same window for a
         batch): they take little more than half the time, and the others make up for the difference in accuracy. For
         networks that end in a global pooling.
     part : (int, int), default (0, 1)
-        Number of this worker and number of workers: when training, these take turns at the batches, and `batch_size`
-        images are what each gets.
+        Number of this worker and number of workers. When training, workers take turns at the batches, and each gets
+        `batch_size` images.
 
     Raises
     ------

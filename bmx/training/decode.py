@@ -1,8 +1,8 @@
-"""Pictures in files to arrays, with MXNet's decoder, which is only given what it cannot make nonsense of.
+"""Decodes pictures to arrays with MXNet's decoder, after checks without which it might return nonsense.
 
-MXNet makes an array of the size that a PNG or JPEG file states, and has OpenCV decode into it. Where OpenCV refuses the
-file's header, the array stays as it is, and nobody is told. So of PNG files all is checked here that comes before the
-pixels; and JPEG files get a comment, with which MXNet does not look for their size but takes the array that OpenCV
+MXNet makes an array of the size that a PNG or JPEG file states, and lets OpenCV decode into it. If OpenCV refuses the
+header of the file, the array keeps its old content without an error. So everything before the pixels of a PNG file is
+checked here. JPEG files get an extra comment: with it MXNet does not read their size, but takes the array that OpenCV
 makes, or fails.
 """
 
@@ -20,10 +20,10 @@ __all__ = ["decode"]
 
 _JPEG, _COMMENT = b"\xff\xd8", b"\xff\xfe\0\2"
 _PNG = b"\x89PNG\r\n\x1a\n"
-_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}  # by the type of colours
+_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}  # allowed depths by colour type
 _PALETTE = 3
-_MOST_OF_A_CHUNK = 8_000_000  # libpng takes no more, but of pixels
-_MOST_PIXELS_A_SIDE = 1_000_000  # libpng, too
+_MOST_OF_A_CHUNK = 8_000_000  # libpng's limit for chunks other than pixels
+_MOST_PIXELS_A_SIDE = 1_000_000  # libpng's limit
 
 
 def decode(data: bytes, side: int) -> mx.nd.NDArray:
@@ -59,7 +59,7 @@ def decode(data: bytes, side: int) -> mx.nd.NDArray:
 
 
 def _check_png(data: bytes) -> None:
-    """Check the chunks of a PNG file up to its end: their lengths, checksums and order, and what the first says."""
+    """Check the chunks of a PNG file: their lengths, checksums and order, and the content of the first."""
     kinds: List[bytes] = []
     place = len(_PNG)
     while not kinds or kinds[-1] != b"IEND":
@@ -75,7 +75,7 @@ def _check_png(data: bytes) -> None:
 
 
 def _check_chunk(kind: bytes, content: bytes, before: List[bytes], data: bytes) -> None:
-    """Check a chunk as libpng does; `before` are the kinds of those that come before it."""
+    """Check a chunk as libpng does; `before` lists the kinds of the earlier chunks."""
     colours = data[25]
     if not before:
         sizes, depth, rest = struct.unpack(">2I", content[:8].ljust(8, b"\0")), content[8:9], content[10:13]
@@ -88,14 +88,14 @@ def _check_chunk(kind: bytes, content: bytes, before: List[bytes], data: bytes) 
         sound = (colours != _PALETTE or b"PLTE" in before) and (b"IDAT" not in before or before[-1] == b"IDAT")
     elif kind == b"IEND":
         sound = len(content) == 0
-    else:  # which can be ignored, as the small first letter says
+    else:  # the small first letter means that readers may ignore the chunk
         sound = kind.isalpha() and kind[:1].islower() and len(content) <= _MOST_OF_A_CHUNK
     if not sound:
         raise ValueError(f"its chunk {len(before)} is none of a PNG file at this place")
 
 
 def _check_bmp(data: bytes, width: int, height: int) -> None:
-    """Check that a BMP file has its pixels, of which OpenCV would print that it has not."""
+    """Check that a BMP file has all its pixels; otherwise OpenCV would print a message."""
     place, size = struct.unpack("<I", data[10:14])[0], struct.unpack("<I", data[14:18])[0]
     bits_at = 24 if size == 12 else 28
     bits = int.from_bytes(data[bits_at : bits_at + 2], "little")

@@ -29,7 +29,7 @@ Batch = Tuple[mx.nd.NDArray, mx.nd.NDArray]
 
 
 def say(line: str) -> None:
-    """Print a line at once; when nobody reads the output any more, as behind ``| head``, say nothing and go on."""
+    """Print a line at once. If nobody reads the output any more, as after ``| head``, continue silently."""
     try:
         print(line, flush=True)
     except BrokenPipeError:
@@ -57,7 +57,7 @@ def fit(
 ) -> History:
     """Train a classifier; after each epoch print its validation accuracy and write a checkpoint.
 
-    Layers whose input bits are (nearly) all the same, as behind a ReLU, are named before the first step.
+    A warning before the first step names layers whose input bits are (nearly) all the same, as after a ReLU.
 
     The checkpoint is also written before the validation, after Ctrl-C and SIGTERM, and when `train` fails to give a
     batch. A run that is stopped, by these or by `epochs`, and resumed ends with the same parameters, bit for bit, as
@@ -78,9 +78,9 @@ def fit(
     prefix : str, optional
         Beginning of the checkpoint's file names, see :class:`Checkpoint`; without it nothing is written.
     resume : bool, default False
-        Whether to go on from the checkpoint at `prefix` instead of beginning.
+        Whether to resume from the checkpoint at `prefix` instead of starting anew.
     settings : dict of str to str or number, optional
-        What else must be the same in a resumed run, by name (batch size, learning rate, data set).
+        Other values that must be the same in a resumed run, by name (batch size, learning rate, data set).
     objective : callable, optional
         ``(net, images, labels, numpy.random.RandomState) -> losses of the images``, such as :class:`Objective`;
         default: softmax cross entropy.
@@ -100,7 +100,7 @@ def fit(
         The first worker calls them, the others only those with a true attribute ``every_worker``.
         With ``callbacks=[bmx.optimizer.FlipRatio(net)]`` rows and log have the ratio of weights that were flipped.
     overwrite : bool, default False
-        Whether to begin although there is an earlier run at `prefix`, and let this one take its place.
+        Whether to replace an earlier run at `prefix`.
     class_names : sequence of str, optional
         Names of the classes in order of their labels, without line breaks; written as ``<prefix>-labels.txt``.
 
@@ -182,7 +182,7 @@ def fit(
 
 
 def _plain(settings: Dict[str, Any]) -> Dict[str, Any]:
-    """Return the settings as they are when a checkpoint has been written and read: tuples are lists then."""
+    """Return the settings as a checkpoint stores and reads them: tuples become lists."""
     for name, value in settings.items():
         try:
             settings[name] = json.loads(json.dumps(value))
@@ -224,17 +224,17 @@ def _shaped(net: gluon.HybridBlock, train: Batches, images: mx.nd.NDArray, conte
 
 
 def _warn(net: gluon.HybridBlock, images: mx.nd.NDArray, log: Callable[[str], Any]) -> None:
-    """Say which layers will not learn, their input bits being all the same."""
+    """Warn about layers that will not learn because their input bits are all the same."""
     try:
         lines = equal_bits(net, images)
-    except Exception:  # of networks that train, but have no symbol: no reason to stop
+    except Exception:  # some networks train but have no symbol; that is no reason to stop
         return
     for line in lines:
         log(f"warning: {line}")
 
 
 def accuracy(net: gluon.HybridBlock, batches: Batches, ctx: Optional[mx.Context] = None) -> float:
-    """Return the fraction of images, 0 to 1, whose highest score is that of their label."""
+    """Return the fraction of images, 0 to 1, whose label has the highest score."""
     check_mode("bmx.training.accuracy")
     hits = total = 0
     for images, labels in batches.epoch(0):
@@ -309,7 +309,7 @@ def _train_epoch(
 
 
 def _check_labels(labels: mx.nd.NDArray, classes: int, batches: Batches) -> None:
-    """Raise an error where a label is none of the classes: losses take such a label for another one, or for none."""
+    """Raise an error if a label is not one of the classes: losses silently take such a label for another or none."""
     values = labels.asnumpy()
     wrong = values[~((values >= 0) & (values < classes))]
     if wrong.size:
@@ -320,7 +320,7 @@ def _check_labels(labels: mx.nd.NDArray, classes: int, batches: Batches) -> None
 def _finish_epoch(
     run: Dict[str, Any], images: int, workers: int, validation_accuracy: float, trainer: gluon.Trainer
 ) -> Dict[str, Any]:
-    """Turn the sums of an epoch into its row of the history, which is returned, and go to the next one."""
+    """Turn the sums of an epoch into its row of the history, advance to the next epoch, and return the row."""
     row = {
         "epoch": run["epoch"] + 1,
         "loss": run["loss"] / images,
@@ -335,7 +335,7 @@ def _finish_epoch(
 
 
 def _line(history: History, epochs: int) -> str:
-    """Say in a line how the last epoch went, and how long the other ones will take at its speed."""
+    """A line with the results of the last epoch and the time left at its speed."""
     row = history[-1]
     left = round(row["seconds"] * (epochs - row["epoch"]))
     return (
@@ -347,7 +347,7 @@ def _line(history: History, epochs: int) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Return the last line that is not empty: MXNet's messages begin with where in its sources they come from."""
+    """Return the last line that is not empty: MXNet's messages begin with places in its source code."""
     return [line.strip() for line in str(error).splitlines() if line.strip()][-1]
 
 
@@ -363,7 +363,7 @@ def _diverged(what: str, trainer: gluon.Trainer, run: Dict[str, Any], batch: int
 
 
 def _progress_bar(train: Batches, epoch: int, done: int):
-    """Return a bar of images with their rate, on terminals and where tqdm is installed."""
+    """Return a progress bar with images per second, if the output is a terminal and tqdm is installed."""
     try:
         from tqdm import tqdm
     except ImportError:
@@ -381,7 +381,7 @@ class _NoBar:
 
 @contextlib.contextmanager
 def _deferred_signals() -> Iterator[List[int]]:
-    """Give a list that Ctrl-C and SIGTERM are put into, instead of raising anywhere; the second Ctrl-C raises."""
+    """Give a list that collects Ctrl-C and SIGTERM instead of raising anywhere. The second Ctrl-C raises."""
     seen: List[int] = []
     if threading.current_thread() is not threading.main_thread():  # only the main thread can handle signals
         yield seen

@@ -1,4 +1,4 @@
-"""The size of an image by its header, before it is decoded: a damaged one may state more than memory holds."""
+"""Reads the size of an image from its header before decoding: a damaged header may state more than memory holds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Optional, Tuple
 
 __all__ = ["MOST_PIXELS", "check_size", "image_size"]
 
-MOST_PIXELS = 2**27  # OpenCV takes eight times as many, and every thread decodes one
+MOST_PIXELS = 2**27  # OpenCV allows eight times as many, but every thread decodes an image
 
 
 def check_size(data: bytes, side: int) -> None:
@@ -15,7 +15,7 @@ def check_size(data: bytes, side: int) -> None:
     Raises
     ------
     ValueError
-        If it is too large or too narrow, or of another format than PNG, BMP and JPEG, of which that is not known.
+        If it is too large or too narrow, or not a PNG, BMP or JPEG file: the size of others is not known.
     """
     size = image_size(data)
     if size is None:
@@ -28,7 +28,7 @@ def check_size(data: bytes, side: int) -> None:
 
 
 def image_size(data: bytes) -> Optional[Tuple[int, int]]:
-    """Width and height of a PNG, BMP or JPEG file, None of others and where the header does not tell."""
+    """Width and height of a PNG, BMP or JPEG file; None for other files or if the header lacks them."""
     if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:
         return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     if data[:2] == b"BM" and len(data) >= 26:
@@ -42,11 +42,11 @@ def image_size(data: bytes) -> Optional[Tuple[int, int]]:
 
 
 def _jpeg_size(data: bytes) -> Optional[Tuple[int, int]]:
-    """Of the frame's header, which comes after other segments: FF, kind, length, content."""
+    """Width and height from the frame header. Segments of FF, kind, length, content precede it."""
     at = 2
     while at + 9 <= len(data):
         if data[at] != 0xFF:
-            at += 1  # as decoders do, which look for the next marker
+            at += 1  # like decoders, look for the next marker
             continue
         kind = data[at + 1]
         if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
