@@ -1,9 +1,9 @@
 """Gluon with binary and low-bit layers.
 
-Everything of ``mxnet.gluon`` is here as well, its modules too, and everything of ``mxnet.gluon.nn`` in
-:mod:`bmx.gluon.nn`. Code for BMXNet v2, which had its layers in ``mxnet.gluon.nn``, runs with ``import bmx`` before it:
-the layers with v2's names are in MXNet's own package as well. Or it changes its imports, and has bmx's BatchNorm and
-HybridSequential, which are faster on the CPU:
+This package also has all names and modules of ``mxnet.gluon``, and :mod:`bmx.gluon.nn` those of ``mxnet.gluon.nn``.
+BMXNet v2 had its layers in ``mxnet.gluon.nn``. Code for v2 runs if it imports bmx first: then MXNet's own package also
+has the layers with v2's names. Or it changes its imports; then it also gets bmx's BatchNorm and HybridSequential, which
+are faster on the CPU:
 
     from bmx import gluon                        # was: from mxnet import gluon
     from bmx.gluon import nn                     # was: from mxnet.gluon import nn
@@ -16,7 +16,7 @@ import sys
 import mxnet as _mx
 from mxnet.gluon import *  # noqa: F403
 
-nn = importlib.import_module(".nn", __name__)  # in the place of MXNet's
+nn = importlib.import_module(".nn", __name__)  # replaces MXNet's
 
 for _name, _module in list(sys.modules.items()):  # `import mxnet` has imported all of them
     if _name.startswith("mxnet.gluon."):

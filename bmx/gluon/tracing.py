@@ -13,7 +13,7 @@ __all__ = ["trace"]
 
 
 def trace(net: mx.gluon.HybridBlock, call: Sequence[Any] = ("data",), fused: bool = True) -> mx.sym.Symbol:
-    """Call a network with symbols; its outputs, which may be lists of lists, are those of one symbol.
+    """Call a network with symbols and return its outputs, which may be nested lists, as one symbol.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def trace(net: mx.gluon.HybridBlock, call: Sequence[Any] = ("data",), fused: boo
     Raises
     ------
     bmx.Error
-        If the network cannot be called with so many symbols, or gives something else.
+        If the network cannot be called with this number of symbols, or does not return symbols.
     """
     name = getattr(net, "name", "") or type(net).__name__.lower()
     inputs = [_variables(names) for names in call]
@@ -41,7 +41,7 @@ def trace(net: mx.gluon.HybridBlock, call: Sequence[Any] = ("data",), fused: boo
 
 
 def _variables(names: Any) -> Any:
-    """A variable of each name, nested as the names are."""
+    """One variable per name, nested like the names."""
     if not isinstance(names, str):
         return [_variables(part) for part in names]
     variable = mx.sym.var(names)

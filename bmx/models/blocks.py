@@ -1,4 +1,4 @@
-"""What the networks of the zoo are built of: layers in any number of bits, residual units, the first convolution."""
+"""Parts of the networks of the zoo: layers of any number of bits, residual units, the first convolution."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def check_classes(network: HybridBlock, classes: int) -> None:
 
 
 class Precision:
-    """Makes the layers of a network with its numbers of bits: the network says what it wants, this knows how.
+    """Makes the layers of a network for its numbers of bits.
 
     - 1-bit activations: layers of :mod:`bmx.gluon.nn`, padded with -1. :class:`bmx.gluon.nn.set_binary_layer_config`
-      around the making of a network chooses thresholds, estimators and scaling ('binet', 'xnor').
-    - 2 to 31 bits of activations: the same layers, padded with zeros, as the activations are from 0 to 1.
-    - 32 bits of activations: a ReLU, or nothing, in their place. With weights of fewer bits these are binary-weight
-      and low-bit-weight networks.
-    - 32 bits for both: the float twin, of MXNet's own operators.
+      around the construction of a network chooses thresholds, estimators and scaling ('binet', 'xnor').
+    - 2 to 31 bits of activations: the same layers, padded with zeros, because the activations are from 0 to 1.
+    - 32 bits of activations: a ReLU, or nothing, instead. With weights of fewer bits these are binary-weight and
+      low-bit-weight networks.
+    - 32 bits for both: the float twin, made of MXNet's own operators.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class Precision:
     def conv(
         self, channels: int, kernel_size: int, stride: int = 1, padding: int = 0, no_offset: bool = False
     ) -> HybridBlock:
-        """Make a convolution, without bias, of what `activation` gives. `no_offset` is QConv2D's, for 1/1 bits."""
+        """Make a convolution without bias that follows an `activation`. `no_offset` is QConv2D's, for 1/1 bits."""
         if self.bits == 32 and self.bits_a > 1:
             return nn.Conv2D(channels, kernel_size, strides=stride, padding=padding, use_bias=False)
         if self.bits_a == 1:
@@ -106,7 +106,7 @@ class Precision:
         return (_FloatRPReLU if self.bits == self.bits_a == 32 else nn.RPReLU)(in_channels=channels)
 
     def dense(self, units: int) -> HybridBlock:
-        """Make a dense layer, without bias, of what `activation` gives."""
+        """Make a dense layer without bias that follows an `activation`."""
         if self.bits == 32:
             return nn.Dense(units, use_bias=False)
         return nn.QDense(units, bits=self.bits, bits_a=self.bits_a, no_offset=self.bits > 1 or self.bits_a > 1)
@@ -155,12 +155,12 @@ class ZooNetwork(HybridBlock):
 
     @contextlib.contextmanager
     def naming(self) -> Iterator[None]:
-        """Scope for making layers: their names count from 0. Gluon would go on counting where the prefix is empty."""
+        """Scope for making layers whose names count from 0. With an empty prefix Gluon would continue counting."""
         with mx.name.NameManager(), self.name_scope():
             yield
 
     def choose(self, what: str, value: Any, table: dict) -> Any:
-        """Look up a variant of the network; bmx.Error if there is no such one."""
+        """Look up a variant of the network. Raises bmx.Error if it does not exist."""
         if value not in table:
             allowed = ", ".join(str(key) for key in table)
             raise Error(f"{type(self).__name__}: {what} is {value!r}; allowed: {allowed}")
@@ -210,7 +210,7 @@ class ResidualUnit(HybridBlock):
     version : {1, 2}
     convs : list of (channels, kernel size, stride)
     shortcut : function without parameters that makes a block, optional
-        What the shortcut does where size or channels change. Default: nothing.
+        Makes the layers of the shortcut where size or channels change. Default: none.
     method : str, optional
         QActivation's, for 1 bit. Default: the configuration's.
     prefix : str

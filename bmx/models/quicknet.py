@@ -23,8 +23,8 @@ class QuickNet(ZooNetwork):
     Float stem (convolution 3x3/2 - BatchNorm - ReLU - depthwise 3x3/2 - BatchNorm - convolution 1x1 - BatchNorm) - four
     stages of units (sign - QConv2D 3x3 - ReLU - BatchNorm, plus input) - ReLU - global average pool - dense. Between
     stages: ReLU - max pool 2x2/1 - blur 3x3/2 (fixed, depthwise) - float convolution 1x1 - BatchNorm. The binary
-    convolutions give the dot product, not (K + dot)/2, which no ReLU would change. The 32-bit network has nothing in
-    the place of the sign. Unlike in the Larq zoo, binary convolutions are padded with -1.
+    convolutions give the dot product, not (K + dot)/2, which no ReLU would change. The 32-bit network has nothing
+    instead of the sign. Unlike in the Larq zoo, binary convolutions are padded with -1.
 
     T. Bannink et al., "Larq Compute Engine: Design, Benchmark, and Deploy State-of-the-Art Binarized Neural Networks",
     arXiv:2011.09398, and https://github.com/larq/zoo. The published sizes leave out the running averages of BatchNorm.

@@ -60,7 +60,7 @@ class ResNet(ZooNetwork):
         If a parameter is not allowed.
     """
 
-    _repeat = 1  # how often there is each unit of _UNITS
+    _repeat = 1  # number of copies of each unit of _UNITS
 
     def __init__(
         self,
@@ -81,7 +81,9 @@ class ResNet(ZooNetwork):
             self.features.add(self.precision.batch_norm(scale=False, epsilon=2e-5))
             add_stem(self.features, self.precision, 64, thumbnail)
             if version == 1:
-                self.features.add(self.precision.batch_norm())  # else the first sign sees a ReLU's output: all +1
+                self.features.add(
+                    self.precision.batch_norm()
+                )  # otherwise the first sign would see a ReLU's output: all +1
             channels = 64
             for stage in range(4):
                 before, channels = channels, (64 if depth < 50 else 256) * 2**stage

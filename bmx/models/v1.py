@@ -1,4 +1,4 @@
-"""BMXNet v1's networks as symbols, with the names of its files, so that these load into them and train on.
+"""BMXNet v1's networks as symbols. Their names are those of v1's files, so the files load into them and train on.
 
     symbol = bmx.models.v1.resnet(18, classes=10, image_size=32)
     arg_params, aux_params = bmx.models.v1.load(symbol, "cifar10-resnet18", 100, (3, 32, 32))
@@ -149,8 +149,8 @@ def load(
 ) -> Tuple[Dict[str, mx.nd.NDArray], Dict[str, mx.nd.NDArray]]:
     """Load a file of BMXNet v1 as parameters that a symbol can be trained on with.
 
-    Packed weights become -1 and +1, which is all that is known of them. They flip at the first update that is larger,
-    so begin with a small learning rate; unpacked files go on as they were.
+    Packed weights become -1 and +1: their magnitudes are not known. They flip at the first larger update, so begin with
+    a small learning rate. Unpacked files continue as they were.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def load(
     Raises
     ------
     bmx.Error
-        If a file is missing or damaged, or of another network than the symbol.
+        If a file is missing or damaged, or does not fit the symbol.
     """
     _, arg_params, aux_params = load_checkpoint(prefix, epoch)
     arguments, _, auxiliary = symbol.infer_shape(data=(1, *data_shape))

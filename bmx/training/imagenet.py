@@ -1,4 +1,4 @@
-"""Batches of photographs in files: RecordIO, which MXNet decodes in C++, and folders of images, one for each class."""
+"""Batches of photographs from RecordIO files, which MXNet decodes in C++, or from folders of images, one per class."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 class RecordBatches:
     """Batches from a RecordIO file, as MXNet's tools/im2rec.py writes it, through ``mx.io.ImageRecordIter``.
 
-    Order and augmentation of an epoch follow from `seed` and its number, for a given number of threads. All images are
-    decoded once before the first epoch, as MXNet ends the process when it meets a damaged one; NAME.checked beside the
-    file remembers it.
+    Order and augmentation of an epoch follow from `seed`, its number and the number of threads. All images are decoded
+    once before the first epoch, because MXNet ends the process at a damaged one. NAME.checked beside the file records
+    that this is done.
 
     Parameters
     ----------
     path : str
         The file, NAME.rec. NAME.idx beside it makes counting the images fast.
     batch_size : int
-        Images of a batch.
+        Images per batch.
     size : int, default 224
-        Height and width that the network gets.
+        Height and width of the images for the network.
     train : bool, default False
         Whether to shuffle, to augment and to drop the last incomplete batch. Without, the central part of each image is
         taken, whose shorter side is first made size·8/7 long.
@@ -45,7 +45,7 @@ class RecordBatches:
     threads : int, default 4
         Threads that decode.
     part : (int, int), default (0, 1)
-        Number of this worker and number of workers; each reads its part of the file.
+        Number of this worker and number of workers. Each worker reads its part of the file.
 
     Raises
     ------
@@ -129,7 +129,7 @@ class FolderBatches:
     ----------
     folder : str
     batch_size, size, train, augment, seed, threads, part
-        As of :class:`RecordBatches`.
+        As in :class:`RecordBatches`.
 
     Raises
     ------
@@ -216,12 +216,12 @@ class FolderBatches:
 
 
 def imagenet(folder: str, batch_size: int, size: int, augment: str, seed: int, threads: int, part: Tuple[int, int]):
-    """Return batches to train on and to validate with: of train.rec and val.rec in `folder`, or its train/ and val/.
+    """Return batches for training and validation, from train.rec and val.rec in `folder` or from its train/ and val/.
 
     Raises
     ------
     bmx.Error
-        If neither is there, or as by the two classes.
+        If neither exists, or as in the two classes.
     """
     root = Path(folder)
     for make, names in ((RecordBatches, ("train.rec", "val.rec")), (FolderBatches, ("train", "val"))):
@@ -262,7 +262,7 @@ def _images_in(folder: Path) -> Tuple[List[str], List[Tuple[str, int]]]:
 
 
 def _check_classes(folder: str, classes: List[str], files: List[Tuple[str, int]]) -> None:
-    """Check that every class has an image, and a name that is a line of a text file."""
+    """Check that every class has an image, and that its name fits in one line of a text file."""
     empty = sorted(set(range(len(classes))) - {label for _, label in files})
     if empty:
         raise Error(f"{folder}/{classes[empty[0]]}: no images of this class; put some there, or remove the folder")

@@ -1,7 +1,7 @@
 """Starts the processes of a training on several machines: MXNet's scheduler, its servers, and the workers.
 
-MXNet's parameter server is inside its wheel; a process learns its role and where the scheduler is from environment
-variables whose names begin with DMLC_. MXNet's own tools/launch.py needs a package that PyPI does not have.
+MXNet's wheel contains its parameter server. Environment variables that begin with DMLC_ tell a process its role and
+the address of the scheduler. MXNet's own tools/launch.py needs a package that PyPI does not have.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence
 from ..errors import Error
 
 ROLES = ("scheduler", "server", "worker")
-PATIENCE = 10.0  # seconds that the others have, to end by themselves, after a process has failed
+PATIENCE = 10.0  # seconds for the other processes to end by themselves after one has failed
 LAST_WORK = 600.0  # seconds for the checkpoint after Ctrl-C or SIGTERM, and for servers to end after the workers
 _SERVE = "from bmx.training.launch import serve; serve({role!r})"
 
