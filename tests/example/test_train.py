@@ -267,7 +267,7 @@ def test_tensorboard_says_what_to_install(main, monkeypatch):
         (["--seed", -1], "--seed is -1; allowed: 0 to 4294967295"),
         (["--warmup-epochs", 2], "2 epochs of warm-up; allowed in a run of 2: "),
         (["--mixup", -1], "mixup is -1; allowed: 0 or more"),
-        (["--teacher", "none-0001.params"], "none-symbol.json: "),
+        (["--teacher", "none-0001.params"], "none-0001.params: no such file"),
         (["--teacher", "old-0001.params"], "old-0001.params: lacks "),
         (["--small-epochs", 2], "need a network that ends in a global pooling; this one takes images of 1x28x28, but"),
         (["--small-epochs", -1], "--small-epochs is -1; allowed: 0 or more"),
