@@ -25,9 +25,8 @@ set(BMX_FLAGS_neon "")
 set(BMX_FLAGS_neon_dot -march=armv8.2-a+dotprod)
 set(BMX_FLAGS_neon32 -march=armv7-a -mfpu=neon)
 set(BMX_FLAGS_neon32_fma -march=armv7-a -mfpu=neon-vfpv4)
-# The engine's kernels say themselves where a product is not rounded, and ask for neither errno nor floating-point traps.
-# Nothing in them throws: without exceptions, objects with destructors leave no symbols that instruction sets share.
-set(BMX_ROOM_FLAGS_engine -fno-exceptions -ffp-contract=off -fno-math-errno -fno-trapping-math)
+# The engine's kernels say themselves where a product is not rounded, and ask for neither errno nor exceptions.
+set(BMX_ROOM_FLAGS_engine -ffp-contract=off -fno-math-errno -fno-trapping-math)
 set(BMX_ROOM_FLAGS_training "")
 
 # Files of a room for an instruction set; what else than <set>.cpp has its flags.
