@@ -59,5 +59,12 @@ def test_a_small_network_is_measured_beside_its_twins(root):
     assert done.returncode == 0, done.stderr
     torch = importlib.util.find_spec("torch") is not None
     rows = [line.split(" | ")[0].strip("| ") for line in done.stdout.splitlines() if line.startswith("| ")]
-    assert rows == ["network", "float", "binary", "binary, bfloat16", *(["PyTorch", "PyTorch, bfloat16"] * torch)]
+    assert rows == [
+        "network",
+        "float",
+        "binary",
+        "binary, float32x2",
+        "binary, bfloat16",
+        *(["PyTorch", "PyTorch, bfloat16"] * torch),
+    ]
     assert "- binary, step: " in done.stdout and ("not measured: PyTorch" in done.stdout) != torch
