@@ -7,7 +7,7 @@ import sys
 import pytest
 
 # 5000 digits of a package are enough, and need no download. A process of its own: Gluon counts the layers it names.
-FEWER_DIGITS = "import bmx.training, bmx.training.mnist; bmx.training.load_mnist = bmx.training.mnist.digits\n"
+FEWER_DIGITS = "import bmx.training; from bmx.training.mnist import digits; bmx.training.load_mnist = digits\n"
 
 
 @pytest.fixture
