@@ -56,8 +56,11 @@ void run(const std::shared_ptr<const Model>& model) {
   Session(model, 1).run(1, images);
   const std::vector<std::vector<float>> expected = outputs;
   const Arena arena(program, -1);
+  bmx::Buffer<uint8_t> scratch(static_cast<size_t>(arena.scratch()));
   for (size_t i = 0; i < program.steps.size(); ++i) {
-    for (const auto& share : shares_of(program, program.steps[i], kThreads)) arena.step(i).run(share, images, 0);
+    for (const auto& share : shares_of(program, program.steps[i], kThreads)) {
+      arena.step(i).run(share, images, 0, scratch.get());
+    }
   }
   for (size_t i = 0; i < outputs.size(); ++i) {
     if (!std::equal(outputs[i].begin(), outputs[i].end(), expected[i].begin(), same)) std::abort();

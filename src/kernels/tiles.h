@@ -47,7 +47,9 @@ struct alignas(64) TileConfig {
 };
 static_assert(sizeof(TileConfig) == 64, "as the processor reads it");
 
-#if defined(__AMX_TILE__) && defined(__AMX_INT8__) && defined(__AMX_BF16__)
+// clang before 15 writes the names with one underscore less.
+#if (defined(__AMX_TILE__) && defined(__AMX_INT8__) && defined(__AMX_BF16__)) || \
+    (defined(__AMXTILE__) && defined(__AMXINT8__) && defined(__AMXBF16__))
 
 // Written in assembly: the compilers' intrinsics do not declare that a load reads memory, so the compiler may move
 // earlier stores behind it.
